@@ -1,0 +1,23 @@
+"""unnoise: diffusion models, the whole subject in one house.
+
+`import unnoise` is light: torch and everything that needs it load at first use.
+"""
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from unnoise.pipeline import Pipeline, Result, load
+
+_LAZY = {"load": "unnoise.pipeline", "Pipeline": "unnoise.pipeline", "Result": "unnoise.pipeline", "BadInput": "unnoise.errors"}
+_ROOMS = ("process", "denoiser", "guide", "sample", "nets", "codec", "text", "data", "train", "evaluate", "pipeline", "hub")
+__all__ = ["BadInput", "Pipeline", "Result", "__version__", "load"]
+
+
+def __getattr__(name: str):
+    if name in _LAZY: return getattr(import_module(_LAZY[name]), name)
+    if name in _ROOMS: return import_module(f"unnoise.{name}")
+    raise AttributeError(f"module 'unnoise' has no attribute {name!r}")

