@@ -16,8 +16,8 @@ import numpy as np
 class Data:
     """A finite set of items `x` (n, ...) with, where known, their class or their caption.
 
-    `labels` (n,) int64 index `words`, the canonical caption of each class ("a handwritten seven"); `captions` hold one text an
-    item instead (folders with captions). `licence` says under what terms the pixels may be used ("unknown" for a user's own).
+    `labels` (n,) int64 index `words`, the canonical caption of each class ("a handwritten seven"); `captions` hold one text
+    an item instead (folders with captions). `licence` says on what terms the pixels may be used ("unknown" for a user's own).
     """
 
     x: np.ndarray
@@ -33,7 +33,7 @@ class Data:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex sha256 of the bytes of x, then of the labels, then of the captions: equal for equal content, wherever it came from."""
+        """Hex sha256 of the bytes of x, then the labels, then the captions: equal content, wherever it came from, is equal here."""
         digest = hashlib.sha256(np.ascontiguousarray(self.x))
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels))
@@ -50,5 +50,6 @@ class Data:
     def take(self, indices: Sequence[int] | np.ndarray) -> Data:
         """The items at `indices`, in that order (a copy); `words` keep their numbering."""
         indices = np.asarray(indices, dtype=np.int64)
+        labels = None if self.labels is None else self.labels[indices]
         captions = None if self.captions is None else tuple(self.captions[i] for i in indices)
-        return replace(self, x=self.x[indices], labels=None if self.labels is None else self.labels[indices], captions=captions)
+        return replace(self, x=self.x[indices], labels=labels, captions=captions)

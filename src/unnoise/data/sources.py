@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-DIGITS = tuple(f"a handwritten {d}" for d in "zero one two three four five six seven eight nine".split())
+DIGITS = tuple(f"a handwritten {d}" for d in ("zero", "one", "two", "three", "four",
+                                              "five", "six", "seven", "eight", "nine"))
 GARMENTS = ("a t-shirt", "a pair of trousers", "a pullover", "a dress", "a coat",
             "a sandal", "a shirt", "a sneaker", "a bag", "an ankle boot")
 
@@ -41,8 +42,10 @@ class Source:
 
 def _files(*sha256: str) -> dict[str, tuple[File, File]]:
     train_x, train_y, test_x, test_y = sha256
-    return {"train": (File("train-images-idx3-ubyte", 16 + 60_000 * 784, train_x), File("train-labels-idx1-ubyte", 8 + 60_000, train_y)),
-            "test": (File("t10k-images-idx3-ubyte", 16 + 10_000 * 784, test_x), File("t10k-labels-idx1-ubyte", 8 + 10_000, test_y))}
+    return {"train": (File("train-images-idx3-ubyte", 16 + 60_000 * 784, train_x),
+                      File("train-labels-idx1-ubyte", 8 + 60_000, train_y)),
+            "test": (File("t10k-images-idx3-ubyte", 16 + 10_000 * 784, test_x),
+                     File("t10k-labels-idx1-ubyte", 8 + 10_000, test_y))}
 
 
 SOURCES: dict[str, Source] = {
@@ -71,6 +74,6 @@ SOURCES: dict[str, Source] = {
     "digits8": Source(
         what="handwritten digits, 8x8 grey (0..16 scaled to 0..255)", count={"train": 1497, "test": 300}, words=DIGITS,
         licence="CC BY 4.0 (UCI), redistributed by scikit-learn (BSD-3-Clause)",
-        provenance="Alpaydin, Kaynak: Optical Recognition of Handwritten Digits (1998); needs no fetching, comes with scikit-learn"),
+        provenance="Alpaydin, Kaynak: Optical Recognition of Handwritten Digits (1998); comes with scikit-learn"),
 }
 NAMES: tuple[str, ...] = tuple(SOURCES)

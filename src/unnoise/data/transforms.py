@@ -1,8 +1,8 @@
-"""Data order and augmentation as pure functions: what happens at a position follows from (seed, position), from nothing else.
+"""Data order and augmentation as pure functions: what happens at a position follows from (seed, position) alone.
 
-The stream is endless: position p lies in epoch e = p // n and is item perm_e[p mod n], where perm_e sorts n raw Philox numbers
-keyed by (seed, e). Raw counter-based bits (Salmon et al. 2011) are the same in every version of numpy, on every machine and in
-every process, so that a run is resumed, or spread over more processes, with no random state to keep.
+The stream is endless: position p lies in epoch e = p // n and is item perm_e[p mod n], where perm_e sorts n raw Philox
+numbers keyed by (seed, e). Raw counter-based bits (Salmon et al. 2011) are the same in every version of numpy, on every
+machine and in every process, so that a run is resumed, or spread over more processes, with no random state to keep.
 """
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def positions(step: int, batch: int, rank: int = 0, world: int = 1, micro: int =
     if batch < 1 or world < 1 or accumulate < 1 or batch % pieces:
         raise BadInput(f"a batch of {batch} cannot be shared equally by {world} processes x {accumulate} micro batches")
     if not (0 <= rank < world and 0 <= micro < accumulate):
-        raise BadInput(f"rank {rank} of {world}, micro batch {micro} of {accumulate}: each must be below its count, at least 0")
+        raise BadInput(f"rank {rank} of {world}, micro batch {micro} of {accumulate}: each must be at least 0, below its count")
     size = batch // pieces
     start = step * batch + (micro * world + rank) * size
     return np.arange(start, start + size, dtype=np.int64)
@@ -56,7 +56,7 @@ def positions(step: int, batch: int, rank: int = 0, world: int = 1, micro: int =
 
 def batch_indices(n: int, seed: int, step: int, batch: int, rank: int = 0, world: int = 1,
                   micro: int = 0, accumulate: int = 1) -> np.ndarray:
-    """The items of n at `positions(step, ...)`, int64: put together, 1 x 8, 2 x 4 and 4 + 4 draw the same items in the same order."""
+    """The items of n at `positions(step, ...)`, int64: put together, 1 x 8, 2 x 4 and 4 + 4 draw the same in the same order."""
     return np.array([order(n, seed, int(p)) for p in positions(step, batch, rank, world, micro, accumulate)], dtype=np.int64)
 
 

@@ -1,0 +1,339 @@
+"""The conditional UNet of Stable Diffusion 1.x and 2.x, with the parameter names of the published checkpoints.
+
+One class covers those and small pixel-space nets by configuration: blocks with text cross-attention ("CrossAttnDownBlock2D"),
+with self-attention only ("AttnDownBlock2D") or without ("DownBlock2D"); class conditioning (`num_class_embeds`); no time input
+(`time = false`, ours). The config keys and their defaults are those of diffusers' UNet2DConditionModel, so that a folder opens in
+both; an option of theirs that would change the maths and that is not built here is refused.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from unnoise.errors import BadInput
+
+
+class UNetConfig(BaseModel):
+    """The shape of a UNet; unknown keys are kept aside and checked by `UNet.from_config`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sample_size: int | tuple[int, int] | None = None
+    in_channels: int = 4
+    out_channels: int = 4
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers_per_block: int = 2
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    mid_block_type: str | None = "UNetMidBlock2DCrossAttn"
+    up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    attention_head_dim: int | tuple[int, ...] = 8  # the number of heads in cross-attention blocks (published misnomer), their width in others
+    cross_attention_dim: int = 1280
+    use_linear_projection: bool = False
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    num_class_embeds: int | None = None
+    flip_sin_to_cos: bool = True
+    freq_shift: int = 0
+    dropout: float = 0.0
+    time: bool = True
+
+
+# What diffusers writes beside those keys, and the only value that is built here (the published SD 1.x / 2.x one).
+FIXED: dict[str, tuple] = {
+    "act_fn": ("silu",), "center_input_sample": (False,), "downsample_padding": (1,), "mid_block_scale_factor": (1, 1.0),
+    "only_cross_attention": (False, None), "transformer_layers_per_block": (1,), "dual_cross_attention": (False,),
+    "resnet_time_scale_shift": ("default",), "resnet_skip_time_act": (False,), "resnet_out_scale_factor": (1, 1.0),
+    "time_embedding_type": ("positional",), "conv_in_kernel": (3,), "conv_out_kernel": (3,), "attention_type": ("default",),
+    "class_embeddings_concat": (False,), "addition_embed_type_num_heads": (64,), "upcast_attention": (False, True, None),
+}
+_NONE = ("class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "num_attention_heads", "addition_embed_type",
+         "addition_time_embed_dim", "time_embedding_dim", "time_embedding_act_fn", "timestep_post_act", "time_cond_proj_dim",
+         "projection_class_embeddings_input_dim", "cross_attention_norm", "reverse_transformer_layers_per_block",
+         "mid_block_only_cross_attention")
+FIXED |= dict.fromkeys(_NONE, (None,))
+
+
+def config_from(d: dict) -> UNetConfig:
+    """A UNetConfig from a published `config.json`: BadInput names a key whose value asks for maths that is not built here."""
+    own, rest = {}, {}
+    for k, v in d.items(): (own if k in UNetConfig.model_fields else rest)[k] = v
+    for k, v in rest.items():
+        if k.startswith("_"): continue
+        if k not in FIXED: raise BadInput(f"UNet config key {k!r} is not known (accepted: {', '.join(UNetConfig.model_fields)})")
+        if v not in FIXED[k]: raise BadInput(f"UNet config {k} = {v!r} is not supported (accepted: {FIXED[k][0]!r})")
+    try: return UNetConfig(**own)
+    except ValueError as e: raise BadInput(f"UNet config: {str(e).splitlines()[1]}: {str(e).splitlines()[2].strip()}") from e
+
+
+def sinusoid(t: Tensor, dim: int, flip: bool = True, shift: int = 0) -> Tensor:
+    """(n,) times -> (n, dim) sines and cosines at frequencies 10000^(-i / (dim/2 - shift)); cosines first where `flip` (SD)."""
+    half = dim // 2
+    freq = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / (half - shift))
+    arg = t.float()[:, None] * freq
+    emb = torch.cat([arg.cos(), arg.sin()] if flip else [arg.sin(), arg.cos()], dim=-1)
+    return F.pad(emb, (0, dim % 2))
+
+
+class TimestepEmbedding(nn.Module):
+    """Two linear layers with a SiLU between."""
+
+    def __init__(self, dim: int, out: int):
+        super().__init__()
+        self.linear_1, self.linear_2 = nn.Linear(dim, out), nn.Linear(out, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class ResnetBlock2D(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x))) + time)))."""
+
+    def __init__(self, cin: int, cout: int, temb: int | None, c: UNetConfig):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(c.norm_num_groups, cin, c.norm_eps)
+        self.conv1 = nn.Conv2d(cin, cout, 3, padding=1)
+        if temb is not None: self.time_emb_proj = nn.Linear(temb, cout)
+        self.norm2 = nn.GroupNorm(c.norm_num_groups, cout, c.norm_eps)
+        self.dropout = nn.Dropout(c.dropout)
+        self.conv2 = nn.Conv2d(cout, cout, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(cin, cout, 1) if cin != cout else None
+
+    def forward(self, x: Tensor, temb: Tensor | None) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        if temb is not None: h = h + self.time_emb_proj(temb)[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        return (x if self.conv_shortcut is None else self.conv_shortcut(x)) + h
+
+
+def _heads(x: Tensor, n: int) -> Tensor:
+    return x.unflatten(-1, (n, -1)).transpose(1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v with `heads` heads: q (n, s, c), k and v (n, t, c) -> (n, s, c)."""
+    return F.scaled_dot_product_attention(_heads(q, heads), _heads(k, heads), _heads(v, heads)).transpose(1, 2).flatten(2)
+
+
+class Attention(nn.Module):
+    """Self- or cross-attention over tokens, as in the transformer blocks of Stable Diffusion (no bias on q, k, v)."""
+
+    def __init__(self, dim: int, heads: int, context: int | None = None):
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k, self.to_v = (nn.Linear(context or dim, dim, bias=False) for _ in "kv")
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        c = x if context is None else context
+        return self.to_out[0](attend(self.to_q(x), self.to_k(c), self.to_v(c), self.heads))
+
+
+class SelfAttention2D(nn.Module):
+    """x + attention over pixels, normalised inside: the attention of "Attn…Block2D" (biases on q, k, v)."""
+
+    def __init__(self, dim: int, head_dim: int, c: UNetConfig):
+        super().__init__()
+        self.heads = dim // head_dim
+        self.group_norm = nn.GroupNorm(c.norm_num_groups, dim, c.norm_eps)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in "qkv")
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self.group_norm(x).flatten(2).transpose(1, 2)
+        h = self.to_out[0](attend(self.to_q(h), self.to_k(h), self.to_v(h), self.heads))
+        return x + h.transpose(1, 2).reshape(x.shape)
+
+
+class GEGLU(nn.Module):
+    def __init__(self, dim: int, out: int):
+        super().__init__()
+        self.proj = nn.Linear(dim, 2 * out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, gate = self.proj(x).chunk(2, dim=-1)
+        return h * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, dim: int):
+        super().__init__()
+        self.net = nn.ModuleList([GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)])  # net.1 is dropout in the checkpoints
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net[2](self.net[0](x))
+
+
+class BasicTransformerBlock(nn.Module):
+    """Self-attention, cross-attention to the prompt, feed-forward; each after a LayerNorm, each added."""
+
+    def __init__(self, dim: int, heads: int, context: int):
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim) for _ in "123")
+        self.attn1, self.attn2 = Attention(dim, heads), Attention(dim, heads, context)
+        self.ff = FeedForward(dim)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), context)
+        return x + self.ff(self.norm3(x))
+
+
+class Transformer2DModel(nn.Module):
+    """Pixels as tokens through transformer blocks; projections by 1x1 convolution (SD 1.x) or linear layers (2.x)."""
+
+    def __init__(self, dim: int, heads: int, c: UNetConfig):
+        super().__init__()
+        self.linear = c.use_linear_projection
+        self.norm = nn.GroupNorm(c.norm_num_groups, dim, 1e-6)
+        self.proj_in, self.proj_out = (nn.Linear(dim, dim) if self.linear else nn.Conv2d(dim, dim, 1) for _ in "io")
+        self.transformer_blocks = nn.ModuleList([BasicTransformerBlock(dim, heads, c.cross_attention_dim)])
+
+    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+        if context is None: raise BadInput("this UNet attends to a prompt: context (n, tokens, width) is needed, given None")
+        h = self.norm(x)
+        h = self.proj_in(h.flatten(2).transpose(1, 2)) if self.linear else self.proj_in(h).flatten(2).transpose(1, 2)
+        for block in self.transformer_blocks: h = block(h, context)
+        if self.linear: return x + self.proj_out(h).transpose(1, 2).reshape(x.shape)
+        return x + self.proj_out(h.transpose(1, 2).reshape(x.shape))
+
+
+class _Conv(nn.Module):
+    """The published names put the resampling convolution one level down (`downsamplers.0.conv`)."""
+
+    def __init__(self, c: int, stride: int):
+        super().__init__()
+        self.conv = nn.Conv2d(c, c, 3, stride=stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def _attention(kind: str, dim: int, head: int, c: UNetConfig) -> nn.Module | None:
+    if kind.startswith("CrossAttn"): return Transformer2DModel(dim, head, c)
+    if kind.startswith("Attn"): return SelfAttention2D(dim, head, c)
+    return None
+
+
+class Block(nn.Module):
+    """One resolution, on the way down or up: resnets, each followed by attention where its type has it, then resampling."""
+
+    def __init__(self, kind: str, channels: Sequence[tuple[int, int]], head: int, temb: int | None, c: UNetConfig, resample: str):
+        super().__init__()
+        self.resnets = nn.ModuleList(ResnetBlock2D(cin, cout, temb, c) for cin, cout in channels)
+        out = channels[0][1]
+        if _attention(kind, out, head, c) is not None:
+            self.attentions = nn.ModuleList(_attention(kind, out, head, c) for _ in channels)
+        if resample == "down": self.downsamplers = nn.ModuleList([_Conv(out, 2)])
+        if resample == "up": self.upsamplers = nn.ModuleList([_Conv(out, 1)])
+
+    def layers(self):
+        """(resnet, attention or None), in order."""
+        return zip(self.resnets, getattr(self, "attentions", None) or [None] * len(self.resnets))
+
+
+DOWN = ("DownBlock2D", "AttnDownBlock2D", "CrossAttnDownBlock2D")
+UP = ("UpBlock2D", "AttnUpBlock2D", "CrossAttnUpBlock2D")
+MID = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D")
+
+
+class UNet(nn.Module):
+    """(x, t) -> prediction of x's shape (with out_channels channels); the meaning of the prediction is the caller's."""
+
+    def __init__(self, config: UNetConfig | None = None, **options):
+        super().__init__()
+        self.config = c = config or config_from(options)
+        _check(c)
+        ch, n = c.block_out_channels, len(c.block_out_channels)
+        head = (c.attention_head_dim,) * n if isinstance(c.attention_head_dim, int) else c.attention_head_dim
+        temb = 4 * ch[0] if c.time or c.num_class_embeds else None
+        self.conv_in = nn.Conv2d(c.in_channels, ch[0], 3, padding=1)
+        if c.time: self.time_embedding = TimestepEmbedding(ch[0], 4 * ch[0])
+        if c.num_class_embeds: self.class_embedding = nn.Embedding(c.num_class_embeds, 4 * ch[0])
+
+        skips = [ch[0]]
+        self.down_blocks = nn.ModuleList()
+        for i, (kind, cout) in enumerate(zip(c.down_block_types, ch)):
+            cin, final = ch[max(i - 1, 0)], i == n - 1
+            pairs = [(cin if j == 0 else cout, cout) for j in range(c.layers_per_block)]
+            self.down_blocks.append(Block(kind, pairs, head[i], temb, c, "" if final else "down"))
+            skips += [cout] * (c.layers_per_block + (not final))
+
+        if c.mid_block_type is not None:
+            cross = c.mid_block_type == "UNetMidBlock2DCrossAttn"
+            self.mid_block = Block("Mid", [(ch[-1], ch[-1])] * (2 if cross else 1), head[-1], temb, c, "")
+            if cross: self.mid_block.attentions = nn.ModuleList([Transformer2DModel(ch[-1], head[-1], c)])
+
+        self.up_blocks = nn.ModuleList()
+        prev = ch[-1]
+        for i, kind in enumerate(c.up_block_types):
+            cout, final = ch[n - 1 - i], i == n - 1
+            pairs = [((prev if j == 0 else cout) + skips.pop(), cout) for j in range(c.layers_per_block + 1)]
+            self.up_blocks.append(Block(kind, pairs, head[n - 1 - i], temb, c, "" if final else "up"))
+            prev = cout
+        self.conv_norm_out = nn.GroupNorm(c.norm_num_groups, ch[0], c.norm_eps)
+        self.conv_out = nn.Conv2d(ch[0], c.out_channels, 3, padding=1)
+
+    def embed(self, t: Tensor | None, n: int, labels: Tensor | None) -> Tensor | None:
+        """silu of the time (and class) embedding, (n, 4 block_out_channels[0]), or (1, …) where all rows would be equal."""
+        c, emb = self.config, None
+        if c.time:
+            if t is None: raise BadInput("this UNet needs a time t, given None")
+            wave = sinusoid(t.reshape(-1), c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift)
+            emb = self.time_embedding(wave.to(self.conv_in.weight.dtype))
+            if len(emb) not in (1, n): raise BadInput(f"times for {len(emb)} samples given with a batch of {n}")
+        if c.num_class_embeds:
+            if labels is None: raise BadInput(f"this UNet needs labels in 0 … {c.num_class_embeds - 1}, given None")
+            label = self.class_embedding(labels)
+            emb = label if emb is None else emb + label
+        return None if emb is None else F.silu(emb)
+
+    def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """x (n, in_channels, h, w); t (), (1,) or (n,) in the units it was trained with; context (n, tokens, cross_attention_dim);
+        labels (n,) int64. Returns (n, out_channels, h, w). h and w must be divisible by 2^(number of blocks - 1)."""
+        scale = 2 ** (len(self.down_blocks) - 1)
+        if x.ndim != 4 or x.shape[1] != self.config.in_channels or x.shape[2] % scale or x.shape[3] % scale:
+            raise BadInput(f"UNet input must be (n, {self.config.in_channels}, h, w) with h, w divisible by {scale}, "
+                           f"given {tuple(x.shape)}")
+        temb = self.embed(t, len(x), labels)
+        x = self.conv_in(x)
+        skips = [x]
+        for block in self.down_blocks:
+            for resnet, attention in block.layers():
+                x = resnet(x, temb)
+                if attention is not None: x = attention(x, context)
+                skips.append(x)
+            if hasattr(block, "downsamplers"):
+                x = block.downsamplers[0](x)
+                skips.append(x)
+        if hasattr(self, "mid_block"):
+            x = self.mid_block.resnets[0](x, temb)
+            if hasattr(self.mid_block, "attentions"):
+                x = self.mid_block.resnets[1](self.mid_block.attentions[0](x, context), temb)
+        for block in self.up_blocks:
+            for resnet, attention in block.layers():
+                x = resnet(torch.cat([x, skips.pop()], dim=1), temb)
+                if attention is not None: x = attention(x, context)
+            if hasattr(block, "upsamplers"):
+                x = block.upsamplers[0](F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv_out(F.silu(self.conv_norm_out(x)))
+
+
+def _check(c: UNetConfig) -> None:
+    n = len(c.block_out_channels)
+    for key, accepted in (("down_block_types", DOWN), ("up_block_types", UP)):
+        given = getattr(c, key)
+        if len(given) != n: raise BadInput(f"UNet {key} has {len(given)} entries for {n} block_out_channels")
+        for kind in given:
+            if kind not in accepted: raise BadInput(f"UNet block type {kind!r} is not supported (accepted: {', '.join(accepted)})")
+    if c.mid_block_type not in (*MID, None):
+        raise BadInput(f"UNet mid_block_type {c.mid_block_type!r} is not supported (accepted: {', '.join(MID)}, null)")
+    for width in c.block_out_channels:
+        if width % c.norm_num_groups: raise BadInput(f"UNet width {width} is not divisible by norm_num_groups = {c.norm_num_groups}")
+    if not isinstance(c.attention_head_dim, int) and len(c.attention_head_dim) != n:
+        raise BadInput(f"UNet attention_head_dim has {len(c.attention_head_dim)} entries for {n} block_out_channels")
