@@ -18,7 +18,7 @@ ACCEPTED = "a folder of images, .npy, .npz or .csv"
 
 
 def load_array(path: Path, split: str = "train") -> Data:
-    """The items of the file `path`. Raises BadInput naming the file for objects, nothing in it, or values that are not finite.
+    """The items of the file `path`. Raises BadInput naming it for objects, nothing in it, or values that are not finite.
 
     An .npz holds `x` (or just one array), and optionally `labels` (n,) with `words`, or `captions` (n,); where it holds
     x_train, x_test, … (and labels_train or y_train, …) `split` chooses among them; all else is one split, "train".
@@ -74,7 +74,7 @@ def _choose(arrays: dict[str, np.ndarray], path: Path, split: str) -> tuple[np.n
     """(x of this split, the arrays that describe it under their plain names)."""
     suffix = f"_{split}"
     if any(key.startswith("x_") for key in arrays):
-        arrays = {key.removesuffix(suffix): value for key, value in arrays.items() if key.endswith(suffix) or key == "words"}
+        arrays = {key.removesuffix(suffix): arrays[key] for key in arrays if key.endswith(suffix) or key == "words"}
         have = "x" in arrays
     else:
         have = split == "train"
@@ -82,9 +82,9 @@ def _choose(arrays: dict[str, np.ndarray], path: Path, split: str) -> tuple[np.n
     others = [key for key in rest if key not in ("labels", "words", "captions")]
     name = "x" if "x" in rest else others[0] if len(others) == 1 else ""
     if not have:
-        raise BadInput(f"{path} has no split {split!r} (arrays: {', '.join(arrays) or 'none'}; accepted: train, or x_{split})")
+        raise BadInput(f"{path} has no split {split!r}; expected an array x_{split} in an .npz")
     if not name:
-        raise BadInput(f"{path} holds {', '.join(arrays) or 'nothing'}: name the items `x` (also accepted: labels, words, captions)")
+        raise BadInput(f"{path} holds {', '.join(arrays) or 'nothing'}; expected the items as `x` (with labels, captions)")
     return rest.pop(name), rest
 
 

@@ -17,7 +17,7 @@ class Data:
     """A finite set of items `x` (n, ...) with, where known, their class or their caption.
 
     `labels` (n,) int64 index `words`, the canonical caption of each class ("a handwritten seven"); `captions` hold one text
-    an item instead (folders with captions). `licence` says on what terms the pixels may be used ("unknown" for a user's own).
+    an item instead (folders with captions). `licence` says on what terms the pixels may be used ("unknown" for your own).
     """
 
     x: np.ndarray
@@ -33,7 +33,7 @@ class Data:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex sha256 of the bytes of x, then the labels, then the captions: equal content, wherever it came from, is equal here."""
+        """Hex sha256 of the bytes of x, then the labels, then the captions: equal for equal content, wherever it lies."""
         digest = hashlib.sha256(np.ascontiguousarray(self.x))
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels))

@@ -1,16 +1,18 @@
 """A folder of images as one uint8 array (n, h, w, c), with captions or class labels where the folder holds them.
 
-    captions   `metadata.jsonl` in the folder, a line an image: {"file_name": "a/1.png", "text": "a red apple"}; else a text
-               file beside each image (a/1.txt). Captions for some images only are an error.
-    labels     without captions: the name of the first subfolder, when every image lies in one ("ankle_boot" -> "ankle boot")
-    splits     a folder that holds nothing but `train/`, `test/` or `validation/` is read by split; any other is all "train"
+    captions   `metadata.jsonl` in the folder, a line an image: {"file_name": "a/1.png", "text": "a red apple"}; else a
+               text file beside each image (a/1.txt). Captions for some images only are an error.
+    labels     without captions: the first subfolder's name, when every image lies in one ("ankle_boot" -> "ankle boot")
+    splits     a folder of nothing but `train/`, `test/` and `validation/` is read by split; any other is all "train"
 
-Images are found recursively in the order of their paths, turned as their EXIF says, first frame only. Channels are the fewest
+Images are found recursively in the order of their paths, turned as their EXIF says, first frame only. Channels: the fewest
 that hold every image without loss: grey among colours becomes colour, opaque among transparent gets alpha 255.
 """
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -50,17 +52,22 @@ def _images(root: Path) -> list[Path]:
 
 def _split_root(path: Path, split: str) -> Path:
     """`path/split` in a folder of splits alone, so that a class that happens to be called "train" is not taken for one."""
-    inside = [p.name for p in sorted(path.iterdir()) if not p.name.startswith(".") and (p.is_dir() or p.suffix.lower() in SUFFIXES)]
+    inside = [p.name for p in sorted(path.iterdir()) if p.is_dir() or p.suffix.lower() in SUFFIXES]
     splits = inside if inside and set(inside) <= set(SPLITS) else []
     if split not in (splits or ["train"]):
         raise unknown(f"split of {path}", split, splits or ["train"])
     return path / split if splits else path
 
 
-def _open(file: Path) -> Image.Image:
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """The image, open; whatever its decoder raises in the body becomes one BadInput that names the file."""
     try:
-        return Image.open(file)
-    except Exception as error:  # the decoders raise whatever comes to them: OSError, SyntaxError, ValueError, struct.error...
+        with Image.open(file) as image:
+            yield image
+    except BadInput:
+        raise
+    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, …: Pillow promises none in particular
         raise BadInput(f"cannot read image {file}: {error}") from error
 
 
@@ -69,7 +76,7 @@ def _survey(files: list[Path]) -> tuple[tuple[int, int], int]:
     colour = alpha = False
     first: tuple[int, int] | None = None
     for file in files:
-        with _open(file) as image:
+        with _opened(file) as image:
             turned = image.getexif().get(ORIENTATION) in TURNED
             size = image.size[::-1] if turned else image.size
             colour |= image.mode not in GREY
@@ -84,16 +91,13 @@ def _survey(files: list[Path]) -> tuple[tuple[int, int], int]:
 
 def _decode(file: Path, channels: int) -> np.ndarray:
     """(h, w, channels) uint8; 16-bit grey is scaled, not cut, to 8 bits."""
-    with _open(file) as image:
+    with _opened(file) as image:
         if image.mode in ("I", "F"):
             raise BadInput(f"cannot read image {file}: mode {image.mode} (32 bits a value); store it as .npy instead")
-        try:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):
-                image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-            pixels = np.asarray(image.convert(MODES[channels]))
-        except Exception as error:  # as in _open
-            raise BadInput(f"cannot read image {file}: {error}") from error
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+        pixels = np.asarray(image.convert(MODES[channels]))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
@@ -147,6 +151,6 @@ def _labels(root: Path, files: list[Path]) -> tuple[np.ndarray | None, tuple[str
     parts = [file.relative_to(root).parts for file in files]
     if any(len(part) == 1 for part in parts):
         return None, ()
-    classes = sorted({part[0] for part in parts})
-    labels = np.array([classes.index(part[0]) for part in parts], dtype=np.int64)
-    return labels, tuple(name.replace("_", " ").replace("-", " ").strip() for name in classes)
+    names = [part[0].replace("_", " ").replace("-", " ").strip() for part in parts]
+    number = {name: i for i, name in enumerate(sorted(set(names)))}
+    return np.array([number[name] for name in names], dtype=np.int64), tuple(number)

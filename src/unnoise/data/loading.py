@@ -58,7 +58,7 @@ def _digits8(split: str) -> Data:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise BadInput("data set 'digits8' comes with scikit-learn, not installed here: pip install 'unnoise[data]'") from None
+        raise BadInput("data set 'digits8' needs scikit-learn, which carries it: pip install 'unnoise[data]'") from None
     source, digits = SOURCES["digits8"], load_digits()
     x = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     shuffled = permutation(len(x), seed=0, epoch=0)  # the file is ordered by writer: its tail alone would be another hand

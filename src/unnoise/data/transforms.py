@@ -48,7 +48,7 @@ def positions(step: int, batch: int, rank: int = 0, world: int = 1, micro: int =
     if batch < 1 or world < 1 or accumulate < 1 or batch % pieces:
         raise BadInput(f"a batch of {batch} cannot be shared equally by {world} processes x {accumulate} micro batches")
     if not (0 <= rank < world and 0 <= micro < accumulate):
-        raise BadInput(f"rank {rank} of {world}, micro batch {micro} of {accumulate}: each must be at least 0, below its count")
+        raise BadInput(f"rank {rank} of {world}, micro batch {micro} of {accumulate}: expected 0 <= each < its count")
     size = batch // pieces
     start = step * batch + (micro * world + rank) * size
     return np.arange(start, start + size, dtype=np.int64)
@@ -56,7 +56,7 @@ def positions(step: int, batch: int, rank: int = 0, world: int = 1, micro: int =
 
 def batch_indices(n: int, seed: int, step: int, batch: int, rank: int = 0, world: int = 1,
                   micro: int = 0, accumulate: int = 1) -> np.ndarray:
-    """The items of n at `positions(step, ...)`, int64: put together, 1 x 8, 2 x 4 and 4 + 4 draw the same in the same order."""
+    """The items of n at `positions(step, ...)`, int64: joined, 1 x 8, 2 x 4 and 4 + 4 draw the same in the same order."""
     return np.array([order(n, seed, int(p)) for p in positions(step, batch, rank, world, micro, accumulate)], dtype=np.int64)
 
 

@@ -1,6 +1,6 @@
 """A network as a Denoiser: callable (x, level) -> E[x0 | x].
 
-A pretrained family is a triple (frame, kind, clock): how the network's input is scaled, what it predicts (`process.predict`),
+A pretrained family is a triple (frame, kind, clock): how the network's input is scaled, what it predicts (`process.predict`)
 and how a level becomes its time input. With those any network runs on any path with any sampler: the level is rescaled
 into the network's own frame first, so a Stable Diffusion network accepts a level of an EDM or flow path.
 """

@@ -71,6 +71,16 @@ def noisier(a: Level, b: Level) -> bool:
     return bool((b.sigma * a.alpha > a.sigma * b.alpha).all())
 
 
+def spread(c: Tensor, x: Tensor) -> Tensor | float:
+    """A coefficient computed from levels, () or (n,), made ready to multiply x (n, …) without changing x's dtype or device.
+
+    Differences such as alpha_b - alpha_a r are taken in the levels' own precision (float64) and only the result is rounded, so
+    half-precision samples move as exactly as they can; a number for the whole batch never touches the device.
+    """
+    if c.ndim == 0 and c.device.type == "cpu" and not c.requires_grad: return c.item()
+    return c.to(x).reshape(c.shape + (1,) * (x.ndim - c.ndim))
+
+
 def move(x: Tensor, x0: Tensor, a: Level, b: Level) -> Tensor:
     """x at level b, on the straight line through x (at level a) and its estimate x0.
 
@@ -78,7 +88,7 @@ def move(x: Tensor, x0: Tensor, a: Level, b: Level) -> Tensor:
     formula; exact when x0 is. Finite at alpha = 0 and at sigma = 0 of b; a.sigma must be positive.
     """
     r = b.sigma / a.sigma
-    return r * x + (b.alpha - a.alpha * r) * x0
+    return spread(r, x) * x + spread(b.alpha - a.alpha * r, x) * x0
 
 
 def renoise(x: Tensor, a: Level, b: Level, eps: Tensor) -> Tensor:
@@ -87,7 +97,7 @@ def renoise(x: Tensor, a: Level, b: Level, eps: Tensor) -> Tensor:
     x_b = (alpha_b / alpha_a) x_a + sqrt(sigma_b^2 - (sigma_a alpha_b / alpha_a)^2) eps.
     """
     r = b.alpha / a.alpha
-    return r * x + (b.sigma**2 - (r * a.sigma) ** 2).clamp(min=0).sqrt() * eps
+    return spread(r, x) * x + spread((b.sigma**2 - (r * a.sigma) ** 2).clamp(min=0).sqrt(), x) * eps
 
 
 def corrupt(x0: Tensor, eps: Tensor, l: Level) -> Tensor:

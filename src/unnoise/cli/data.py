@@ -1,0 +1,133 @@
+"""`unnoise data`: what data there is, fetch it, look at it."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from unnoise.data import Data
+
+app = typer.Typer(help="Real data: list, fetch, preview.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Split = Annotated[str, typer.Option(help="train or test.")]
+What = Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="A known set, or a folder of images, .npy, .npz or .csv.")]
+TILE = 56     # pixels a small image is enlarged to, so that 8x8 digits can be seen
+MARGIN = 2
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """The data sets known by name, their licence, and whether they are in the cache."""
+    from unnoise.data import describe
+    sets = describe()
+    if as_json:
+        return _print_json({"sets": sets})
+    for s in sets:
+        state = "in the cache" if s["cached"] else f"not fetched; run: unnoise data fetch {s['name']}"
+        counts = ", ".join(f"{n} {split}" for split, n in s["count"].items())
+        typer.echo(f"{s['name']:15}{s['what']} ({counts}); {state}")
+        typer.echo(f"{'':15}licence: {s['licence']}\n{'':15}from: {s['provenance']}")
+
+
+@app.command("fetch")
+def fetch_(name: Annotated[str, typer.Argument(help="A known set, see `unnoise data list`.")],
+           as_json: Json = False) -> None:
+    """Fetch a known set into the cache; what is there and whole is not fetched again."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from unnoise.data import fetch
+    console = Console(stderr=True)
+    with console.status(f"fetching {escape(name)}"):
+        files = fetch(name, lambda line: console.print(escape(line), highlight=False, soft_wrap=True))
+    if as_json:
+        return _print_json({"name": name, "files": [str(file) for file in files]})
+    for file in files:
+        typer.echo(file)
+
+
+@app.command("info")
+def info(what: What, split: Split = "train", as_json: Json = False) -> None:
+    """Shape, classes, licence, sha256 and pixel statistics of a set."""
+    from unnoise.data import load
+    facts = _facts(load(what, split))
+    if as_json:
+        return _print_json(facts)
+    for key, value in facts.items():
+        typer.echo(f"{key:9} {value}")
+
+
+@app.command("preview")
+def preview(what: What,
+            output: Annotated[Path, typer.Option("-o", "--output", help="The image file to write.")],
+            count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many images.")] = 64,
+            seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+            split: Split = "train", as_json: Json = False) -> None:
+    """Write a contact sheet of images, drawn as training would draw them."""
+    from unnoise.data import load, order
+    data = load(what, split)
+    indices = [order(len(data), seed, i) for i in range(min(count, len(data)))]
+    sheet = contact_sheet(data.x[indices], what)
+    _save(sheet, output)
+    captions = [data.caption(i) for i in indices]
+    if as_json:
+        return _print_json({"file": str(output), "indices": indices, "captions": captions, "size": list(sheet.size)})
+    typer.echo(output)
+
+
+def contact_sheet(x: np.ndarray, name: str) -> Image.Image:
+    """Images (n, h, w, c) uint8 in rows from the left on white, near square; small ones enlarged by a whole factor."""
+    import numpy as np
+    from PIL import Image
+
+    from unnoise.errors import BadInput
+    if x.dtype != np.uint8 or x.ndim != 4:
+        raise BadInput(f"{name} holds {x.dtype} {x.shape[1:]}, not images; preview draws uint8 (h, w, c)")
+    n, h, w, c = x.shape
+    factor, columns = max(1, TILE // max(h, w)), int(np.ceil(np.sqrt(n)))
+    cell = (w * factor + MARGIN, h * factor + MARGIN)
+    sheet = Image.new("RGB", (columns * cell[0] + MARGIN, -(-n // columns) * cell[1] + MARGIN), "white")
+    for i, pixels in enumerate(x):
+        image = Image.fromarray(pixels[..., 0] if c == 1 else pixels).convert("RGBA")
+        image = image.resize((w * factor, h * factor), Image.Resampling.NEAREST)
+        sheet.paste(image, (i % columns * cell[0] + MARGIN, i // columns * cell[1] + MARGIN), image)
+    return sheet
+
+
+def _facts(data: Data) -> dict:
+    import numpy as np
+    facts = {"name": data.name, "split": data.split, "count": len(data), "shape": list(data.x.shape[1:]),
+             "dtype": str(data.x.dtype), "mean": round(float(data.x.mean(dtype=np.float64)), 4),
+             "std": round(float(data.x.std(dtype=np.float64)), 4), "licence": data.licence, "sha256": data.sha256}
+    if data.labels is not None:
+        facts["classes"] = dict(zip(data.words, np.bincount(data.labels, minlength=len(data.words)).tolist()))
+    if data.captions is not None:
+        facts["captions"] = list(data.captions[:10])
+    return facts
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    """Whole or not at all; the suffix chooses the format."""
+    import os
+
+    from PIL import Image
+
+    from unnoise.errors import BadInput, unknown
+    formats = Image.registered_extensions()
+    if path.suffix.lower() not in formats:
+        raise unknown("image suffix", path.suffix, [".png", ".jpg", ".webp"])
+    if not path.parent.is_dir():
+        raise BadInput(f"cannot write {path}: there is no folder {path.parent}")
+    part = path.with_name(f"{path.name}.part")
+    image.save(part, format=formats[path.suffix.lower()])
+    os.replace(part, path)
+
+
+def _print_json(value: dict) -> None:
+    import json
+    typer.echo(json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,70 @@
+"""`unnoise replay`: make the picture of a PNG again from the recipe it carries, and say whether it is the same."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from unnoise.cli.common import emit
+from unnoise.errors import BadInput
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(help="A PNG that unnoise wrote.")],
+    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Where to write it (default: FILE with -replay added).")] = None,  # noqa: UP045
+    model: Annotated[Optional[str], typer.Option("--model", help="Use this model folder instead of the one the recipe names.")] = None,  # noqa: UP045
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Make the picture of a PNG again from the recipe it carries."""
+    from unnoise.pipeline import load, read_recipe
+
+    found = read_recipe(file)
+    recipes = found.get("grid", [found])
+    pipe = load(model or _field(recipes[0], "model", file))
+    output = output or file.with_name(f"{file.stem}-replay.png")
+    if output.resolve() == file.resolve(): raise BadInput(f"{output} is the file to replay: name another")
+    result, changed = replay_recipes(pipe, recipes, file)
+    image = result.grid() if "grid" in found else result.images[0]
+    if "grid" in found: _write_grid(image, output, result)
+    else: result.save(output)
+    out = {"files": [str(output)], "seeds": list(result.seeds), **_compare(image, file), "changed": changed}
+    text = f"{output}: " + ("identical" if out["identical"] else f"differs by up to {out['max_difference']} of 255")
+    emit(out, as_json, "\n".join([text, *(f"changed since: {c}" for c in changed)]))
+
+
+def replay_recipes(pipe, recipes: list[dict], file: Path):
+    """Draw the images of `recipes` with `pipe`; returns the Result and a list of what has changed since they were made."""
+    from unnoise.pipeline import revisions
+
+    r = recipes[0]
+    get = lambda key: _field(r, key, file)
+    now: dict[str, Any] = {**revisions(), "model_sha256": pipe.sha256}
+    changed = [f"{k}: {r.get(k)} -> {v}" for k, v in now.items() if k != "version" and r.get(k) != v]
+    result = pipe([_field(q, "prompt", file) for q in recipes], negative_prompt=[_field(q, "negative_prompt", file) for q in recipes],
+                  num_inference_steps=get("steps"), guidance_scale=get("guidance"), seed=[_field(q, "seed", file) for q in recipes],
+                  sampler=get("sampler"), spacing=get("spacing"), **r.get("options", {}))
+    return result, changed
+
+
+def _field(recipe: Any, key: str, file: Path) -> Any:
+    if not isinstance(recipe, dict) or key not in recipe: raise BadInput(f"{file}: its recipe has no {key!r}")
+    return recipe[key]
+
+
+def _compare(image, file: Path) -> dict:
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(file) as im: old = np.asarray(im).astype(int)
+    new = np.asarray(image).astype(int)
+    if old.shape != new.shape: return {"identical": False, "max_difference": 255}
+    return {"identical": bool((old == new).all()), "max_difference": int(abs(old - new).max())}
+
+
+def _write_grid(image, output: Path, result) -> None:
+    import json
+
+    from unnoise.pipeline import write_png
+
+    write_png(image, output, json.dumps({"grid": list(result.recipes)}))

@@ -1,0 +1,102 @@
+"""Pixels and plain vectors as tensors.
+
+Pixels: uint8 0 … 255 becomes -1 … 1, channels first; `patch` folds p x p pixels into channels (a quarter of the positions for
+p = 2, which is what makes small nets fast), and sizes that the net cannot halve are padded by their edge and cropped again.
+"""
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unnoise.errors import BadInput, unknown
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images of one size and channel count. multiple: what h / patch and w / patch must be divisible by for the net."""
+
+    height: int
+    width: int
+    channels: int = 3
+    patch: int = 1
+    multiple: int = 1
+
+    def __post_init__(self):
+        for k, v in asdict(self).items():
+            if not isinstance(v, int) or isinstance(v, bool) or v < 1: raise BadInput(f"codec {k} must be a positive whole number, given {v!r}")
+
+    @property
+    def _padded(self) -> tuple[int, int]:
+        m = self.patch * self.multiple
+        return -(-self.height // m) * m, -(-self.width // m) * m
+
+    def shape(self, n: int) -> tuple[int, ...]:
+        """The tensor shape of n encoded images: (n, channels patch^2, h / patch, w / patch)."""
+        h, w = self._padded
+        return n, self.channels * self.patch**2, h // self.patch, w // self.patch
+
+    def encode(self, images: np.ndarray) -> Tensor:
+        """uint8 (n, h, w, c) -> float32 `shape(n)` in [-1, 1]. BadInput on another size, channel count or type."""
+        want = (self.height, self.width, self.channels)
+        if images.dtype != np.uint8 or images.shape[1:] != want:
+            raise BadInput(f"images must be uint8 (n, {', '.join(map(str, want))}), given {images.dtype} {images.shape}")
+        x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        h, w = self._padded
+        if (h, w) != x.shape[2:]: x = F.pad(x, (0, w - self.width, 0, h - self.height), mode="replicate")
+        return F.pixel_unshuffle(x, self.patch)
+
+    def decode(self, z: Tensor) -> np.ndarray:
+        """`shape(n)` in [-1, 1] -> uint8 (n, h, w, c), rounded; values outside are clipped. BadInput names non-finite values."""
+        if not torch.isfinite(z).all(): raise BadInput("cannot decode: the sample holds non-finite values")
+        x = F.pixel_shuffle(z.detach().float(), self.patch)[:, :, : self.height, : self.width]
+        return ((x.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
+
+    def config(self) -> dict:
+        return {"kind": "pixels", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Real vectors (or any float arrays of one shape), standardised by one mean and one standard deviation for all entries."""
+
+    size: tuple[int, ...]
+    mean: float = 0.0
+    std: float = 1.0
+
+    def shape(self, n: int) -> tuple[int, ...]:
+        return n, *self.size
+
+    def encode(self, x: np.ndarray) -> Tensor:
+        """(n, *size) numbers -> float32 tensor near unit scale."""
+        if x.shape[1:] != tuple(self.size): raise BadInput(f"data must be (n, {', '.join(map(str, self.size))}), given {x.shape}")
+        return (torch.from_numpy(np.ascontiguousarray(x)).float() - self.mean) / self.std
+
+    def decode(self, z: Tensor) -> np.ndarray:
+        return (z.detach().float() * self.std + self.mean).cpu().numpy()
+
+    def config(self) -> dict:
+        return {"kind": "vectors", "size": list(self.size), "mean": self.mean, "std": self.std}
+
+
+Codec = Pixels | Vectors
+
+
+def from_config(d: dict) -> Codec:
+    """The codec of a model folder's `codec/config.json`."""
+    d = dict(d)
+    kind = d.pop("kind", None)
+    if kind not in ("pixels", "vectors"): raise unknown("codec", kind, ("pixels", "vectors"))
+    try: return Pixels(**d) if kind == "pixels" else Vectors(tuple(d.pop("size")), **d)
+    except (TypeError, KeyError) as e: raise BadInput(f"codec config: {e}") from e
+
+
+def codec_for(x: np.ndarray, patch: int = 1, multiple: int = 1) -> Codec:
+    """The codec that fits an array of data: Pixels for uint8 (n, h, w, c), else Vectors with the data's own mean and spread."""
+    if x.dtype == np.uint8 and x.ndim == 4: return Pixels(*x.shape[1:], patch=patch, multiple=multiple)
+    std = float(x.std())
+    if not np.isfinite(std) or std == 0: raise BadInput(f"data has standard deviation {std}: it must be finite and vary")
+    return Vectors(x.shape[1:], float(x.mean()), std)

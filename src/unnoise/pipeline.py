@@ -1,0 +1,307 @@
+"""A model under the names users know: prompt in, images out. It only puts the rooms together.
+
+    pipe = unnoise.load("digits")
+    result = pipe("a handwritten seven", seed=7, num_images=4)     # seeds 7, 8, 9, 10: one an image
+    for state in pipe.stream("a handwritten seven", seed=7): ...   # State(x, level, x0) each step
+
+Image i depends on its own seed alone: not on the batch it is made in, nor on what is made beside it.
+"""
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import unnoise
+from unnoise import hub
+from unnoise.denoiser import Denoiser
+from unnoise.errors import BadInput, unknown
+from unnoise.guide.cfg import cfg, cfg_batched
+from unnoise.process import noise as noises
+from unnoise.process import schedule
+from unnoise.process.level import Level
+from unnoise.sample import REVISION, SAMPLERS, Sampler, State, last, resolve
+from unnoise.train import objective
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DEFAULTS = {"num_inference_steps": 20, "guidance_scale": 2.0, "sampler": "dpmpp_2m", "spacing": "trailing"}
+KEY = "unnoise"  # the PNG text chunk that holds a picture's recipe
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that determines a batch of images, resolved: what the PNG recipe stores and `replay` runs again."""
+
+    prompts: tuple[str, ...]
+    negatives: tuple[str, ...]
+    steps: int
+    guidance: float
+    seeds: tuple[int, ...]
+    sampler: str
+    spacing: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def recipe(self, pipe: Pipeline, i: int) -> dict:
+        """The recipe of image i, as stored in its file."""
+        d = {"model": pipe.name, "model_sha256": pipe.sha256, "prompt": self.prompts[i], "negative_prompt": self.negatives[i],
+             "seed": self.seeds[i], "sampler": self.sampler, "spacing": self.spacing, "steps": self.steps, "guidance": self.guidance}
+        return {**d, **({"options": self.options} if self.options else {}), **revisions()}
+
+
+def revisions() -> dict:
+    """What, beside the request, a picture depends on: versions of this library, its samplers and its noise."""
+    return {"version": unnoise.__version__, "sampler_revision": REVISION, "noise_revision": noises.REVISION}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Images with what made them. arrays: uint8 (n, h, w, c), or floats for models of vectors; nfe: network calls an image."""
+
+    arrays: np.ndarray
+    seeds: tuple[int, ...]
+    nfe: int
+    recipes: tuple[dict, ...]
+
+    @cached_property
+    def images(self) -> list[Image.Image]:
+        """One PIL image a sample."""
+        return [_picture(a) for a in self.arrays]
+
+    def grid(self, columns: int | None = None) -> Image.Image:
+        """All images on one sheet, row by row, near square unless `columns` is given."""
+        from unnoise.train.run import tile
+
+        _need_pictures(self.arrays)
+        return _picture(tile(self.arrays, columns))
+
+    def save(self, path: str | os.PathLike) -> list[FilePath]:
+        """Write PNG files that carry their recipes; returns one path an image.
+
+        One image goes to `path`. Of several, image with seed s goes to `<stem>-<s>.png` beside it and their grid to `path`
+        itself; a folder (or a path without suffix) takes `<s>.png` files alone. BadInput when it cannot be written: files
+        appear whole or not at all.
+        """
+        path = FilePath(path)
+        one = [json.dumps(r) for r in self.recipes]
+        if path.is_dir() or not path.suffix:
+            make_folder(path)
+            return [write_png(im, path / f"{s}.png", r) for im, s, r in zip(self.images, self.seeds, one)]
+        if path.suffix.lower() != ".png": raise BadInput(f"cannot write {path}: the recipe is stored in PNG files, name one (given {path.suffix})")
+        if len(one) == 1: return [write_png(self.images[0], path, one[0])]
+        files = [write_png(im, path.with_name(f"{path.stem}-{s}.png"), r) for im, s, r in zip(self.images, self.seeds, one)]
+        write_png(self.grid(), path, json.dumps({"grid": list(self.recipes)}))
+        return files
+
+
+class Pipeline:
+    """A model ready to draw. Stateless: calls may run at the same time and do not see each other."""
+
+    def __init__(self, folder: hub.Folder):
+        if folder.process is None: raise BadInput(f"{folder.name!r} is a classifier: it judges images and cannot draw them")
+        self.folder, self.name, self.sha256 = folder, folder.name, folder.sha256
+        self.net, self.codec, self.words = folder.net, folder.codec, folder.words
+        self.process = objective.resolve(folder.process)
+        self.schedule = self.process.curve
+        self.defaults = {**DEFAULTS, **{k: v for k, v in folder.defaults.items() if k in DEFAULTS}}
+        self.tuned = {int(k): v for k, v in folder.defaults.get("tuned", {}).items()}
+
+    def __call__(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
+                 num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
+                 num_images: int = 1, sampler: str | None = None, spacing: str | None = None, batch_size: int = 64,
+                 progress: Callable[[int], None] | None = None, **options) -> Result:
+        """Draw num_images images (of each prompt, when a list is given), with seeds seed, seed + 1, …
+
+        prompt None or "": any of the model's images. negative_prompt: what to steer away from (with guidance_scale > 1, where
+        1 is off). seed None draws one and reports it. sampler: a name of SAMPLERS or one that people type ("euler a"); its
+        options (eta=…) are keywords. progress(k) is called with the number of network calls just done, over all batches.
+        BadInput on anything unknown or out of range, naming what is accepted.
+        """
+        request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing, **options)
+        if batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
+        count = _Count(progress)
+        parts = []
+        for i in range(0, len(request.seeds), batch_size):
+            part = _part(request, slice(i, i + batch_size))
+            parts.append(self.decode(last(self.run(part, count))))
+        batches = math.ceil(len(request.seeds) / batch_size)
+        recipes = tuple(request.recipe(self, i) for i in range(len(request.seeds)))
+        return Result(np.concatenate(parts), request.seeds, count.calls // batches, recipes)
+
+    def stream(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
+               num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
+               num_images: int = 1, sampler: str | None = None, spacing: str | None = None, **options) -> Iterator[State]:
+        """The States of one run of the same arguments as a call, as they are made; `decode(state.x0)` is the preview."""
+        request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing, **options)
+        return self.run(request)
+
+    def request(self, prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing, **options) -> Request:
+        """The arguments of a call, checked and made complete."""
+        steps = self.defaults["num_inference_steps"] if num_inference_steps is None else num_inference_steps
+        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 10_000:
+            raise BadInput(f"num_inference_steps must be a whole number from 1 to 10000, given {steps!r}")
+        prompts = [prompt or ""] if prompt is None or isinstance(prompt, str) else list(prompt)
+        if not isinstance(num_images, int) or num_images < 1 or not prompts: raise BadInput(f"num_images must be at least 1, given {num_images!r}")
+        prompts = [p for p in prompts for _ in range(num_images)]
+        negatives = [negative_prompt or ""] * len(prompts) if negative_prompt is None or isinstance(negative_prompt, str) else list(negative_prompt)
+        if len(negatives) * num_images == len(prompts) and num_images > 1: negatives = [q for q in negatives for _ in range(num_images)]
+        if len(negatives) != len(prompts): raise BadInput(f"{len(negatives)} negative prompts given for {len(prompts)} images")
+        for p in {*prompts, *negatives}: self.label(p)
+        name, grid = self._sampler(steps, sampler, spacing)
+        for option in options:
+            if option not in SAMPLERS[name].options:
+                raise unknown(f"option (sampler {name!r})", option, [*SAMPLERS[name].options, *_CALL_OPTIONS])
+        scale = self.defaults["guidance_scale"] if guidance_scale is None else guidance_scale
+        if self.words is None and guidance_scale is None: scale = 1.0
+        if not isinstance(scale, (int, float)) or not math.isfinite(scale): raise BadInput(f"guidance_scale must be a finite number, given {scale!r}")
+        if self.words is None and scale != 1: raise BadInput(f"model {self.name!r} has no condition to guide by: guidance_scale must be 1, given {scale}")
+        return Request(tuple(prompts), tuple(negatives), steps, float(scale), _seeds(seed, len(prompts)), name, grid, options)
+
+    def _sampler(self, steps: int, sampler: str | None, spacing: str | None) -> tuple[str, str]:
+        """The sampler and grid to use: those asked for; else what was tuned for so many calls; else the model's defaults."""
+        if sampler is None and spacing is None and steps in self.tuned: return self.tuned[steps]["sampler"], "tuned"
+        name, implied = resolve(sampler or self.defaults["sampler"])
+        grid = spacing or implied or self.defaults["spacing"]
+        if grid not in (*schedule.GRIDS, "tuned"): raise unknown("spacing", grid, [*schedule.GRIDS, "tuned"])
+        if grid == "tuned" and steps not in self.tuned:
+            raise BadInput(f"model {self.name!r} has no grid tuned for {steps} calls (tuned: {', '.join(map(str, self.tuned)) or 'none'}; "
+                           "see unnoise samplers --tune)")
+        return name, grid
+
+    def path(self, steps: int, spacing: str) -> schedule.Path:
+        """The levels that `steps` steps of a spacing visit."""
+        if spacing != "tuned": return self.schedule.path(steps, spacing)
+        return schedule.path_of([self.schedule.level(u) for u in self.tuned[steps]["u"]])
+
+    def label(self, prompt: str) -> int:
+        """The class a prompt names (the null label for an empty one). BadInput lists the words."""
+        if self.words is not None: return self.words.label(prompt)
+        if prompt: raise BadInput(f"model {self.name!r} takes no prompt, given {prompt!r}")
+        return 0
+
+    def denoiser(self, prompts: Sequence[str], negatives: Sequence[str] | None = None, guidance: float = 1.0,
+                 net: Callable[..., Tensor] | None = None) -> Denoiser:
+        """E[x0 | x, prompt] of a batch, guided away from `negatives` (default: no condition): a Denoiser for any sampler."""
+        net = net or self.net
+        if self.words is None: return self.process.denoiser(net)
+        cond, uncond = (torch.tensor([self.label(p) for p in ps]) for ps in (prompts, negatives or [""] * len(prompts)))
+        bind = lambda labels: self.process.denoiser(lambda x, t: net(x, t, labels=labels))
+        return bind(cond) if guidance == 1 else cfg_batched(bind, cond, uncond, guidance)
+
+    def run(self, r: Request, count: _Count | None = None) -> Iterator[State]:
+        """The States of a request."""
+        net = self.net if count is None else count.around(self.net)
+        path, sampler = self.path(r.steps, r.spacing), SAMPLERS[r.sampler]
+        options = {**(self.tuned[r.steps].get("options", {}) if r.spacing == "tuned" else {}), **r.options}
+        shape = self.codec.shape(len(r.seeds))
+        start = path[0]
+        x = noises.seeded(r.seeds, "init")(torch.zeros(shape)) * start.sigma.float()
+        return sampler(self.denoiser(r.prompts, r.negatives, r.guidance, net), x, path, noises.seeded(r.seeds), **options)
+
+    def decode(self, x: Tensor) -> np.ndarray:
+        """Tensors of this model's space as uint8 images (n, h, w, c), or as floats for a model of vectors."""
+        return self.codec.decode(x)
+
+    def save_pretrained(self, folder: str | os.PathLike) -> FilePath:
+        """Write the model as a folder in the published layout; returns its path."""
+        f = self.folder
+        return hub.save(folder, name=self.name, kind=f.kind, net=self.net, weights=None, codec=self.codec, words=self.words,
+                        process=f.process, defaults=f.defaults)
+
+    from_pretrained = staticmethod(lambda name: load(name))
+
+
+_CALL_OPTIONS = tuple(p for p in inspect.signature(Pipeline.__call__).parameters if p not in ("self", "options"))
+
+
+def load(name: str | os.PathLike = "digits") -> Pipeline:
+    """The pipeline of a bundled model or a local model folder. BadInput names what is missing, damaged or not supported."""
+    return Pipeline(hub.load(name))
+
+
+class _Count:
+    """Counts network calls, and tells a listener of each."""
+
+    def __init__(self, listener: Callable[[int], None] | None = None):
+        self.calls, self.listener = 0, listener
+
+    def around(self, net: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def counted(*args, **kwargs):
+            self.calls += 1
+            if self.listener: self.listener(1)
+            return net(*args, **kwargs)
+        return counted
+
+
+def _part(r: Request, s: slice) -> Request:
+    return replace(r, prompts=r.prompts[s], negatives=r.negatives[s], seeds=r.seeds[s])
+
+
+def _seeds(seed: int | Sequence[int] | None, n: int) -> tuple[int, ...]:
+    if seed is None: seed = secrets.randbelow(2**31)
+    if isinstance(seed, (int, np.integer)):
+        if not -(2**63) <= seed < 2**63 - n: raise BadInput(f"seed must fit in 64 bits, given {seed}")
+        return tuple(range(int(seed), int(seed) + n))
+    seeds = tuple(int(s) for s in seed)
+    if len(seeds) != n: raise BadInput(f"{len(seeds)} seeds given for {n} images")
+    return seeds
+
+
+def _need_pictures(a: np.ndarray) -> None:
+    if a.dtype != np.uint8: raise BadInput(f"this model makes numbers of shape {a.shape[1:]}, not pictures: use result.arrays")
+
+
+def _picture(a: np.ndarray) -> Image.Image:
+    from PIL import Image
+
+    _need_pictures(a[None])
+    return Image.fromarray(a[..., 0] if a.ndim == 3 and a.shape[-1] == 1 else a)
+
+
+def make_folder(path: FilePath) -> None:
+    """Make a folder for output. BadInput when that is not possible."""
+    try: path.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise BadInput(f"cannot write to {path}: {e.strerror}") from e
+
+
+def write_png(image: Image.Image, path: FilePath, recipe: str) -> FilePath:
+    """Write a PNG with its recipe in a text chunk, whole or not at all. Returns its path."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text(KEY, recipe)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        image.save(part, format="PNG", pnginfo=info)
+        part.rename(path)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
+    return path
+
+
+def read_recipe(path: FilePath) -> dict:
+    """The recipe a PNG carries. BadInput when it cannot be read or carries none."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as im: text = im.text.get(KEY) if hasattr(im, "text") else None  # type: ignore[attr-defined]
+    except FileNotFoundError: raise BadInput(f"no file at {path}") from None
+    except (OSError, ValueError, SyntaxError) as e: raise BadInput(f"{path} cannot be read as an image: {e}") from None
+    if text is None: raise BadInput(f"{path} carries no unnoise recipe: only PNG files that unnoise wrote can be replayed")
+    try: d = json.loads(text)
+    except ValueError: raise BadInput(f"{path}: its recipe is damaged") from None
+    if not isinstance(d, dict): raise BadInput(f"{path}: its recipe is damaged")
+    return d

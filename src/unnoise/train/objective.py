@@ -1,0 +1,105 @@
+"""What a training step minimises. Everything random is drawn from (seed, position), so a step is a pure function of its number.
+
+Denoising: draw a level and noise, corrupt, let the network predict, and weigh the squared error: all parameterisations have
+the same minimiser, E[x0 | x]. Classification: cross-entropy, for the judges and classifiers that the library trains itself.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unnoise.denoiser import adapt
+from unnoise.process import noise, predict, schedule, weight
+from unnoise.process.level import Level, corrupt
+from unnoise.process.predict import Kind
+from unnoise.train.recipe import ProcessSection, Recipe
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded samples x0 (n, …), labels (n,) or None, their places in the endless data stream and in the whole step's batch."""
+
+    x0: Tensor
+    labels: Tensor | None
+    positions: np.ndarray
+    step: int
+    total: int  # the size of the whole step's batch, over micro batches and processes
+
+    @property
+    def places(self) -> np.ndarray:
+        return self.positions - self.step * self.total
+
+
+@dataclass(frozen=True)
+class Process:
+    """A recipe's `[process]`, resolved: how a network's input, output and time are to be read, and how levels are drawn."""
+
+    curve: schedule.Schedule
+    kind: Kind
+    frame: adapt.Frame
+    clock: adapt.Clock
+    weight: weight.Weight
+    density: weight.Density
+
+    def denoiser(self, net: Callable[..., Tensor]) -> adapt.Denoiser:
+        """The network as a Denoiser."""
+        return adapt.adapt(net, self.frame, self.kind, self.clock)
+
+    def errors(self, net: Callable[..., Tensor], x0: Tensor, eps: Tensor, l: Level) -> Tensor:
+        """Per-sample weighted squared error of the network's own output, (n,)."""
+        own = l.like(x0)
+        r = self.frame(own)
+        own = Level(own.alpha / r, own.sigma / r)
+        flat = Level(own.alpha.reshape(-1), own.sigma.reshape(-1))
+        time = self.clock(l)
+        out = net(corrupt(x0, eps, own), None if time is None else time.to(x0))
+        square = (out.float() - predict.target(self.kind, x0, eps, own)).square().flatten(1).mean(1)
+        return weight.in_space(self.weight, self.kind)(flat) * square
+
+
+def resolve(s: ProcessSection) -> Process:
+    """The parts that a recipe's `[process]` names. BadInput on an unknown one."""
+    curve = schedule.named(s.schedule, **s.schedule_options)
+    sd = s.weight_options.get("sigma_data", 0.5)
+    frame = adapt.whiten(sd) if s.frame == "whiten" else adapt.FRAMES[s.frame]
+    clock = {"table": adapt.table(curve), "c_noise": adapt.c_noise, "none": adapt.no_clock}[s.clock]
+    density = {"schedule": lambda: weight.along(curve), "discrete": lambda: weight.discrete(curve),
+               "lognormal": partial(weight.lognormal, **s.density_options),
+               "logit_normal": partial(weight.logit_normal, **s.density_options)}[s.density]()
+    return Process(curve, predict.kind(s.predict), frame, clock, weight.weight(s.weight, **s.weight_options), density)
+
+
+Loss = Callable[[nn.Module, Batch, int], Tensor]  # (net, batch, salt) -> sum over the batch's samples / the step's batch size
+
+
+def denoising(recipe: Recipe, null: int | None) -> Loss:
+    """The loss of `task = "denoise"`; `null` is the label that stands for "no condition"."""
+    p, process = recipe.process, resolve(recipe.process)
+
+    def loss(net: nn.Module, b: Batch, salt: int) -> Tensor:
+        stream = f"train/{salt}"
+        eps = torch.stack([noise.draw(recipe.seed, stream, int(i), b.x0.shape[1:]) for i in b.positions]).to(b.x0)
+        u = noise.uniform(recipe.seed, stream + "/level", b.step, (b.total,))
+        l = process.density((weight.stratified(u) if p.stratified else u)[b.places])
+        labels = b.labels
+        if labels is not None and null is not None:
+            drop = noise.uniform(recipe.seed, stream + "/drop", b.step, (b.total,))[b.places] < p.drop_label
+            labels = torch.where(drop.to(labels.device), null, labels)
+        call = net if labels is None else partial(net, labels=labels)
+        return process.errors(call, b.x0, eps, l).sum() / b.total
+
+    return loss
+
+
+def classifying(recipe: Recipe) -> Loss:
+    """The loss of `task = "classify"`: cross-entropy, summed over the batch's samples over the step's batch size."""
+    def loss(net: nn.Module, b: Batch, salt: int) -> Tensor:
+        logits = net(b.x0).float()
+        return F.cross_entropy(logits, b.labels, label_smoothing=recipe.train.label_smoothing, reduction="sum") / b.total
+    return loss
