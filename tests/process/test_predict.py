@@ -66,7 +66,8 @@ def test_determinants_are_those_that_the_docstring_states():
 
 
 @pytest.mark.parametrize("name", ANYWHERE)
-@pytest.mark.parametrize("l", [level(0.0, 1.0), level(1.0, 0.0), level([0.0, 1.0], [2.0, 0.0])], ids=["noise", "clean", "mixed"])
+@pytest.mark.parametrize("l", [level(0.0, 1.0), level(1.0, 0.0), level([0.0, 1.0], [2.0, 0.0])], ids=["noise", "clean",
+    "mixed"])
 def test_finite_and_exact_at_both_ends(name, l):
     x0, eps = normal(2, 3), normal(2, 3, seed=1)
     got = predict.solve(KINDS[name], corrupt(x0, eps, l), predict.target(KINDS[name], x0, eps, l), l)
@@ -96,7 +97,8 @@ def test_least_squares_on_any_target_has_the_same_minimiser():
     for fit in fits[1:]: assert_close(fit, fits[0], rtol=0, atol=1e-9)  # not only close to the truth: the same
 
 
-@pytest.mark.parametrize("given, kind", [("epsilon", "eps"), ("sample", "x0"), ("v_prediction", "v"), ("velocity", "velocity")])
+@pytest.mark.parametrize("given, kind", [("epsilon", "eps"), ("sample", "x0"), ("v_prediction", "v"), ("velocity",
+    "velocity")])
 def test_names_of_the_ecosystem(given, kind):
     assert predict.kind(given) is predict.KINDS[kind]
 

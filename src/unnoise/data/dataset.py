@@ -34,9 +34,9 @@ class Data:
     @cached_property
     def sha256(self) -> str:
         """Hex sha256 of the bytes of x, then the labels, then the captions: equal for equal content, wherever it lies."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.x))
+        digest = hashlib.sha256(np.ascontiguousarray(self.x).data)
         if self.labels is not None:
-            digest.update(np.ascontiguousarray(self.labels))
+            digest.update(np.ascontiguousarray(self.labels).data)
         if self.captions is not None:
             digest.update("\0".join(self.captions).encode())
         return digest.hexdigest()

@@ -179,7 +179,7 @@ def _apt(package: str, work: Path, files: list[File]) -> Delivery:
 def _hub(source: Source, work: Path, files: list[File]) -> Delivery:
     """The hub keeps the sets as parquet of PNGs: packed to IDX again, the same sha256 must come out."""
     try:
-        from pyarrow import parquet
+        from pyarrow import parquet  # pyright: ignore[reportMissingImports]  (an extra)
     except ImportError:
         raise BadInput("reading its files needs pyarrow (pip install 'unnoise[data]')") from None
     from huggingface_hub import hf_hub_download

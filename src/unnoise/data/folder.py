@@ -74,18 +74,17 @@ def _opened(file: Path) -> Iterator[Image.Image]:
 def _survey(files: list[Path]) -> tuple[tuple[int, int], int]:
     """((width, height), channels) of all images, from their headers alone: a folder that cannot be used is refused early."""
     colour = alpha = False
-    first: tuple[int, int] | None = None
+    first = (0, 0)
     for file in files:
         with _opened(file) as image:
-            turned = image.getexif().get(ORIENTATION) in TURNED
-            size = image.size[::-1] if turned else image.size
+            w, h = image.size
+            size = (h, w) if image.getexif().get(ORIENTATION) in TURNED else (w, h)
             colour |= image.mode not in GREY
             alpha |= image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
-        first = first or size
+        first = size if file is files[0] else first
         if size != first:
             raise BadInput(f"images of different sizes: {files[0]} is {first[0]}x{first[1]}, {file} is {size[0]}x{size[1]}; "
                            "make them one size first")
-    assert first is not None
     return first, 1 + 2 * colour + alpha
 
 
@@ -103,21 +102,18 @@ def _decode(file: Path, channels: int) -> np.ndarray:
 
 def _captions(root: Path, files: list[Path]) -> tuple[str, ...] | None:
     metadata = root / "metadata.jsonl"
+    names = [file.relative_to(root).as_posix() for file in files]
     if metadata.is_file():
         texts = _read_metadata(metadata)
-        names = [file.relative_to(root).as_posix() for file in files]
         if strange := next((name for name in texts if name not in set(names)), None):
             raise BadInput(f"{metadata} names {strange!r}, which is not an image in {root}")
-        missing = next((name for name in names if name not in texts), None)
-        where = str(metadata)
     else:
-        beside = {file: file.with_suffix(".txt") for file in files}
-        if not any(text.is_file() for text in beside.values()):
+        beside = {name: file.with_suffix(".txt") for name, file in zip(names, files)}
+        texts = {name: _text(text).strip() for name, text in beside.items() if text.is_file()}
+        if not texts:
             return None
-        texts = {file: _text(text).strip() for file, text in beside.items() if text.is_file()}
-        names, where = files, "text files beside the images"
-        missing = next((str(file) for file in files if file not in texts), None)
-    if missing:
+    if missing := next((name for name in names if name not in texts), None):
+        where = metadata if metadata.is_file() else f"text files beside the images in {root}"
         raise BadInput(f"captions for {len(texts)} of {len(files)} images ({where}): none for {missing}")
     return tuple(texts[name] for name in names)
 

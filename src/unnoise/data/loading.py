@@ -59,8 +59,9 @@ def _digits8(split: str) -> Data:
         from sklearn.datasets import load_digits
     except ImportError:
         raise BadInput("data set 'digits8' needs scikit-learn, which carries it: pip install 'unnoise[data]'") from None
-    source, digits = SOURCES["digits8"], load_digits()
-    x = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    source = SOURCES["digits8"]
+    values, labels = load_digits(return_X_y=True)
+    x = np.round(np.reshape(values, (-1, 8, 8, 1)) * (255 / 16)).astype(np.uint8)
     shuffled = permutation(len(x), seed=0, epoch=0)  # the file is ordered by writer: its tail alone would be another hand
     chosen = np.sort(shuffled[:source.count["train"]] if split == "train" else shuffled[source.count["train"]:])
-    return Data(x[chosen], digits.target[chosen].astype(np.int64), source.words, None, "digits8", split, source.licence)
+    return Data(x[chosen], np.asarray(labels)[chosen].astype(np.int64), source.words, None, "digits8", split, source.licence)

@@ -22,10 +22,14 @@ def matched(out: Tensor, ref: Tensor, phi: float) -> Tensor:
 
     Samples without any spread are returned as they are.
     """
-    axes = tuple(range(1, out.ndim))
-    a, b = out.std(axes, keepdim=True), ref.std(axes, keepdim=True)
+    a, b = _std(out), _std(ref)
     ratio = torch.where(a > 0, b / torch.where(a > 0, a, 1.0), 1.0)
     return out * (phi * ratio + (1 - phi))
+
+
+def _std(x: Tensor) -> Tensor:
+    # Sample by sample: a reduction over a batch rounds differently with its size, and image i must not depend on the others.
+    return torch.stack([v.std() for v in x]).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def rescale(guided: Denoiser, cond: Denoiser, phi: float = 0.7, kind: predict.Kind = predict.x0) -> Denoiser:

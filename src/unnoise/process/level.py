@@ -74,8 +74,8 @@ def noisier(a: Level, b: Level) -> bool:
 def spread(c: Tensor, x: Tensor) -> Tensor | float:
     """A coefficient computed from levels, () or (n,), made ready to multiply x (n, …) without changing x's dtype or device.
 
-    Differences such as alpha_b - alpha_a r are taken in the levels' own precision (float64) and only the result is rounded, so
-    half-precision samples move as exactly as they can; a number for the whole batch never touches the device.
+    Differences such as alpha_b - alpha_a r are taken in the levels' own precision (float64) and only the result is rounded,
+    so half-precision samples move as exactly as they can; a number for the whole batch never touches the device.
     """
     if c.ndim == 0 and c.device.type == "cpu" and not c.requires_grad: return c.item()
     return c.to(x).reshape(c.shape + (1,) * (x.ndim - c.ndim))

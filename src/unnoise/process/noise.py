@@ -23,7 +23,7 @@ REVISION = 1  # bump when any (seed, stream, draw) gives other numbers: saved im
 
 def _generator(seed: int, stream: str, draw: int) -> np.random.Generator:
     # 128-bit key: the seed and the stream's name; the counter's third word: the draw (the lower two count within a draw).
-    key = [seed & 0xFFFFFFFFFFFFFFFF, crc32(stream.encode())]
+    key = np.array([seed & 0xFFFFFFFFFFFFFFFF, crc32(stream.encode())], dtype=np.uint64)  # a list would pass through floats
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, draw, 0]))
 
 
@@ -81,7 +81,8 @@ def brownian(seeds: Sequence[int], stream: str = "brownian", depth: int = 22) ->
         if a is None or b is None: raise BadInput("brownian noise is a function of an interval: it needs both levels")
         s, t = (round(_time(l) * 2**depth) for l in (a, b))
         if s == t: raise BadInput(f"brownian noise cannot tell two levels closer than 2^-{depth} of the path apart")
-        return ((node(t, depth, like.shape[1:]) - node(s, depth, like.shape[1:])) * math.copysign((2**depth / abs(t - s)) ** 0.5, t - s)).to(like)
+        step = node(t, depth, like.shape[1:]) - node(s, depth, like.shape[1:])
+        return (step * math.copysign((2**depth / abs(t - s)) ** 0.5, t - s)).to(like)
 
     return noise
 

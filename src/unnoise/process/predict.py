@@ -28,7 +28,7 @@ def x0(l: Level) -> tuple[Tensor, Tensor]:
 
 
 def v(l: Level) -> tuple[Tensor, Tensor]:
-    """v = (alpha * eps - sigma * x0) / sqrt(alpha^2 + sigma^2) (Salimans & Ho 2022); the root is 1 where variance is preserved."""
+    """v = (alpha * eps - sigma * x0) / sqrt(alpha^2 + sigma^2) (Salimans & Ho 2022); the root is 1 on VP paths."""
     r = (l.alpha**2 + l.sigma**2).sqrt()
     return -l.sigma / r, l.alpha / r
 
@@ -44,12 +44,12 @@ def score(l: Level) -> tuple[Tensor, Tensor]:
 
 
 def edm(sigma_data: float = 0.5) -> Kind:
-    """The target F of EDM (Karras et al. 2022, eq. 7) for data of standard deviation sigma_data: unit variance at every level."""
+    """EDM's target F (Karras et al. 2022, eq. 7) for data of standard deviation sigma_data: unit variance at every level."""
     sd = float(sigma_data)
     if not sd > 0: raise BadInput(f"sigma_data must be positive, given {sigma_data}")
 
     def kind(l: Level) -> tuple[Tensor, Tensor]:
-        # In the frame alpha = 1, F = (x0 - c_skip (x0 + s eps)) / c_out; multiplied out this form is finite at alpha = 0 too.
+        # In the frame alpha = 1, F = (x0 - c_skip (x0 + s eps)) / c_out; multiplied out it is finite at alpha = 0 too.
         root = (l.sigma**2 + (sd * l.alpha) ** 2).sqrt()
         return l.sigma / (sd * root), -sd * l.alpha / root
 
@@ -61,7 +61,7 @@ _ALIASES = {"epsilon": "eps", "sample": "x0", "v_prediction": "v", "flow_predict
 
 
 def kind(name: str) -> Kind:
-    """The parameterisation called `name`, our names or diffusers' (`epsilon`, `sample`, `v_prediction`); "edm:0.6" sets sigma_data."""
+    """The parameterisation of that name, ours or diffusers' (`epsilon`, `v_prediction`); "edm:0.6" sets sigma_data."""
     base, _, sd = name.partition(":")
     if base == "edm" and sd:
         try: return edm(float(sd))

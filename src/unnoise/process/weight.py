@@ -75,8 +75,8 @@ def weight(name: str, **options) -> Weight:
 def in_space(weight: Weight, kind: Kind) -> Weight:
     """`weight` on x0 turned into the weight on a network's own squared error in parameterisation `kind`.
 
-    At a given x, eps = (x - alpha x0) / sigma, so out moves by p - q alpha / sigma per unit of x0. The product is taken where
-    it is finite: at zero SNR the weight is 0 for eps (which carries nothing there) and finite for v and x0.
+    At a given x, eps = (x - alpha x0) / sigma, so out moves by p - q alpha / sigma per unit of x0. The product is taken
+    where it is finite: at zero SNR the weight is 0 for eps (which carries nothing there) and finite for v and x0.
     """
     def w(l: Level) -> Tensor:
         p, q = kind(l)

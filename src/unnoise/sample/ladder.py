@@ -1,8 +1,8 @@
 """The one loop that every sampler runs: down a path of Levels by a one-step rule, up by the forward process.
 
-A rule is `rule(x, x0, a, b) -> x at level b`, given x at level a and x0 = denoise(x, a); it may call denoise again. A family of
-rules is a function `step(denoise, noise, **options) -> rule`: history and moments are its locals, made anew for every run and
-after every upward move, so a sampler is pure and a restart forgets the past. In x0 space most rules are one formula,
+A rule is `rule(x, x0, a, b) -> x at level b`, given x at level a and x0 = denoise(x, a); it may call denoise again. A family
+of rules is a function `step(denoise, noise, **options) -> rule`: history and moments are its locals, made anew for every run
+and after every upward move, so a sampler is pure and a restart forgets the past. In x0 space most rules are one formula,
     x_b = move(x, estimate, a, b),
 with `estimate` an average of E[x0 | x] over the step; it is finite from alpha = 0 and lands on the estimate at sigma = 0.
 Levels reach rules and denoisers as float64 on the CPU, () or (n,): asking "is this the last step?" never waits for a device.
@@ -10,6 +10,7 @@ Levels reach rules and denoisers as float64 on the CPU, () or (n,): asking "is t
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -41,19 +42,18 @@ class State(NamedTuple):
 
 def last(states: Iterable[State]) -> Tensor:
     """The result of a run: x of its last State. Runs the sampler to its end."""
-    state = None
-    for state in states: pass
-    if state is None: raise BadInput("the run has already been used up: call the sampler again")
-    return state.x
+    tail = deque(states, maxlen=1)
+    if not tail: raise BadInput("the run has already been used up: call the sampler again")
+    return tail[0].x
 
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
     """A named one-step rule, callable as sampler(denoise, x, path, noise=None, **options) -> Iterator[State].
 
-    order: of convergence in the number of steps on the probability flow, with default options and their noise left out; 0 where
-    a rule does not follow the flow. stochastic: whether the rule draws noise with its default options (any sampler draws it for
-    the upward moves of a path). options: name -> default. summary: one line.
+    order: of convergence in the number of steps on the probability flow, with default options and their noise left out; 0
+    where a rule does not follow the flow. stochastic: whether the rule draws noise with its default options (any sampler
+    draws it for the upward moves of a path). options: name -> default. summary: one line.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Sampler:
     stochastic: bool
     options: dict[str, object]
     step: Callable[..., Rule]
-    cost: Callable[..., int]                              # (a, b, **options) -> network calls of one move, the first included
-    detour: Callable[..., tuple[Path, Noise]] | None      # (path, noise, **options) -> the path really run, and its noise
+    cost: Callable[..., int]  # (a, b, **options) -> network calls of one move, the first included
+    detour: Callable[..., tuple[Path, Noise]] | None  # (path, noise, **options) -> the path really run, and its noise
 
     def __call__(self, denoise: Denoiser, x: Tensor, path: Path, noise: Noise | None = None, **options) -> Iterator[State]:
         """The States of a run from x (n, …) at path[0] to the last level; everything is checked now, nothing computed yet.
@@ -98,8 +98,8 @@ def ladder(step: Callable[..., Rule] | None = None, *, order: int = 1, calls: in
            stochastic: bool = False):
     """The Sampler of a one-step rule: a decorator, used bare or with what is known of the rule.
 
-    calls: network calls of one move, the first included: a function (a, b, **options), or a number for the moves over a finite
-    change of log-SNR (the others, from alpha = 0 and into sigma = 0, are first order and make one).
+    calls: network calls of one move, the first included: a function (a, b, **options), or a number for the moves over a
+    finite change of log-SNR (the others, from alpha = 0 and into sigma = 0, are first order and make one).
     """
     if step is None: return lambda step: ladder(step, order=order, calls=calls, stochastic=stochastic)
     cost = calls if callable(calls) else lambda a, b, **options: calls if finite(a, b) else 1
@@ -129,15 +129,15 @@ def _run(denoise: Denoiser, x: Tensor, path: Path, noise: Noise, make: Callable[
 
 
 def climbs(a: Level, b: Level) -> bool:
-    """Whether the move from a to b adds noise: to every sample, or to some while the others stay (`checked` saw to that)."""
+    """Whether the move from a to b adds noise: to every sample, or to some while the others stay (see `checked`)."""
     return bool((b.sigma * a.alpha > a.sigma * b.alpha).any())
 
 
 def checked(path: Path, n: int = 1) -> Path:
     """The path as a tuple of float64 CPU Levels, () or (n,), one that repeats its predecessor left out.
 
-    Errors: BadInput when it is not a sequence of two or more different Levels, when one of them is no level at all or has the
-    wrong length, and when a move leads neither to a cleaner level nor to a noisier one for all n samples alike.
+    Errors: BadInput when it is not a sequence of two or more different Levels, when one of them is no level at all or has
+    the wrong length, and when a move leads neither to a cleaner level nor to a noisier one for all n samples alike.
     """
     try: levels = [_level(l, i, n) for i, l in enumerate(path)]
     except TypeError as e: raise BadInput(f"a path must be a sequence of Levels, given {type(path).__name__}") from e
@@ -145,8 +145,8 @@ def checked(path: Path, n: int = 1) -> Path:
     if len(kept) < 2: raise BadInput(f"a path needs at least two different levels, given {len(kept)}")
     for i, (a, b) in enumerate(pairwise(kept)):
         rise = b.sigma * a.alpha - a.sigma * b.alpha
-        if not ((rise < 0).all() or (rise > 0).any() and not (rise < 0).any()):
-            raise BadInput(f"level {i + 1} of the path must be cleaner than level {i} for every sample, or noisier for every one")
+        if not ((rise < 0).all() or ((rise > 0).any() and not (rise < 0).any())):
+            raise BadInput(f"level {i + 1} of the path must be cleaner than level {i} for each sample, or noisier for each")
     return tuple(kept)
 
 
@@ -155,7 +155,7 @@ def _level(l: Level, i: int, n: int) -> Level:
     l = Level(*(torch.as_tensor(v).detach().double().cpu() for v in l))
     if l.alpha.ndim: l = Level(*(v.reshape(-1) for v in l))
     if l.alpha.shape != l.sigma.shape or l.alpha.numel() not in ({n} if l.alpha.ndim else {1}):
-        raise BadInput(f"level {i} of the path must hold one pair, or one a sample ({n}): given shape {tuple(l.alpha.shape)}")
+        raise BadInput(f"level {i} of the path must hold one pair, or one a sample ({n}): given {tuple(l.alpha.shape)}")
     if not all((v.isfinite() & (v >= 0)).all() for v in l) or not (l.alpha + l.sigma > 0).all():
         raise BadInput(f"level {i} of the path must have finite alpha, sigma >= 0, not both 0: given {l.alpha}, {l.sigma}")
     return l
@@ -164,23 +164,28 @@ def _level(l: Level, i: int, n: int) -> Level:
 def bounded(name: str, value: float, low: float, high: float = float("inf")) -> float:
     """The value of an option, or BadInput when it is not a number from low to high."""
     if isinstance(value, (int, float)) and low <= value <= high: return value
-    raise BadInput(f"{name} must be a number {f'of at least {low}' if high == float('inf') else f'from {low} to {high}'}, given {value!r}")
+    raise BadInput(f"{name} must be a number {_span(low, high)}, given {value!r}")
 
 
 def whole(name: str, value: int, low: int, high: float = float("inf")) -> int:
     """The value of an option that counts something, or BadInput."""
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high: return value
-    raise BadInput(f"{name} must be a whole number {f'of at least {low}' if high == float('inf') else f'from {low} to {high}'}, given {value!r}")
+    raise BadInput(f"{name} must be a whole number {_span(low, high)}, given {value!r}")
+
+
+def _span(low: float, high: float) -> str:
+    return f"of at least {low}" if high == float("inf") else f"from {low} to {high}"
 
 
 def _summary(f: Callable) -> str:
     return (inspect.getdoc(f) or "").partition("\n")[0]
 
 
-# --- what rules are written in: everything below is flat, () or (n,), and float64 -------------------------------------------
+# --- what rules are written in: the coefficients below are flat, () or (n,), and float64 ---
+
 
 def lam(l: Level) -> Tensor:
-    """log(alpha / sigma), half the log-SNR: -inf at pure noise, +inf at clean data. Steps h of the DPM-Solver family are its."""
+    """log(alpha / sigma), half the log-SNR: -inf at pure noise, +inf at clean data. h is its change."""
     return l.alpha.log() - l.sigma.log()
 
 
@@ -190,7 +195,7 @@ def finite(a: Level, b: Level) -> bool:
 
 
 def shrink(a: Level, b: Level) -> Tensor:
-    """exp(-(lam_b - lam_a)): what is left of sigma / alpha after the move, in [0, 1]; 0 from pure noise and into clean data."""
+    """exp(-(lam_b - lam_a)): what is left of sigma / alpha after the move; 0 from pure noise and into clean data."""
     return (b.sigma * a.alpha) / (a.sigma * b.alpha)
 
 
@@ -205,7 +210,7 @@ def eps_of(x: Tensor, x0: Tensor, l: Level) -> Tensor:
 
 
 def noised(x: Tensor, x0: Tensor, a: Level, b: Level, up: Tensor, noise: Noise) -> Tensor:
-    """The move to level b with part of its noise drawn anew: down to sqrt(sigma_b^2 - up^2), then up * z. None is drawn for up = 0."""
+    """The move to level b with part of the noise drawn anew: down to sqrt(sigma_b^2 - up^2), then up z; no draw at 0."""
     up = torch.minimum(up, b.sigma)
     x = move(x, x0, a, Level(b.alpha, (b.sigma**2 - up**2).sqrt()))
     return x + spread(up, x) * noise(x, a, b) if (up > 0).any() else x

@@ -1,10 +1,11 @@
-"""Rules that remember earlier estimates: the Adams family in log-SNR or sigma, DPM-Solver++ multistep and its SDE kin, UniPC.
+"""Rules that remember earlier estimates: the Adams family in log-SNR or sigma, DPM-Solver++ multistep and its SDE kin,
+UniPC.
 
 With lambda = log(alpha / sigma), h its change over the step and u in [0, 1] the place within it, the exact move is
     x_b = move(x, average of x0(u) with density e^(h u), a, b)          (data prediction; Lu et al. 2022, eq. 8)
-and for the noise, in the coordinates alpha = 1, x_b - x_a = (s_b - s_a) * average of eps: with density e^(-h u) for u in lambda,
-constant for u in s. A method is what it takes for the average: here a polynomial through the estimates so far, with weights
-solved from the moments of the density. They hold for any grid, and per sample.
+and for the noise, in the coordinates alpha = 1, x_b - x_a = (s_b - s_a) * average of eps: with density e^(-h u) for u in
+lambda, constant for u in s. A method is what it takes for the average: here a polynomial through the estimates so far, with
+weights solved from the moments of the density. They hold for any grid, and per sample.
 """
 from __future__ import annotations
 
@@ -23,9 +24,10 @@ _T, _G = (torch.from_numpy(v) / 2 for v in np.polynomial.legendre.leggauss(64)) 
 
 
 def weights(u: list[Tensor], c: Tensor) -> Tensor:
-    """w (…, p) with sum_i w_i f(u_i) = the average of f over [0, 1] with density e^(c u), for every polynomial f of degree < p.
+    """w (…, p) with sum_i w_i f(u_i) = the average of f over [0, 1] with density e^(c u), for polynomials f of degree < p.
 
-    u: p distinct places, () or (n,) as c is. A Vandermonde system for the moments, which come from Gauss-Legendre quadrature.
+    u: p distinct places, () or (n,) as c is. A Vandermonde system for the moments, which come from Gauss-Legendre
+    quadrature.
     """
     t = _T + 0.5
     density = _G * (c[..., None] * t - c[..., None].clamp(min=0)).exp()
@@ -39,7 +41,7 @@ Past = list[tuple[Tensor, Tensor]]  # (place, value) of earlier estimates, the n
 
 
 def average(now: Tensor, here: Tensor, past: Past, h: Tensor, c: Tensor) -> Tensor:
-    """The average of the polynomial through `now` at place `here` and the past ones, over [here, here + h], density e^(c u)."""
+    """The average over [here, here + h], with density e^(c u), of the polynomial through `now` at `here` and the past."""
     w = weights([torch.zeros_like(h), *((place - here) / h for place, _ in past)], c)
     return now + sum(spread(w[..., i], now) * (old - now) for i, (_, old) in enumerate(past, 1))
 
@@ -68,9 +70,11 @@ def dpmpp_2m(denoise: Denoiser, noise: Noise) -> Rule:
 
 @ladder(order=2, stochastic=True)
 def dpmpp_2m_sde(denoise: Denoiser, noise: Noise, eta: float = 1.0) -> Rule:
-    """SDE-DPM-Solver++(2M): 2M on the reverse SDE, whose noise is eta times that of the diffusion SDE (Lu et al. 2022, app. C).
+    """SDE-DPM-Solver++(2M): 2M on the reverse SDE, whose noise is eta times that of the diffusion SDE (Lu et al. 2022, app.
+    C).
 
-    x_b = move(x, middle, a, (alpha_b, sigma_b k^eta)) + sigma_b sqrt(1 - k^(2 eta)) z, k = e^-h. Order 2 at eta = 0, 1 call a step.
+    x_b = move(x, middle, a, (alpha_b, sigma_b k^eta)) + sigma_b sqrt(1 - k^(2 eta)) z, k = e^-h. Order 2 at eta = 0, 1 call
+    a step.
     """
     bounded("eta", eta, 0)
     past: Past = []
@@ -84,10 +88,11 @@ def dpmpp_2m_sde(denoise: Denoiser, noise: Noise, eta: float = 1.0) -> Rule:
 
 @ladder(order=3)
 def dpmpp_3m(denoise: Denoiser, noise: Noise) -> Rule:
-    """DPM-Solver++(3M): the parabola through three estimates in log-SNR, integrated exactly (Lu et al. 2022, sec. 4 at k = 3).
+    """DPM-Solver++(3M): the parabola through three estimates in log-SNR, integrated exactly (Lu et al. 2022, sec. 4 at k =
+    3).
 
-    The weights are solved, not the published ones, which halve the second difference and so are of order 2 only. First order from
-    alpha = 0 and into sigma = 0. Order 3, 1 call a step.
+    The weights are solved, not the published ones, which halve the second difference and so are of order 2 only. First order
+    from alpha = 0 and into sigma = 0. Order 3, 1 call a step.
     """
     past: Past = []
 
@@ -103,26 +108,34 @@ def dpmpp_3m(denoise: Denoiser, noise: Noise) -> Rule:
 def dpmpp_sde(denoise: Denoiser, noise: Noise, eta: float = 1.0) -> Rule:
     """DPM-Solver++ (SDE): a single-step midpoint method on the reverse SDE (k-diffusion's dpmpp_sde, r = 1/2).
 
-    An ancestral step to the middle of the log-SNR interval, then one over all of it with the estimate found there. Order 2 at
-    eta = 0, 2 calls and 2 draws a step, 1 from alpha = 0 and into sigma = 0.
+    An ancestral step to the middle m of the log-SNR interval, then one over all of it with the estimate found there. Both
+    see one Brownian path: the noise over [a, b] is made of that over [a, m] and [m, b], as the SDE would carry it on.
+    Order 2 at eta = 0, 2 calls and 2 draws a step, 1 from alpha = 0 and into sigma = 0.
     """
     bounded("eta", eta, 0)
 
     def rule(x, x0, a, b):
-        if finite(a, b):
-            m = between(a, b)
-            x0 = denoise(noised(x, x0, a, m, eta * posterior_std(a, m), noise), m)
-        return noised(x, x0, a, b, eta * posterior_std(a, b), noise)
+        up = eta * posterior_std(a, b)
+        if not finite(a, b): return noised(x, x0, a, b, up, noise)
+        m = between(a, b)
+        if not eta: return move(x, denoise(move(x, x0, a, m), m), a, b)
+        first, then = noise(x, a, m), noise(x, m, b)
+        y = noised(x, x0, a, m, eta * posterior_std(a, m), lambda *_: first)
+        carried, fresh = posterior_std(a, m) * shrink(m, b) * b.sigma / m.sigma, posterior_std(m, b)
+        both = torch.hypot(carried, fresh)
+        z = spread(carried / both, x) * first + spread(fresh / both, x) * then
+        return noised(x, denoise(y, m), a, b, up, lambda *_: z)
     return rule
 
 
 @ladder(order=3)
 def unipc(denoise: Denoiser, noise: Noise, order: int = 2, b_h: str = "bh2") -> Rule:
-    """UniPC: a multistep predictor, and a corrector that uses the estimate at the predicted point (Zhao et al. 2023, alg. 1-3).
+    """UniPC: a multistep predictor, and a corrector that uses the estimate at the predicted point (Zhao et al. 2023, alg.
+    1-3).
 
-    That estimate is also the next step's, so correcting costs no call; State.x is the predicted point. Predictor of the given
-    `order` (1 to 4), corrector of one more. b_h scales the two places where the paper takes the weight 1/2 instead of solving for
-    it: "bh2" e^h - 1, "bh1" h. Order 3 by default, 1 call a step.
+    That estimate is also the next step's, so correcting costs no call; State.x is the predicted point. Predictor of the
+    given `order` (1 to 4), corrector of one more. b_h scales the two places where the paper takes the weight 1/2 instead of
+    solving for it: "bh2" e^h - 1, "bh1" h. Order 3 by default, 1 call a step.
     """
     whole("order", order, 1, 4)
     if b_h not in ("bh1", "bh2"): raise unknown("b_h", b_h, ("bh1", "bh2"))
@@ -156,8 +169,8 @@ def unipc(denoise: Denoiser, noise: Noise, order: int = 2, b_h: str = "bh2") -> 
 def ab(denoise: Denoiser, noise: Noise, order: int = 2, variable: str = "logsnr") -> Rule:
     """Adams-Bashforth of order 1 to 4 on the noise: the polynomial through the last estimates of eps, integrated exactly.
 
-    variable: that of the polynomial, "logsnr" (DPM-Solver and DEIS multistep with noise prediction; Zhang & Chen 2023) or "sigma"
-    (sigma / alpha). First order from alpha = 0 and into sigma = 0. 1 call a step.
+    variable: that of the polynomial, "logsnr" (DPM-Solver and DEIS multistep with noise prediction; Zhang & Chen 2023) or
+    "sigma" (sigma / alpha). First order from alpha = 0 and into sigma = 0. 1 call a step.
     """
     whole("order", order, 1, 4)
     if variable not in ("logsnr", "sigma"): raise unknown("variable", variable, ("logsnr", "sigma"))

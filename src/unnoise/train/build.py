@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from unnoise import codec as codecs
@@ -13,16 +14,18 @@ from unnoise.data import load as load_data
 from unnoise.errors import BadInput, unknown
 from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
-from unnoise.nets.unet import UNet, UNetConfig, config_from
+from unnoise.nets.unet import FIXED, UNet, UNetConfig, config_from
 from unnoise.process import noise
-from unnoise.train.recipe import Recipe
+from unnoise.train import objective
+from unnoise.train.recipe import Recipe, explain, unknown_key
 
-NETS = ("unet", "mlp", "classifier")
+NETS: dict[str, tuple[type[nn.Module], type[BaseModel]]] = {
+    "unet": (UNet, UNetConfig), "mlp": (MLP, MLPConfig), "classifier": (Classifier, ClassifierConfig)}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A training set as the networks see it: encoded on the fly, in the order that (seed, position) fixes."""
+    """A data set as the networks see it: encoded on the fly, in the order that (seed, position) fixes."""
 
     data: Data
     codec: codecs.Codec
@@ -50,41 +53,95 @@ def _augment(x: np.ndarray, seed: int, position: int, shift: int, mirror: float)
     return x[:, ::-1] if c < mirror else x
 
 
+# --- data -----------------------------------------------------------------------------------------------------------------
+
 def source(recipe: Recipe, split: str | None = None) -> Source:
-    """The recipe's data (its training split unless another is named) with the codec that fits the training split."""
+    """The recipe's training split (or another), with the codec that fits it. BadInput: no such data, or it does not fit the recipe."""
     data = load_data(recipe.data.name, split or recipe.data.split)
     words, labels = data.words, data.labels
     if labels is None and data.captions is not None:
         words = tuple(sorted(set(data.captions)))
         index = {w: i for i, w in enumerate(words)}
         labels = np.array([index[c] for c in data.captions], dtype=np.int64)
+    if data.x.ndim != 4 and (recipe.data.shift or recipe.data.mirror):
+        raise BadInput(f"data.shift and data.mirror move images; {recipe.data.name} has items of shape {data.x.shape[1:]}")
     blocks = len(recipe.net.get("block_out_channels", UNetConfig.model_fields["block_out_channels"].default))
     multiple = 2 ** (blocks - 1) if recipe.net.get("kind") == "unet" else 1
     return Source(data, codecs.codec_for(data.x, recipe.patch, multiple), labels, words)
 
 
+def held_out(recipe: Recipe, train: Source) -> Source:
+    """The validation split in the training split's codec and numbering of words; training data where a path has no "test".
+
+    An item whose words were not trained on gets the null label, len(train.words).
+    """
+    try: data = load_data(recipe.data.name, recipe.data.validation)
+    except BadInput:
+        if recipe.data.validation != "test": raise
+        data = load_data(recipe.data.name, recipe.data.split)  # a user's folder without splits: the noise at least is fixed
+    return Source(data, train.codec, _numbered(data, train), train.words)
+
+
+def _numbered(data: Data, train: Source) -> np.ndarray | None:
+    if train.labels is None: return None
+    if data.labels is not None and data.words == train.words: return data.labels
+    index = {w: i for i, w in reversed(list(enumerate(train.words)))}
+    return np.array([index.get(data.caption(i) or "", len(train.words)) for i in range(len(data))], dtype=np.int64)
+
+
+# --- network --------------------------------------------------------------------------------------------------------------
+
+def check(recipe: Recipe) -> None:
+    """BadInput where what can be told without the data does not fit: net kind and keys, and what `[process]` names."""
+    kind = recipe.net.get("kind")
+    if kind not in NETS: raise unknown("net.kind", kind, NETS)
+    if (recipe.task == "classify") != (kind == "classifier"):
+        raise BadInput(f"task {recipe.task!r} does not go with net.kind {kind!r} (classify: classifier; denoise: unet, mlp)")
+    _config(kind, {"size": 1, **_own(recipe)} if kind == "mlp" else _own(recipe))
+    if recipe.task == "denoise": objective.resolve(recipe.process)
+
+
 def network(recipe: Recipe, src: Source) -> nn.Module:
     """The recipe's network, weights drawn from its seed; sizes and class counts that follow from the data are filled in."""
-    d = dict(recipe.net)
-    kind = d.pop("kind", None)
-    if kind not in NETS: raise unknown("net kind", kind, NETS)
-    shape = src.codec.shape(1)[1:]
+    kind, own = recipe.net["kind"], _own(recipe)
+    follows = _follows(recipe, src)
+    for key, value in follows.items():
+        if key in own and own[key] != value: raise BadInput(f"net.{key} follows from the data, which asks for {value}; given {own[key]!r}")
     classes = len(src.words) if src.labels is not None else None
+    if kind != "classifier" and classes:
+        follows["num_class_embeds"] = classes + 1  # the last is "no condition"
+        given = own.get("num_class_embeds", classes + 1)
+        if 0 < given <= classes: raise BadInput(f"net.num_class_embeds must be 0 (no condition) or above {classes}, given {given}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        if kind == "unet":
-            if len(shape) != 3: raise BadInput(f"net kind 'unet' needs images, the data has shape {tuple(shape)} (use 'mlp')")
-            size = {"sample_size": shape[1] if shape[1] == shape[2] else shape[1:], "in_channels": shape[0], "out_channels": shape[0]}
-            return UNet(config_from({**size, "num_class_embeds": classes + 1 if classes else None, "time": recipe.process.clock != "none", **d}))
-        if kind == "mlp":
-            size = {"size": int(np.prod(shape)), "num_class_embeds": classes + 1 if classes else None, "time": recipe.process.clock != "none"}
-            return MLP(_config(MLPConfig, {**size, **d}))
-        if classes is None: raise BadInput(f"net kind 'classifier' needs labels, and {recipe.data.name!r} has none")
-        return Classifier(_config(ClassifierConfig, {"channels": shape[0], "classes": classes, **d}))
+        try: return NETS[kind][0](_config(kind, {**follows, **own}))
+        except BadInput as e: raise BadInput(f"net: {e}") from None
+        except (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError) as e:  # torch's own words on impossible sizes
+            raise BadInput(f"net cannot be built: {' '.join(str(e).split())}") from e
 
 
-def _config(model, d: dict):
+def _follows(recipe: Recipe, src: Source) -> dict:
+    """The keys of the network that the data and the process fix."""
+    kind, shape = recipe.net["kind"], src.codec.shape(1)[1:]
+    if kind == "mlp": return {"size": int(np.prod(shape)), "time": recipe.process.clock != "none"}
+    if not isinstance(src.codec, codecs.Pixels):
+        raise BadInput(f"net.kind {kind!r} needs images; {recipe.data.name} has items of shape {tuple(shape)} (use 'mlp')")
+    if kind == "unet":
+        size = shape[1] if shape[1] == shape[2] else shape[1:]
+        return {"sample_size": size, "in_channels": shape[0], "out_channels": shape[0], "time": recipe.process.clock != "none"}
+    if src.labels is None: raise BadInput(f"net.kind 'classifier' needs labels, and {recipe.data.name} has none")
+    return {"channels": shape[0], "classes": len(src.words)}
+
+
+def _own(recipe: Recipe) -> dict:
+    return {k: v for k, v in recipe.net.items() if k != "kind"}
+
+
+def _config(kind: str, d: dict) -> BaseModel:
+    model = NETS[kind][1]
+    known = [*model.model_fields, *(FIXED if kind == "unet" else ())]
     for key in d:
-        if key not in model.model_fields: raise unknown("net key", key, model.model_fields)
-    try: return model(**d)
-    except ValueError as e: raise BadInput(f"net: {' '.join(str(e).splitlines()[1:3])}") from e
+        if key not in known: raise BadInput(unknown_key(f"net.{key}", list(model.model_fields)))
+    try: model(**{k: v for k, v in d.items() if k in model.model_fields})
+    except ValidationError as e: raise BadInput(explain(e, model, "net.")) from None
+    return config_from(d) if kind == "unet" else model(**d)

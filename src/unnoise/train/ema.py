@@ -6,10 +6,9 @@ tuned to the length. beta_k = (1 - 1/k)^(gamma + 1) depends on k alone, which ke
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def gamma(sigma_rel: float) -> float:
@@ -33,10 +32,6 @@ class EMA:
     def update(self, net: nn.Module, step: int) -> None:
         """Take in the weights after step `step` (1, 2, …). Integer buffers are copied."""
         w = 1 - (1 - 1 / step) ** (self.gamma + 1)
-        for mean, v in _pairs(self.weights, net.state_dict()):
-            if v.is_floating_point(): mean.lerp_(v, w)
-            else: mean.copy_(v)
-
-
-def _pairs(a: dict[str, Tensor], b: dict[str, Tensor]) -> Iterable[tuple[Tensor, Tensor]]:
-    return ((a[k], v.detach()) for k, v in b.items())
+        for k, v in net.state_dict().items():
+            if v.is_floating_point(): self.weights[k].lerp_(v, w)
+            else: self.weights[k].copy_(v)

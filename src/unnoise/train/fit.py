@@ -3,6 +3,10 @@
 A step is a pure function of (recipe, step, weights): data order, augmentation, levels and noise come from the seed and the
 position in the data stream. Resuming therefore needs no random state, and one process with a batch of 8 draws what two
 processes, or two accumulated parts, of 4 draw.
+
+That equality of results (not of draws) ends where a layer looks across the batch or draws by itself: batch norm normalises
+each part by its own statistics (and with several processes keeps those of the first), dropout draws anew for each part. Such
+nets train as well in parts, not to the same weights. Resuming is exact for them too.
 """
 from __future__ import annotations
 
@@ -16,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from unnoise.data import batch_indices, positions
+from unnoise.errors import BadInput
 from unnoise.train import objective
-from unnoise.train.build import Source, network, source
+from unnoise.train.build import Source, check, network, source
 from unnoise.train.checkpoint import first_nonfinite
 from unnoise.train.ema import EMA
 from unnoise.train.recipe import Recipe, TrainSection
@@ -61,32 +66,64 @@ class Run:
                 {"raw": self.net.state_dict(), **{f"ema{i}": e.weights for i, e in enumerate(self.ema)}, "optimizer": opt}.items()}
 
     def restore(self, parts: dict[str, dict[str, Tensor]], state: dict) -> None:
-        """Take the state of a checkpoint."""
+        """Take the state of a checkpoint. BadInput: it is of a run on other data."""
+        if state.get("data", self.source.data.sha256) != self.source.data.sha256:
+            raise BadInput(f"{self.recipe.data.name} is not the data that this run began with: it cannot be continued exactly")
         self.net.load_state_dict(parts["raw"])
         for i, e in enumerate(self.ema):
             for k, v in parts[f"ema{i}"].items(): e.weights[k].copy_(v)
         self.optimizer.state.clear()
-        for name, p in zip(self.names, self.net.parameters()):
-            found = {k.removeprefix(f"{name}/"): v for k, v in parts["optimizer"].items() if k.rpartition("/")[0] == name}
-            if found: self.optimizer.state[p] = {k: v.clone() if k == "step" else v.to(p, copy=True) for k, v in found.items()}
+        params = dict(self.net.named_parameters())
+        for k, v in parts["optimizer"].items():
+            name, _, key = k.rpartition("/")
+            self.optimizer.state[params[name]][key] = v.to(params[name].device, copy=True) if key == "step" else _like(params[name], v)
         self.step, self.rollbacks = state["step"], state["rollbacks"]
+
+    def state(self) -> dict:
+        """What a checkpoint holds beside tensors."""
+        return {"step": self.step, "rollbacks": self.rollbacks, "recipe": self.recipe.model_dump(), "data": self.source.data.sha256}
+
+
+def _like(p: Tensor, v: Tensor) -> Tensor:
+    """A copy of `v` in p's memory layout: the fused optimiser walks both by address, and a file keeps no strides."""
+    return torch.empty_like(p, dtype=v.dtype).copy_(v)
 
 
 def prepare(recipe: Recipe, accelerator=None) -> Run:
-    """A run at step 0. `accelerator`: an accelerate.Accelerator; one is made for this process when None."""
+    """A run at step 0. `accelerator`: an accelerate.Accelerator; one is made for this process when None.
+
+    BadInput: the recipe does not fit its data, its network, or the number of processes.
+    """
     from accelerate import Accelerator
 
-    accelerator = accelerator or Accelerator(mixed_precision=recipe.train.precision)
+    check(recipe)
+    accelerator = accelerator or Accelerator(mixed_precision="no")  # the recipe's own precision is `_autocast`'s
+    t, world = recipe.train, accelerator.num_processes
+    positions(0, t.batch, 0, world, 0, t.accumulate)  # refuses a batch that cannot be shared out
     src = source(recipe)
     net = network(recipe, src).to(accelerator.device)
     if recipe.net["kind"] == "unet": net = net.to(memory_format=torch.channels_last)
     null = len(src.words) if src.labels is not None else None
     loss = objective.denoising(recipe, null) if recipe.task == "denoise" else objective.classifying(recipe)
-    t = recipe.train
     optimizer = torch.optim.AdamW(net.parameters(), lr=t.lr, betas=t.betas, weight_decay=t.weight_decay, fused=True)
-    wrapped = accelerator.prepare_model(net)
     names = [n for n, _ in net.named_parameters()]
-    return Run(recipe, src, net, [EMA(net, s) for s in t.ema], optimizer, accelerator, loss, wrapped, names=names)
+    run = Run(recipe, src, net, [EMA(net, s) for s in t.ema], optimizer, accelerator, loss, net, names=names)
+    _try_out(run)
+    run.wrapped = accelerator.prepare_model(net)
+    return run
+
+
+@torch.no_grad()
+def _try_out(run: Run) -> None:
+    """One sample through the network, changing nothing: sizes that do not fit are told before a folder is taken."""
+    run.net.eval()
+    b = _batch(run, 0, 1, 0)
+    one = objective.Batch(b.x0[:1], None if b.labels is None else b.labels[:1], b.positions[:1], 0, b.total)
+    try: run.loss(run.net, one, 0)
+    except BadInput as e: raise BadInput(f"the network does not fit the data: {e}") from None
+    except (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError) as e:
+        raise BadInput(f"the network does not fit the data: {' '.join(str(e).split())}") from e
+    run.net.train()
 
 
 def learning_rate(t: TrainSection, step: int) -> float:
@@ -102,28 +139,33 @@ def fit(run: Run) -> Iterator[Step]:
     while run.step < t.steps:
         began = time.perf_counter()
         run.net.train()
+        buffers = [b.clone() for b in run.net.buffers()]  # a forward pass moves batch norm's statistics
         loss = _backward(run)
         norm, bad = _gradient(run, loss)
         lr = learning_rate(t, run.step)
-        if bad is None:
-            for group in run.optimizer.param_groups: group["lr"] = lr
-            run.optimizer.step()
-            for e in run.ema: e.update(run.net, run.step + 1)
+        if bad is None: _move(run, lr)
+        else:
+            for b, before in zip(run.net.buffers(), buffers): b.copy_(before)
         run.optimizer.zero_grad(set_to_none=True)
         run.step += 1
         yield Step(run.step, loss, lr, norm, bad, time.perf_counter() - began, t.batch)
 
 
+def _move(run: Run, lr: float) -> None:
+    for group in run.optimizer.param_groups: group["lr"] = lr
+    run.optimizer.step()
+    for e in run.ema: e.update(run.net, run.step + 1)
+
+
 def _backward(run: Run) -> float:
     """Accumulate the gradient of the whole step's mean loss; returns that loss."""
     acc, t, total = run.accelerator, run.recipe.train, 0.0
-    world, rank = acc.num_processes, acc.process_index
     for micro in range(t.accumulate):
-        batch = _batch(run, rank, world, micro)
-        last = micro == t.accumulate - 1
-        with nullcontext() if last else acc.no_sync(run.wrapped), _dropout_seed(run, batch), acc.autocast():
-            loss = run.loss(run.wrapped, batch, run.rollbacks)
-            acc.backward(loss * world)  # DDP averages over processes; each holds its own share of one sum
+        batch = _batch(run, acc.process_index, acc.num_processes, micro)
+        _seed_dropout(run, batch)
+        with nullcontext() if micro == t.accumulate - 1 else acc.no_sync(run.wrapped):
+            with _autocast(run): loss = run.loss(run.wrapped, batch, run.rollbacks)
+            (loss * acc.num_processes * _scale(t)).backward()  # DDP averages over processes; each holds its share of one sum
         total += float(acc.reduce(loss.detach(), reduction="sum"))
     return total
 
@@ -137,15 +179,28 @@ def _batch(run: Run, rank: int, world: int, micro: int) -> objective.Batch:
     return objective.Batch(x, None if labels is None else labels.to(x.device), place, run.step, t.batch)
 
 
-def _dropout_seed(run: Run, batch: objective.Batch):
+def _seed_dropout(run: Run, batch: objective.Batch) -> None:
     """torch's own generator, used by dropout alone, is set from the step and the first position: no state to save."""
     torch.manual_seed(run.recipe.seed * 1_000_003 + int(batch.positions[0]) + 7_919 * run.rollbacks)
-    return nullcontext()
+
+
+def _autocast(run: Run):
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    precision = run.recipe.train.precision
+    return torch.autocast(run.accelerator.device.type, kinds[precision]) if precision in kinds else nullcontext()
+
+
+def _scale(t: TrainSection) -> float:
+    """What the loss is multiplied by so that gradients do not underflow in fp16. Fixed, so that there is no state to resume."""
+    return 4096.0 if t.precision == "fp16" else 1.0
 
 
 def _gradient(run: Run, loss: float) -> tuple[float, str | None]:
     """Clip; returns the norm before clipping and the name of the first non-finite tensor (the loss, or a gradient), if any."""
     if not math.isfinite(loss): return math.nan, "loss"
+    if (scale := _scale(run.recipe.train)) != 1:
+        for p in run.net.parameters():
+            if p.grad is not None: p.grad.div_(scale)
     norm = float(torch.nn.utils.clip_grad_norm_(run.net.parameters(), run.recipe.train.clip))
     if math.isfinite(norm): return norm, None
     grads = ((n, p.grad) for n, p in run.net.named_parameters() if p.grad is not None)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unnoise.denoiser import adapt
+from unnoise.errors import BadInput
 from unnoise.process import noise, predict, schedule, weight
 from unnoise.process.level import Level, corrupt
 from unnoise.process.predict import Kind
@@ -64,15 +65,20 @@ class Process:
 
 
 def resolve(s: ProcessSection) -> Process:
-    """The parts that a recipe's `[process]` names. BadInput on an unknown one."""
+    """The parts that a recipe's `[process]` names. BadInput on an unknown name or option."""
     curve = schedule.named(s.schedule, **s.schedule_options)
     sd = s.weight_options.get("sigma_data", 0.5)
     frame = adapt.whiten(sd) if s.frame == "whiten" else adapt.FRAMES[s.frame]
     clock = {"table": adapt.table(curve), "c_noise": adapt.c_noise, "none": adapt.no_clock}[s.clock]
-    density = {"schedule": lambda: weight.along(curve), "discrete": lambda: weight.discrete(curve),
-               "lognormal": partial(weight.lognormal, **s.density_options),
-               "logit_normal": partial(weight.logit_normal, **s.density_options)}[s.density]()
-    return Process(curve, predict.kind(s.predict), frame, clock, weight.weight(s.weight, **s.weight_options), density)
+    return Process(curve, predict.kind(s.predict), frame, clock, weight.weight(s.weight, **s.weight_options), _density(s, curve))
+
+
+def _density(s: ProcessSection, curve: schedule.Schedule) -> weight.Density:
+    densities = {"schedule": lambda: weight.along(curve), "discrete": lambda: weight.discrete(curve),
+                 "lognormal": weight.lognormal, "logit_normal": weight.logit_normal}
+    try: return densities[s.density](**s.density_options)
+    except TypeError: raise BadInput(f"process.density {s.density!r} has no such options: {', '.join(s.density_options)} "
+                                     "(accepted: mean and std for lognormal and logit_normal, none for others)") from None
 
 
 Loss = Callable[[nn.Module, Batch, int], Tensor]  # (net, batch, salt) -> sum over the batch's samples / the step's batch size
@@ -102,4 +108,5 @@ def classifying(recipe: Recipe) -> Loss:
     def loss(net: nn.Module, b: Batch, salt: int) -> Tensor:
         logits = net(b.x0).float()
         return F.cross_entropy(logits, b.labels, label_smoothing=recipe.train.label_smoothing, reduction="sum") / b.total
+
     return loss

@@ -2,17 +2,19 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from unnoise.errors import BadInput
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # strict: `steps = "10"` or `batch = true` is a slip of the pen, not a number. TOML's lists are our tuples (strict=False there).
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataSection(_Section):
@@ -41,6 +43,10 @@ class ProcessSection(_Section):
     drop_label: float = Field(0.1, ge=0, le=1)  # how often the condition is replaced by null, for classifier-free guidance
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Width = Annotated[float, Field(gt=0, lt=0.28)]
+
+
 class TrainSection(_Section):
     """The optimiser and its budget. A step takes `batch` samples, in `accumulate` parts; learning rate counts steps."""
 
@@ -50,14 +56,20 @@ class TrainSection(_Section):
     lr: float = Field(1e-3, gt=0)
     lr_end: float = Field(0.0, ge=0)
     warmup: int = Field(200, ge=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Beta, Beta] = Field((0.9, 0.99), strict=False)
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     precision: Literal["no", "bf16", "fp16"] = "no"
-    ema: tuple[float, float] = (0.05, 0.10)  # widths relative to the run's length so far (EDM2's sigma_rel)
+    ema: tuple[Width, Width] = Field((0.05, 0.10), strict=False)  # widths relative to the run's length so far (EDM2's sigma_rel)
     export: Literal["raw", "ema0", "ema1"] = "ema0"
     bad_steps: int = Field(5, ge=1)  # so many non-finite steps in a row roll the run back
+
+    @model_validator(mode="after")
+    def _divides(self) -> TrainSection:
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch must be a multiple of accumulate, given {self.batch} and {self.accumulate}")
+        return self
 
 
 class LogSection(_Section):
@@ -73,9 +85,9 @@ class LogSection(_Section):
 class Recipe(_Section):
     """The whole file. `net` has a `kind` (unet, mlp, classifier) and that network's own keys; what follows from the data is filled in."""
 
-    name: str
+    name: str = Field(min_length=1)
     task: Literal["denoise", "classify"] = "denoise"
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     data: DataSection
     patch: int = Field(1, ge=1)
     net: dict[str, Any]
@@ -84,30 +96,63 @@ class Recipe(_Section):
     log: LogSection = LogSection()
 
 
-def load(path: str | Path) -> Recipe:
-    """The recipe of a TOML file. BadInput, one line: no such file, broken TOML, unknown key (with the nearest), bad value."""
+def load(path: str | Path, steps: int | None = None) -> Recipe:
+    """The recipe of a TOML file, with `steps` in place of its own where given.
+
+    BadInput, one line: no such file, broken TOML, unknown key (with the nearest), bad value.
+    """
     path = Path(path)
     try: d = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError: raise BadInput(f"no recipe at {path}") from None
-    except (OSError, UnicodeDecodeError) as e: raise BadInput(f"cannot read recipe {path}: {e}") from e
+    except UnicodeDecodeError as e: raise BadInput(f"{path} is not UTF-8 text: {e.reason} at byte {e.start}") from e
+    except OSError as e: raise BadInput(f"cannot read recipe {path}: {e.strerror}") from e
     except tomllib.TOMLDecodeError as e: raise BadInput(f"{path} is not valid TOML: {e}") from e
+    if steps is not None and isinstance(d.get("train"), dict): d["train"]["steps"] = steps
     return parse(d, str(path))
 
 
 def parse(d: dict, where: str = "recipe") -> Recipe:
     """The recipe of a dictionary, checked."""
     try: return Recipe.model_validate(d)
-    except ValidationError as e: raise BadInput(f"{where}: {_explain(e.errors()[0])}") from None
+    except ValidationError as e: raise BadInput(f"{where}: {explain(e, Recipe)}") from None
 
 
-def _explain(error: Any) -> str:
-    *parents, key = error["loc"] or ("",)
-    name = ".".join(map(str, error["loc"]))
-    if error["type"] != "extra_forbidden":
-        given = "" if error["type"] == "missing" else f", given {error['input']!r}"
-        return f"{name}: {error['msg'][:1].lower()}{error['msg'][1:]}{given}"
-    model: Any = Recipe
-    for p in parents: model = model.model_fields[p].annotation
-    near = get_close_matches(str(key), model.model_fields, n=1, cutoff=0.4)
-    hint = f"; did you mean {'.'.join([*map(str, parents), near[0]])!r}?" if near else ""
-    return f"unknown key {name!r}{hint} (accepted: {', '.join(model.model_fields)})"
+def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
+    """One line on what is wrong with the values given for `model`; `prefix` is put before the names of its keys.
+
+    An unknown key comes first, with the nearest known one: a key that is missing is most often the one misspelt.
+    """
+    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    first = errors[0]
+    names, section = _place(first["loc"], model)
+    if first["type"] == "extra_forbidden": return unknown_key(prefix + ".".join(names), section.model_fields)
+    name = prefix + ".".join(names)
+    if first["type"] == "missing": return f"{name} is missing"
+    if first["type"] == "value_error": return f"{name}: {first['ctx']['error']}"
+    same = [e["msg"][:1].lower() + e["msg"][1:] for e in errors if _place(e["loc"], model)[0] == names]
+    return f"{name}: {' or '.join(dict.fromkeys(same))}, given {_short(first['input'])}"
+
+
+def unknown_key(name: str, accepted: Iterable[str]) -> str:
+    """The line for a key (dotted, with its sections) that is not among `accepted`: names the nearest, lists them all."""
+    section, dot, key = name.rpartition(".")
+    near = get_close_matches(key, list(accepted), n=1, cutoff=0.4)
+    hint = f"; did you mean {section + dot + near[0]!r}?" if near else ""
+    return f"unknown key {name!r}{hint} (accepted: {', '.join(accepted)})"
+
+
+def _place(loc: tuple[int | str, ...], model: Any) -> tuple[list[str], Any]:
+    """An error's keys as the user wrote them (pydantic adds the branch of a union), and what the last one was looked up in."""
+    names, inside = [], model
+    for part in loc:
+        fields, args, container = getattr(inside, "model_fields", None), get_args(inside), get_origin(inside)
+        if fields is not None or container in (dict, list, tuple): names.append(str(part))
+        if fields is not None: inside = fields[part].annotation if part in fields else inside
+        elif container in (dict, list, tuple): inside = args[-1 if container is dict else 0]
+        else: inside = next((a for a in args if getattr(a, "__name__", "") == part), None)
+    return names, inside
+
+
+def _short(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "…"

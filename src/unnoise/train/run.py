@@ -1,20 +1,24 @@
 """A whole training run in a folder: fit, and around it logs, validation, checkpoints, resuming, roll-back and the final model.
 
     DIR/recipe.json    what is being trained (a resume with another recipe is refused)
-    DIR/log.jsonl      one object every few steps, and one for each validation
+    DIR/log.jsonl      one object every few steps, and one for each validation, skipped step and roll-back
     DIR/checkpoints/   step-…/ : raw, ema0, ema1, optimizer, state, manifest
     DIR/samples/       grids of samples
     DIR/model/         the result, in the published folder layout (for a classifier: weights and config)
+
+With several processes the main one alone writes, and all stop together: what one of them meets is agreed on after each step.
 """
 from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +28,9 @@ from torch.func import functional_call
 from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.train import checkpoint, objective
-from unnoise.train.build import Source, source
+from unnoise.train.build import held_out
 from unnoise.train.fit import Run, Step, fit, prepare
-from unnoise.train.recipe import Recipe
+from unnoise.train.recipe import Recipe, parse
 
 MAX_ROLLBACKS = 3
 Report = Callable[[Step, int], None]  # called after every step with it and the number of steps in all
@@ -37,105 +41,221 @@ class Interrupted(KeyboardInterrupt):
 
 
 def train(recipe: Recipe, folder: str | Path, resume: bool = False, report: Report | None = None, accelerator=None) -> dict:
-    """Train `recipe` in `folder`; returns steps, loss, validation, raw_sha256, ema_sha256, seconds and folder (of the model).
+    """Train `recipe` in `folder`; returns what it came to:
+
+    steps, loss (of the last step, None when none was left to do), validation, raw_sha256, ema0_sha256, ema1_sha256, ema_sha256
+    (that of the exported average), rollbacks, seconds, folder (of the model); the last on the main process alone.
 
     resume continues from the newest valid checkpoint (from the start when there is none). BadInput: the folder holds another
     run, cannot be written, or training keeps producing non-finite numbers. Interrupted (a KeyboardInterrupt) on SIGINT and
-    SIGTERM, after saving.
+    SIGTERM, after saving; a second SIGINT does not wait for that.
     """
-    folder = Path(folder)
-    _claim(folder, recipe, resume)
-    run = prepare(recipe, accelerator)
-    main = run.accelerator.is_main_process
-    points = folder / "checkpoints"
-    found = checkpoint.newest(points) if resume else None
-    if found: run.restore(*found)
-    log = _Log(folder, run.step, recipe.log.tensorboard, main)
-    validation = Validation(recipe) if main else None
-    began, bad, saved = time.perf_counter(), 0, run.step
-    print_step = report or (lambda step, total: None)
-    with _signals() as stop:
-        for s in fit(run):
-            print_step(s, recipe.train.steps)
-            bad = bad + 1 if s.bad else 0
-            if s.bad: log.write("skipped", step=s.step, tensor=s.bad)
-            if bad >= recipe.train.bad_steps:
-                _roll_back(run, points, s)
-                log.write("rollback", step=s.step, to=run.step, tensor=s.bad)
-                bad, saved = 0, run.step
-                continue
-            if s.step % recipe.log.every == 0:
-                log.write("train", step=s.step, loss=s.loss, lr=s.lr, grad_norm=s.grad_norm, images_per_s=s.images / s.seconds)
-            if main and not bad and (s.step % recipe.log.save == 0 or stop or s.step == recipe.train.steps):
-                _save(run, points)
-                saved = s.step
-            if validation and s.step % recipe.log.validate_every == 0: log.write("validation", step=s.step, **validation(run))
-            if main and recipe.log.sample and s.step % recipe.log.sample == 0: _grid(run, folder / "samples" / f"{s.step:08d}.png")
-            if stop: raise Interrupted(f"stopped after step {s.step} of {recipe.train.steps}; saved; continue with --resume")
-    if main and saved != run.step: _save(run, points)
-    run.accelerator.wait_for_everyone()
-    result = {"steps": run.step, "raw_sha256": checkpoint.weights_hash(run.net.state_dict())}
-    for i, e in enumerate(run.ema): result[f"ema{i}_sha256"] = checkpoint.weights_hash(e.weights)
-    export = recipe.train.export if recipe.train.export != "raw" else "ema0"
-    result["ema_sha256"] = result[f"{export}_sha256"]
-    if main:
-        values = validation(run)
-        log.write("final", step=run.step, **values)
-        result |= {"validation": values, "folder": str(_export(run, folder / "model"))}
-        if recipe.task == "denoise": _grid(run, folder / "samples" / "final.png")
-    log.close()
-    return result | {"seconds": round(time.perf_counter() - began, 3), "rollbacks": run.rollbacks}
-
-
-def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """Make `folder` this recipe's, or refuse: BadInput when it holds another run, or one that was not asked to go on."""
-    text = recipe.model_dump_json(indent=1)
-    path = folder / "recipe.json"
+    folder, began, s = Path(folder), time.perf_counter(), None
+    _check_folder(folder, recipe, resume)
+    session = _Session(prepare(recipe, accelerator), folder, resume)
     try:
-        if path.exists():
-            if not resume: raise BadInput(f"{folder} already holds a run: give --resume to continue it, or another folder")
-            if path.read_text() != text: raise BadInput(f"{folder} holds a run of another recipe: it can only be resumed with its own")
-            return
+        with _signals() as stop:
+            for s in fit(session.run):
+                if report: report(s, recipe.train.steps)
+                session.after(s, bool(stop))
+        result = session.finish()
+    finally:
+        session.close()
+    return {"steps": session.run.step, "loss": s and s.loss, **result, "rollbacks": session.run.rollbacks,
+            "seconds": round(time.perf_counter() - began, 3)}
+
+
+class _Session:
+    """A run in its folder: what happens around the steps. Every process has one, the main one's writes."""
+
+    def __init__(self, run: Run, folder: Path, resume: bool):
+        self.run, self.folder, self.points = run, folder, folder / "checkpoints"
+        self.main, self.bad = run.accelerator.is_main_process, 0
+        self.log = self.validation = None
+        found = checkpoint.newest(self.points) if resume else None
+        if found: run.restore(*found)
+        self.saved = run.step
+        self.together(self._open)
+
+    def _open(self) -> None:
+        self.validation = Validation(self.run)
+        _claim(self.folder, self.run.recipe)
+        self.log = Log(self.folder, self.run.step, self.run.recipe.log.tensorboard)
+
+    def together(self, act: Callable[[], object], stop: bool = False) -> bool:
+        """`act` on the main process. What fails there fails everywhere; returns whether any process was told to stop."""
+        error = None
+        if self.main:
+            try: act()
+            except BadInput as e: error = e
+        failed, stop = _any(self.run.accelerator, error is not None, stop)
+        if failed: raise error or BadInput("the main process failed: its message says why")
+        return stop
+
+    def after(self, s: Step, stop: bool) -> None:
+        """Everything that follows a step. Interrupted when told to stop."""
+        self.bad = self.bad + 1 if s.bad else 0
+        due = stop or s.step == self.run.recipe.train.steps or s.step % self.run.recipe.log.save == 0
+        sick = s.bad if self.bad >= self.run.recipe.train.bad_steps else _sick(self.run) if due and not self.bad else None
+        stop = self.together(lambda: self._record(s, due and not sick), stop)
+        if due and not self.bad and not sick: self.saved = s.step
+        if sick: self._roll_back(sick, s.step)
+        if stop: raise Interrupted(f"stopped after step {s.step} of {self.run.recipe.train.steps}; step {self.saved} is saved, --resume continues")
+
+    def _record(self, s: Step, due: bool) -> None:
+        every = self.run.recipe.log
+        if s.bad: self.log.write("skipped", s.step, tensor=s.bad)
+        elif s.step % every.every == 0:
+            self.log.write("train", s.step, loss=s.loss, lr=s.lr, grad_norm=s.grad_norm, images_per_s=s.images / s.seconds)
+        if s.step % every.validate_every == 0: self.log.write("validation", s.step, **self.validation(self.run))
+        if due and not self.bad: self.save()
+        if every.sample and s.step % every.sample == 0: _grid(self.run, self.folder / "samples" / f"{s.step:08d}.png")
+
+    def save(self) -> None:
+        checkpoint.write(self.points, self.run.step, self.run.parts(), self.run.state(), self.run.recipe.log.keep)
+
+    def _roll_back(self, tensor: str, step: int) -> None:
+        """Return to the newest checkpoint, with fresh draws from there on; give up when that has not helped."""
+        tries = self.run.rollbacks + 1
+        if tries > MAX_ROLLBACKS:
+            raise BadInput(f"training diverged: {tensor} is not finite at step {step}, also after {MAX_ROLLBACKS} roll-backs; "
+                           f"lower train.lr (given {self.run.recipe.train.lr:g}) or check the data")
+        found = checkpoint.newest(self.points)
+        if found is None:
+            fresh = prepare(self.run.recipe, self.run.accelerator)
+            found = fresh.parts(), fresh.state()
+        self.run.restore(*found)
+        self.run.rollbacks, self.bad, self.saved = tries, 0, self.run.step
+        self.together(lambda: self.log.write("rollback", step, to=self.run.step, tensor=tensor))
+
+    def finish(self) -> dict:
+        """Save what is not saved yet, judge, export; returns the result's entries."""
+        run, result = self.run, {}
+        result["raw_sha256"] = checkpoint.weights_hash(run.net.state_dict())
+        for i, e in enumerate(run.ema): result[f"ema{i}_sha256"] = checkpoint.weights_hash(e.weights)
+        result["ema_sha256"] = result["ema1_sha256" if run.recipe.train.export == "ema1" else "ema0_sha256"]
+        self.together(lambda: result.update(self._result()))
+        return result
+
+    def _result(self) -> dict:
+        if self.saved != self.run.step: self.save()
+        values = self.validation(self.run)
+        self.log.write("final", self.run.step, **values)
+        model = _export(self.run, self.folder / "model")
+        if self.run.recipe.task == "denoise": _grid(self.run, self.folder / "samples" / "final.png")
+        return {"validation": values, "folder": str(model)}
+
+    def close(self) -> None:
+        if self.log: self.log.close()
+
+
+def _any(accelerator: Any, *flags: bool) -> list[bool]:
+    """Whether any process raised each flag: all act as one, or one would wait for the others for ever."""
+    if accelerator.num_processes == 1: return list(flags)
+    return (accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=accelerator.device), "sum") > 0).tolist()
+
+
+def _sick(run: Run) -> str | None:
+    """The first weight of any track that is not finite: a finite gradient can still lead there."""
+    params = [n for n, _ in run.net.named_parameters()]  # not buffers: those may differ from process to process
+    tracks = {"raw": run.net.state_dict(), **{f"ema{i}": e.weights for i, e in enumerate(run.ema)}}
+    return checkpoint.first_nonfinite((f"{track}/{n}", w[n]) for track, w in tracks.items() for n in params)
+
+
+# --- the folder -----------------------------------------------------------------------------------------------------------
+
+def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """BadInput when `folder` holds another run, one that was not asked to go on, or something else under our names."""
+    path = folder / "recipe.json"
+    if not path.exists():
+        for name in ("checkpoints", "log.jsonl", "model", "samples"):
+            if (folder / name).exists(): raise BadInput(f"{folder} holds {name} but no recipe.json: it is not a training run; give another folder")
+        return
+    if not resume: raise BadInput(f"{folder} already holds a run: give --resume to continue it, or another folder")
+    try: there = parse(json.loads(path.read_bytes()), str(path))
+    except (OSError, ValueError) as e: raise BadInput(f"cannot read {path}: {e}") from e
+    if there != recipe: raise BadInput(f"{folder} holds a run of another recipe ({_difference(there, recipe)}): it can only be resumed with its own")
+
+
+def _difference(there: Any, given: Any, name: str = "") -> str:
+    """The first entry in which two recipes differ, and both values."""
+    a, b = (v if isinstance(v, dict) else v.model_dump() for v in (there, given))
+    for k in [*a, *(k for k in b if k not in a)]:
+        u, v = a.get(k), b.get(k)
+        if u != v: return _difference(u, v, f"{name}{k}.") if isinstance(u, dict) and isinstance(v, dict) else f"{name}{k} is {u!r} there, given {v!r}"
+    return "none that shows"
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """Make `folder` this recipe's."""
+    path = folder / "recipe.json"
+    if path.exists(): return
+    with _writing(path):
         folder.mkdir(parents=True, exist_ok=True)
-        temp = path.with_suffix(".part")
-        temp.write_text(text)
-        temp.rename(path)
-    except OSError as e:
-        raise BadInput(f"cannot write to {folder}: {e.strerror or e}") from e
-
-
-def _save(run: Run, points: Path) -> None:
-    state = {"step": run.step, "rollbacks": run.rollbacks, "recipe": run.recipe.model_dump()}
-    checkpoint.write(points, run.step, run.parts(), state, run.recipe.log.keep)
-
-
-def _roll_back(run: Run, points: Path, s: Step) -> None:
-    """Return to the newest checkpoint with fresh draws; give up when that has not helped."""
-    tries = run.rollbacks + 1
-    if tries > MAX_ROLLBACKS:
-        raise BadInput(f"training diverged: {s.bad} is not finite at step {s.step}, also after {MAX_ROLLBACKS} roll-backs; "
-                       f"lower train.lr (given {run.recipe.train.lr:g}) or check the data")
-    found = checkpoint.newest(points)
-    if found is None:
-        fresh = prepare(run.recipe, run.accelerator)
-        found = fresh.parts(), {"step": 0, "rollbacks": 0}
-    run.restore(*found)
-    run.rollbacks = tries
+        checkpoint.put(path.with_suffix(".part"), recipe.model_dump_json(indent=1).encode())
+        path.with_suffix(".part").rename(path)
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM only note themselves here, so that a step is never cut in half."""
-    got: list[int] = []
+def _writing(path: Path) -> Iterator[None]:
+    try: yield
+    except OSError as e: raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
+
+
+@contextmanager
+def _signals() -> Iterator[list[float]]:
+    """SIGINT and SIGTERM only note themselves here, so that a step is never cut in half; Ctrl-C again, a second later, does cut."""
+    got: list[float] = []
+
+    def note(number: int, _: object) -> None:
+        if got and number == signal.SIGINT and time.monotonic() - got[0] > 1: raise KeyboardInterrupt("the last step is not saved")
+        got.append(time.monotonic())
+
     old = {}
-    try:
-        for sig in (signal.SIGINT, signal.SIGTERM): old[sig] = signal.signal(sig, lambda n, _: got.append(n))
-    except ValueError:
-        pass  # not the main thread: its owner handles signals
+    with suppress(ValueError):  # not the main thread: its owner handles signals
+        for sig in (signal.SIGINT, signal.SIGTERM): old[sig] = signal.signal(sig, note)
     try: yield got
     finally:
         for sig, handler in old.items(): signal.signal(sig, handler)
 
+
+class Log:
+    """log.jsonl, cut back to the step that training resumes from, and TensorBoard where it is installed."""
+
+    def __init__(self, folder: Path, step: int, tensorboard: bool):
+        self.path, self.board = folder / "log.jsonl", None
+        with _writing(self.path):
+            lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
+            kept = "".join(line + "\n" for line in lines if _step_of(line) <= step)
+            checkpoint.put(self.path.with_suffix(".part"), kept.encode())
+            self.path.with_suffix(".part").rename(self.path)
+            self.file = open(self.path, "a", buffering=1)  # noqa: SIM115 - open as long as the run
+        if tensorboard: self._board(folder / "tensorboard", step)
+
+    def _board(self, folder: Path, step: int) -> None:
+        try: from torch.utils.tensorboard import SummaryWriter
+        except ImportError: return
+        with _writing(folder): self.board = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def write(self, event: str, step: int, **values) -> None:
+        """One line, {"event", "step", …values}; the numbers among them go to TensorBoard. BadInput when the disk refuses."""
+        with _writing(self.path):
+            self.file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+            for k, v in values.items():
+                if self.board and isinstance(v, (int, float)): self.board.add_scalar(f"{event}/{k}", v, step)
+
+    def close(self) -> None:
+        with suppress(OSError): self.file.close()  # every line is flushed as it is written: nothing is lost
+        if self.board:
+            with suppress(OSError): self.board.close()
+
+
+def _step_of(line: str) -> float:
+    try: return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError): return math.inf
+
+
+# --- judging and showing --------------------------------------------------------------------------------------------------
 
 class Validation:
     """The loss on held-out data with fixed noise: the same at every evaluation of the same weights, to the bit.
@@ -146,8 +266,9 @@ class Validation:
 
     levels = 8
 
-    def __init__(self, recipe: Recipe):
-        self.recipe, self.src = recipe, _held_out(recipe)
+    def __init__(self, run: Run):
+        self.recipe, recipe = run.recipe, run.recipe
+        self.src = held_out(recipe, run.source)
         n = min(recipe.log.validation_samples, len(self.src.data))
         self.index = np.random.Generator(np.random.Philox(recipe.seed)).permutation(len(self.src.data))[:n]
 
@@ -181,13 +302,6 @@ class Validation:
         return {"loss": float(torch.nn.functional.cross_entropy(logits, labels)), "accuracy": float((logits.argmax(1) == labels).double().mean())}
 
 
-def _held_out(recipe: Recipe) -> Source:
-    try: return source(recipe, recipe.data.validation)
-    except BadInput:
-        if recipe.data.validation != "test": raise
-        return source(recipe)  # a user's folder without a split: the same fixed noise on training data
-
-
 def weights(run: Run, which: str) -> dict[str, Tensor]:
     """The raw or one of the averaged state dicts of a run: "raw", "ema0", "ema1"."""
     return run.net.state_dict() if which == "raw" else run.ema[int(which[-1])].weights
@@ -216,8 +330,11 @@ def _grid(run: Run, path: Path) -> None:
     out = last(SAMPLERS["ddim"](process.denoiser(net), x, process.curve.path(12)))
     run.net.train()
     images = src.codec.decode(out.nan_to_num())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(tile(images)).save(path)
+    part = path.with_suffix(".part")
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tile(images)).save(part, format="png")
+        os.replace(part, path)
 
 
 def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:
@@ -229,36 +346,3 @@ def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:
         y, x = divmod(i, columns)
         sheet[y * h : (y + 1) * h, x * w : (x + 1) * w] = image
     return sheet[..., 0] if c == 1 else sheet
-
-
-class _Log:
-    """log.jsonl, cut back to the step that training resumes from, and TensorBoard where it is installed."""
-
-    def __init__(self, folder: Path, step: int, tensorboard: bool, main: bool):
-        self.file = self.board = None
-        if not main: return
-        path = folder / "log.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if _step_of(line) <= step]
-        self.file = open(path, "w", buffering=1)  # noqa: SIM115 - open as long as the run
-        self.file.writelines(line + "\n" for line in kept)
-        if tensorboard:
-            try: from torch.utils.tensorboard import SummaryWriter
-            except ImportError: return
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-
-    def write(self, event: str, step: int, **values) -> None:
-        if self.file is None: return
-        self.file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
-        if self.board:
-            for k, v in values.items():
-                if isinstance(v, (int, float)): self.board.add_scalar(f"{event}/{k}", v, step)
-
-    def close(self) -> None:
-        if self.file: self.file.close()
-        if self.board: self.board.close()
-
-
-def _step_of(line: str) -> float:
-    try: return json.loads(line)["step"]
-    except (ValueError, KeyError): return math.inf

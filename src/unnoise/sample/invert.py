@@ -1,0 +1,59 @@
+"""DDIM inversion: the deterministic path from clean data up to noise, to be come down again by `ddim` at eta = 0.
+
+Plain inversion makes the upward move with eps of the level it leaves (Song et al. 2021, sec. 4.3), which returns to the
+image to first order in the step. The downward move from b to a uses eps at b, so its exact inverse is the x_b that solves
+    x_b = (alpha_b / alpha_a) (x_a - sigma_a eps) + sigma_b eps,   eps = (x_b - alpha_b denoise(x_b, b)) / sigma_b,
+found by fixed-point iteration (AIDI, Pan et al. 2023; ReNoise, Garibi et al. 2024); it converges where steps are short
+enough.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from unnoise.denoiser.adapt import Denoiser
+from unnoise.errors import BadInput
+from unnoise.process.level import Level, spread
+from unnoise.sample.ladder import Path, State, checked, climbs, eps_of, last, whole
+
+
+def invert(denoise: Denoiser, x: Tensor, path: Path, iterations: int = 0) -> Tensor:
+    """x (n, …) at path[0], usually clean data, taken up to path[-1]: the noise from which `ddim` comes down to x again.
+
+    path: levels of growing noise, such as schedule.path(50)[::-1]. iterations: of the fixed point at each move; 0 is plain
+    DDIM inversion, with 1 call a move and none in the first if that starts from clean data; otherwise `iterations` calls a
+    move. Errors: BadInput.
+    """
+    return last(inversion(denoise, x, path, iterations))
+
+
+def inversion(denoise: Denoiser, x: Tensor, path: Path, iterations: int = 0) -> Iterator[State]:
+    """The States of `invert`, one a level: x at that level, with the estimate that the next move was made from."""
+    whole("iterations", iterations, 0)
+    path = checked(path, len(x))
+    if not all(climbs(a, b) for a, b in pairwise(path)):
+        raise BadInput("inversion needs a path of growing noise, clean data first: give path[::-1]")
+    return _run(denoise, x, path, iterations)
+
+
+@torch.no_grad()
+def _run(denoise: Denoiser, x: Tensor, path: Path, iterations: int) -> Iterator[State]:
+    # At clean data eps is taken as 0, its mean there: the first plain move is x_b = alpha_b x0.
+    eps, x0 = torch.zeros_like(x), x
+    for a, b in pairwise(path):
+        if not iterations and not a.clean: eps = eps_of(x, x0 := denoise(x, a), a)
+        yield State(x, a, x0)
+        y = _lift(x, eps, a, b)
+        for _ in range(iterations):
+            eps = eps_of(y, x0 := denoise(y, b), b)
+            y = _lift(x, eps, a, b)
+        x = y
+    yield State(x, path[-1], x0)
+
+
+def _lift(x: Tensor, eps: Tensor, a: Level, b: Level) -> Tensor:
+    r = b.alpha / a.alpha
+    return spread(r, x) * x + spread(b.sigma - r * a.sigma, x) * eps
