@@ -48,11 +48,10 @@ def test_converges_to_the_exact_flow_at_its_declared_order(name, frame):
     ("unipc", {"order": 1}, 2), ("unipc", {"order": 3}, 4), ("unipc", {"b_h": "bh1"}, 3), ("ab", {"order": 1}, 1),
     ("ab", {"variable": "sigma"}, 2), ("lms", {"order": 2}, 2), ("lms", {"order": 3}, 3), ("gradient_estimation", {"gamma": 2.0}, 1),
     ("gradient_estimation", {"gamma": 1.0}, 1), ("ghvb", {"order": 1}, 1), ("ghvb", {"order": 2, "beta": 0.5}, 2),
-    ("momentum", {"beta": 1.0}, 1), ("ddpm", {}, None), ("dpmpp_sde", {"eta": 0.0}, 2), ("dpmpp_2m_sde", {"eta": 0.0}, 2),
+    ("momentum", {"beta": 1.0}, 1), ("dpmpp_sde", {"eta": 0.0}, 2), ("dpmpp_2m_sde", {"eta": 0.0}, 2),
     ("euler_ancestral", {"eta": 0.0}, 1), ("edm", {"s_churn": 0.0}, 2), ("restart", {"times": 0}, 2),
 ])
 def test_order_of_options(name, options, order):
-    if order is None: return
     found, errors = slopes(name, lambda n: path("vp", n), (64, 128, 256, 512), **options)
     assert abs(found[-1] - order) < 0.2, (found, errors)
 
@@ -162,10 +161,9 @@ def test_gradient_estimation_at_three_halves_is_dpm_solver_2m_on_eps():
 def test_heavy_ball_without_average_is_adams_bashforth():
     p = [level.ve(s) for s in torch.linspace(5, 0.5, 19, dtype=torch.float64)]   # equal steps in sigma
     x = start(p[0], Z)
-    for order in (1, 2, 3):
-        want = last(SAMPLERS["lms"](WORLD, x, p, order=order)) if order < 3 else None
-        found = last(SAMPLERS["ghvb"](WORLD, x, p, order=order, beta=1.0))
-        if want is not None: torch.testing.assert_close(found, want, atol=1e-12, rtol=0)
+    for order in (1, 2):                                                  # above, the two differ in their first steps
+        want = last(SAMPLERS["lms"](WORLD, x, p, order=order))
+        torch.testing.assert_close(last(SAMPLERS["ghvb"](WORLD, x, p, order=order, beta=1.0)), want, atol=1e-12, rtol=0)
 
 
 def test_heavy_ball_coefficients_are_the_papers():
@@ -183,8 +181,8 @@ def test_heavy_ball_coefficients_are_the_papers():
 def test_ddpm_posterior_mean_and_variance():
     # c1 = sqrt(abar_s) beta / (1 - abar_t), c2 = sqrt(1 - beta) (1 - abar_s) / (1 - abar_t) (Ho et al. 2020, eq. 7).
     at, as_ = torch.tensor(0.3, dtype=torch.float64), torch.tensor(0.45, dtype=torch.float64)
-    a, b, beta = (Level(v.sqrt(), (1 - v).sqrt()) for v in (at, as_)), None, 1 - at / as_
-    a, b = a
+    a, b = (Level(v.sqrt(), (1 - v).sqrt()) for v in (at, as_))
+    beta = 1 - at / as_
     x, one = start(a, Z), lambda like, *_: torch.ones_like(like)
     mean = as_.sqrt() * beta / (1 - at) * WORLD(x, a) + (1 - beta).sqrt() * (1 - as_) / (1 - at) * x
     for variance, var in (("small", beta * (1 - as_) / (1 - at)), ("large", beta)):

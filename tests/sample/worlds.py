@@ -1,4 +1,4 @@
-"""What the tests of samplers share: an exact Gaussian, the three families of paths, starts on its marginals, counting and tracing."""
+"""What the tests of samplers share: an exact Gaussian, the three families of paths, starts on its marginals, tracing."""
 from __future__ import annotations
 
 import math

@@ -23,7 +23,7 @@ def evaluate(
     sampler: Annotated[Optional[str], typer.Option("--sampler", help="Its name.")] = None,  # noqa: UP045
     spacing: Annotated[Optional[str], typer.Option("--spacing", help="The grid of levels.")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option("--seed", help="The first image's seed.")] = 0,
-    judge: Annotated[str, typer.Option("--judge", help="The classifier that looks: a bundled name or a folder.")] = "digits-judge",
+    judge: Annotated[str, typer.Option("--judge", help="The classifier: bundled, or a folder.")] = "digits-judge",
     data: Annotated[str, typer.Option("--data", help="The real images: a set with the judge's classes.")] = "mnist+fashion",
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images made at once; kept after each batch.")] = 100,
     work: Annotated[Optional[Path], typer.Option("--work", help="Where they are kept.")] = None,  # noqa: UP045
@@ -60,7 +60,7 @@ def table(r: Report) -> str:
 
 def _head(r: Report) -> list[str]:
     s, c = r["settings"], r["conditions"]
-    return [f"model      {r['model']['name']} ({r['model']['sha256'][:12]}): {s['sampler']}, {s['steps']} {s['spacing']} steps, "
+    return [f"model      {s['model']} ({s['model_sha256'][:12]}): {s['sampler']}, {s['steps']} steps, {s['spacing']} grid, "
             f"{r['nfe']} calls, guidance {s['guidance']:g}, seeds {s['seed']} to {s['seed'] + r['n'] - 1}",
             f"judge      {c['judge']} ({c['judge_sha256'][:12]}): its {c['features']} features, unlike any other's",
             f"reference  {c['data']}, {c['split']} split, {c['n_matched']} images; floor of {r['floor']['of']}"]
@@ -69,7 +69,8 @@ def _head(r: Report) -> list[str]:
 def _distance_rows(r: Report) -> list[tuple]:
     n, sides = r["n_matched"], (r, r["floor"])
     share = lambda v: "-" if v is None else f"{v:.4f}"
-    kid = lambda d: "-" if d["kid"] is None else f"{d['kid']:.5f}" + ("" if d["kid_se"] is None else f" ± {d['kid_se']:.5f}")
+    error = lambda d: "" if d["kid_se"] is None else f" ± {d['kid_se']:.5f}"
+    kid = lambda d: "-" if d["kid"] is None else f"{d['kid']:.5f}{error(d)}"
     return [("", "generated", "floor (real)", "n"), ("FID", *(f"{d['fid']:.3f}" for d in sides), n),
             ("KID", *map(kid, sides), n),
             *((k, *(share(d[k]) for d in sides), n) for k in ("precision", "recall"))]

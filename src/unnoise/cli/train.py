@@ -1,4 +1,8 @@
-"""`unnoise train`: a recipe to a model folder. Several processes: `accelerate launch … -m unnoise.cli.main train …`."""
+"""`unnoise train`: a recipe to a model folder.
+
+Several processes: `torchrun --nproc_per_node 2 -m unnoise.cli.main train …`, on GPUs also `accelerate launch`; on one machine
+`accelerate launch --cpu` starts a single process whatever it is told.
+"""
 from __future__ import annotations
 
 import os
@@ -28,17 +32,15 @@ def train(recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML 
 
 
 def _run(wanted, out: Path, resume: bool) -> dict:
-    from accelerate import Accelerator
-
-    from unnoise.train import run
-    main = int(os.environ.get("RANK", "0")) == 0
-    accelerator = Accelerator(mixed_precision="no")
+    from unnoise.train import fit, run
+    main, accelerator = int(os.environ.get("RANK", "0")) == 0, fit.processes()
     try:
         with progress(wanted.name, wanted.train.steps) as advance:
             return run.train(wanted, out, resume, _report(advance), accelerator)
     except (BadInput, run.Interrupted) as e:
         if main: raise
-        raise SystemExit(130 if isinstance(e, run.Interrupted) else 2) from None  # the main process says why
+        time.sleep(3)  # the main process says why; a launcher that sees one process end ends them all
+        raise SystemExit(130 if isinstance(e, run.Interrupted) else 2) from None
     finally:
         accelerator.end_training()
 

@@ -1,8 +1,8 @@
 """Schedules: curves of Levels from clean (u = 0) to noise (u = 1), and the grids that pick a path from one.
 
 Every schedule has a discrete view, T levels indexed by t = 0 … T-1 as published networks number them, and a continuous
-one, u in [0, 1], which passes through them: level(u = (t + 1) / T) is level t. `time` inverts both by the ratio sigma / alpha
-alone, so a level from any other schedule finds its place. A path is a tuple of Levels, noisy to clean, ending at sigma = 0.
+one, u in [0, 1], which passes through them: level(u = (t + 1) / T) is level t. `time` inverts both by the ratio
+sigma / alpha alone, so a level from any other schedule finds its place. A path is a tuple of Levels, noisy to clean, ending at sigma = 0.
 """
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Schedule:
         return self.time(l) * self.T - 1
 
     # Between two discrete levels the log-SNR is linear in u. Below the first the ratio sigma / alpha goes linearly to 0, and
-    # where the last one has no signal (zero terminal SNR) alpha / sigma goes linearly to 0, as log-SNR is infinite at those ends.
+    # where the last one has no signal (zero terminal SNR) alpha / sigma does: log-SNR is infinite at those ends.
     def _interpolate(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         knots, ratio = self._knots
         k = u * self.T - 1
@@ -119,7 +119,7 @@ class Schedule:
         return (*map(Level, *(v.unbind() for v in self.level(u))), last or clean())
 
     def limits(self) -> tuple[float, float]:
-        """log(sigma / alpha) of the cleanest level with noise and the noisiest with signal: ratio-based grids lie between."""
+        """log(sigma / alpha) of the cleanest level with noise and the noisiest with signal, where ratio-based grids end."""
         knots, _ = self._knots
         low = knots[0]
         if self.curve:  # a continuous curve may go on below its first discrete level: to sigma_min, for ve and edm
@@ -188,7 +188,7 @@ def beta(s: Schedule, steps: int, a: float = 0.6, b: float = 0.6) -> np.ndarray:
 
 
 def few(s: Schedule, steps: int, kink: float = 3.0, stretch: float = 0.35) -> np.ndarray:
-    """For 5 to 12 steps: even in arcsinh((log sigma/alpha) / stretch'd units), denser near sigma/alpha = 1, where images take shape."""
+    """For 5 to 12 steps: even in arcsinh(x / kink) + stretch x / kink, x = log(sigma/alpha): denser near sigma = alpha."""
     if not (0 < kink < math.inf and 0 <= stretch < math.inf):
         raise BadInput(f"kink must be positive and stretch not negative, given {kink} and {stretch}")
     warp = lambda x: np.arcsinh(x / kink) + stretch * x / kink

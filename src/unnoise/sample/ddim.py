@@ -15,9 +15,9 @@ from torch import Tensor
 
 from unnoise.denoiser.adapt import Denoiser
 from unnoise.errors import unknown
-from unnoise.process.level import Level, move, spread
+from unnoise.process.level import Level, move, noisier, spread
 from unnoise.process.noise import Noise
-from unnoise.sample.ladder import Path, Rule, between, bounded, climbs, detour, finite, ladder, lam, noised, shrink
+from unnoise.sample.ladder import Path, Rule, between, bounded, detour, finite, ladder, lam, noised, shared, shrink
 
 
 def posterior_std(a: Level, b: Level) -> Tensor:
@@ -101,11 +101,11 @@ def heun(denoise: Denoiser, noise: Noise) -> Rule:
 
 @ladder(order=2, calls=2)
 def dpmpp_2s(denoise: Denoiser, noise: Noise, eta: float = 0.0) -> Rule:
-    """DPM-Solver++(2S): the estimate at the middle of the step in log-SNR (Lu et al. 2022, alg. 1, r = 1/2); the midpoint
-    rule.
+    """DPM-Solver++(2S): moves with the estimate found in the middle of the step (Lu et al. 2022, alg. 1 at r = 1/2).
 
-    x_b = move(x, denoise(y, m), a, b), y = move(x, x0, a, m). With eta > 0 it steps down to sqrt(sigma_b^2 - up^2) and draws
-    up z anew ("DPM++ 2S a" at eta = 1). Order 2, 2 calls a step, 1 from alpha = 0 and into sigma = 0.
+    x_b = move(x, denoise(y, m), a, b), y = move(x, x0, a, m), m half-way in log-SNR: the midpoint rule. With eta > 0 it
+    steps down to sqrt(sigma_b^2 - up^2) and draws up z anew ("DPM++ 2S a" at eta = 1). Order 2, 2 calls a step, 1 from alpha
+    = 0 and into sigma = 0.
     """
     bounded("eta", eta, 0)
 
@@ -129,14 +129,15 @@ def edm(path: Path, noise: Noise, s_churn: float = 10.0, s_min: float = 0.05, s_
     """
     for name, value in (("s_churn", s_churn), ("s_min", s_min), ("s_noise", s_noise)): bounded(name, value, 0)
     bounded("s_max", s_max, s_min)
-    falls = sum(not climbs(a, b) for a, b in pairwise(path))
-    gamma, top = min(s_churn / falls, math.sqrt(2) - 1), torch.stack([l.ratio.max() for l in path]).max()
+    path = shared(path, "churn")
+    falls = sum(not noisier(a, b) for a, b in pairwise(path))
+    gamma, top = min(s_churn / falls, math.sqrt(2) - 1), max(l.ratio for l in path)
 
     def raised(l: Level) -> Level:
-        churn = (l.ratio >= s_min) & (l.ratio <= s_max) & (l.ratio * (1 + gamma) <= top) & (l.alpha > 0)
-        return Level(l.alpha, torch.where(churn, l.sigma * (1 + gamma), l.sigma))
+        churn = s_min <= l.ratio <= s_max and l.ratio * (1 + gamma) <= top and l.alpha > 0
+        return Level(l.alpha, l.sigma * (1 + gamma)) if churn else l
 
-    out = [l for a, b in pairwise(path) for l in ((a,) if climbs(a, b) else (a, raised(a)))]
+    out = [l for a, b in pairwise(path) for l in ((a,) if noisier(a, b) else (a, raised(a)))]
     return (*out, path[-1]), lambda like, a, b: s_noise * noise(like, a, b)
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from unnoise.denoiser.adapt import Denoiser
 from unnoise.errors import BadInput
-from unnoise.process.level import Level, spread
-from unnoise.sample.ladder import Path, State, checked, climbs, eps_of, last, whole
+from unnoise.process.level import Level, noisier, spread
+from unnoise.sample.ladder import Path, State, checked, eps_of, last, whole
 
 
 def invert(denoise: Denoiser, x: Tensor, path: Path, iterations: int = 0) -> Tensor:
@@ -34,7 +34,7 @@ def inversion(denoise: Denoiser, x: Tensor, path: Path, iterations: int = 0) -> 
     """The States of `invert`, one a level: x at that level, with the estimate that the next move was made from."""
     whole("iterations", iterations, 0)
     path = checked(path, len(x))
-    if not all(climbs(a, b) for a, b in pairwise(path)):
+    if not all(noisier(a, b) for a, b in pairwise(path)):
         raise BadInput("inversion needs a path of growing noise, clean data first: give path[::-1]")
     return _run(denoise, x, path, iterations)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from unnoise.denoiser.adapt import Denoiser
 from unnoise.errors import BadInput, unknown
 from unnoise.process import schedule
-from unnoise.process.level import Level, move, renoise, spread
+from unnoise.process.level import Level, move, noisier, renoise, spread
 from unnoise.process.noise import Noise, seeded
 
 Rule = Callable[[Tensor, Tensor, Level, Level], Tensor]
@@ -91,7 +91,7 @@ class Sampler:
         n = max((l.sigma.numel() for l in path if isinstance(l, Level)), default=1)
         path, _ = self.plan(path, None, n, **options)
         own = {} if self.detour else {**self.options, **options}
-        return sum(self.cost(a, b, **own) for a, b in pairwise(path) if not climbs(a, b))
+        return sum(self.cost(a, b, **own) for a, b in pairwise(path) if not noisier(a, b))
 
 
 def ladder(step: Callable[..., Rule] | None = None, *, order: int = 1, calls: int | Callable[..., int] = 1,
@@ -118,7 +118,7 @@ def detour(base: Sampler):
 @torch.no_grad()  # holds while the generator runs, not in its consumer between two States
 def _run(denoise: Denoiser, x: Tensor, path: Path, noise: Noise, make: Callable[[], Rule], rule: Rule) -> Iterator[State]:
     for a, b in pairwise(path):
-        if climbs(a, b):
+        if noisier(a, b):
             x, rule = renoise(x, a, b, noise(x, a, b)), make()
         else:
             x0 = denoise(x, a)
@@ -126,11 +126,6 @@ def _run(denoise: Denoiser, x: Tensor, path: Path, noise: Noise, make: Callable[
             yield State(x, a, x0)
             x = rule(x, x0, a, b)
     yield State(x, path[-1], x)
-
-
-def climbs(a: Level, b: Level) -> bool:
-    """Whether the move from a to b adds noise: to every sample, or to some while the others stay (see `checked`)."""
-    return bool((b.sigma * a.alpha > a.sigma * b.alpha).any())
 
 
 def checked(path: Path, n: int = 1) -> Path:
@@ -145,7 +140,7 @@ def checked(path: Path, n: int = 1) -> Path:
     if len(kept) < 2: raise BadInput(f"a path needs at least two different levels, given {len(kept)}")
     for i, (a, b) in enumerate(pairwise(kept)):
         rise = b.sigma * a.alpha - a.sigma * b.alpha
-        if not ((rise < 0).all() or ((rise > 0).any() and not (rise < 0).any())):
+        if not ((rise < 0).all() or (rise > 0).all()):
             raise BadInput(f"level {i + 1} of the path must be cleaner than level {i} for each sample, or noisier for each")
     return tuple(kept)
 
@@ -159,6 +154,13 @@ def _level(l: Level, i: int, n: int) -> Level:
     if not all((v.isfinite() & (v >= 0)).all() for v in l) or not (l.alpha + l.sigma > 0).all():
         raise BadInput(f"level {i} of the path must have finite alpha, sigma >= 0, not both 0: given {l.alpha}, {l.sigma}")
     return l
+
+
+def shared(path: Path, what: str) -> Path:
+    """The checked path, if its levels hold for the whole batch: where noise is added must not depend on the company kept."""
+    path = checked(path, max((l.sigma.numel() for l in path if isinstance(l, Level)), default=1))
+    if any(l.sigma.ndim for l in path): raise BadInput(f"{what} needs one level for the whole batch, given one a sample")
+    return path
 
 
 def bounded(name: str, value: float, low: float, high: float = float("inf")) -> float:

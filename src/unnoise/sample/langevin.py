@@ -23,12 +23,10 @@ def ula(x: Tensor, x0: Tensor, l: Level, step: float, z: Tensor) -> Tensor:
 
 @ladder(order=0, calls=lambda a, b, steps, step: steps + b.clean, stochastic=True)
 def langevin(denoise: Denoiser, noise: Noise, steps: int = 10, step: float = 0.1) -> Rule:
-    """Annealed Langevin dynamics: `steps` steps at every level, x carried from one to the next as it is (Song & Ermon 2019,
-    alg. 1).
+    """Annealed Langevin dynamics: some steps at every level, on x as the last level left it (Song & Ermon 2019, alg. 1).
 
     step in units of sigma^2: 0.1 is the paper's 2e-5 at sigma = 0.01 (whose code takes twice that), with 100 steps at each
-    of 10 levels. Ends with the denoised estimate (Jolicoeur-Martineau et al. 2021), for one call more. Calls: steps a level,
-    and 1.
+    of 10 levels. Ends with the denoised estimate (Jolicoeur-Martineau et al. 2021). Calls: steps a level, and 1 at the end.
     """
     whole("steps", steps, 1), bounded("step", step, 0, 1)
 
@@ -45,8 +43,8 @@ def langevin(denoise: Denoiser, noise: Noise, steps: int = 10, step: float = 0.1
 def predictor_corrector(denoise: Denoiser, noise: Noise, corrections: int = 1, snr: float = 0.16) -> Rule:
     """Predictor-corrector: an ancestral step, then Langevin steps at the level reached (Song et al. 2021, alg. 2 to 5).
 
-    Their size is e = 2 snr^2 sigma^2. The paper's 2 (snr |z| / |score|)^2 is that where |eps| = |z|, as it is at high noise; its
-    norms, averaged over the batch, would make one image depend on its neighbours, and taken of each sample they bias the
+    Their size is e = 2 snr^2 sigma^2. The paper's 2 (snr |z| / |score|)^2 is that where |eps| = |z|, as it is at high noise;
+    its norms, averaged over the batch, would make one image depend on its neighbours, and taken of each sample they bias the
     outcome in few dimensions. 1 + corrections calls a step, 1 into sigma = 0.
     """
     whole("corrections", corrections, 0), bounded("snr", snr, 0, 0.5)

@@ -88,11 +88,11 @@ def dpmpp_2m_sde(denoise: Denoiser, noise: Noise, eta: float = 1.0) -> Rule:
 
 @ladder(order=3)
 def dpmpp_3m(denoise: Denoiser, noise: Noise) -> Rule:
-    """DPM-Solver++(3M): the parabola through three estimates in log-SNR, integrated exactly (Lu et al. 2022, sec. 4 at k =
-    3).
+    """DPM-Solver++(3M): the parabola through three estimates in log-SNR, integrated exactly (Lu et al. 2022, eq. 8).
 
-    The weights are solved, not the published ones, which halve the second difference and so are of order 2 only. First order
-    from alpha = 0 and into sigma = 0. Order 3, 1 call a step.
+    The weights are solved for. The published ones take half of the second difference, and so are of order 2 only. First
+    order from alpha = 0, into sigma = 0 and at the start, where noise is so high that it costs nothing. Order 3, 1 call a
+    step.
     """
     past: Past = []
 

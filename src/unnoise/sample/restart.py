@@ -14,7 +14,7 @@ from unnoise.errors import BadInput
 from unnoise.process.level import Level, level
 from unnoise.process.noise import Noise
 from unnoise.sample.ddim import heun
-from unnoise.sample.ladder import Path, bounded, checked, detour, whole
+from unnoise.sample.ladder import Path, bounded, detour, shared, whole
 
 
 def restart_path(path: Path, low: float, high: float, times: int = 2, steps: int = 2, rho: float = 7.0) -> Path:
@@ -27,8 +27,7 @@ def restart_path(path: Path, low: float, high: float, times: int = 2, steps: int
     """
     bounded("low", low, 0), bounded("rho", rho, 1e-3), whole("times", times, 0), whole("steps", steps, 1)
     if not low < high: raise BadInput(f"a restart goes from low up to high: low must be below high, given {low} and {high}")
-    path = checked(path, max((l.sigma.numel() for l in path), default=1))
-    if any(l.sigma.ndim for l in path): raise BadInput("a restart needs a path of one level for the whole batch")
+    path = shared(path, "a restart")
     r = [l.ratio.item() for l in path]
     inside = [i for i, v in enumerate(r) if 0 < v < high]
     if not inside or max(r) < high: return path

@@ -11,6 +11,7 @@ nets train as well in parts, not to the same weights. Resuming is exact for them
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -89,15 +90,24 @@ def _like(p: Tensor, v: Tensor) -> Tensor:
     return torch.empty_like(p, dtype=v.dtype).copy_(v)
 
 
+def processes():
+    """This process's accelerate.Accelerator: one process, or one of those that torchrun or accelerate launched (gloo on CPUs)."""
+    from accelerate import Accelerator
+
+    # accelerate joins CPU processes only when told to use the CPU; the recipe's own precision is `_autocast`'s.
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != world: raise BadInput(f"{world} processes were started here, accelerate joins {accelerator.num_processes} of them")
+    return accelerator
+
+
 def prepare(recipe: Recipe, accelerator=None) -> Run:
     """A run at step 0. `accelerator`: an accelerate.Accelerator; one is made for this process when None.
 
     BadInput: the recipe does not fit its data, its network, or the number of processes.
     """
-    from accelerate import Accelerator
-
     check(recipe)
-    accelerator = accelerator or Accelerator(mixed_precision="no")  # the recipe's own precision is `_autocast`'s
+    accelerator = accelerator or processes()
     t, world = recipe.train, accelerator.num_processes
     positions(0, t.batch, 0, world, 0, t.accumulate)  # refuses a batch that cannot be shared out
     src = source(recipe)
@@ -201,7 +211,9 @@ def _gradient(run: Run, loss: float) -> tuple[float, str | None]:
     if (scale := _scale(run.recipe.train)) != 1:
         for p in run.net.parameters():
             if p.grad is not None: p.grad.div_(scale)
-    norm = float(torch.nn.utils.clip_grad_norm_(run.net.parameters(), run.recipe.train.clip))
-    if math.isfinite(norm): return norm, None
-    grads = ((n, p.grad) for n, p in run.net.named_parameters() if p.grad is not None)
-    return norm, f"gradient of {first_nonfinite(grads) or 'all parameters (their norm overflows)'}"
+    grads = {n: p.grad for n, p in run.net.named_parameters() if p.grad is not None}
+    norm = torch.nn.utils.get_total_norm(grads.values())
+    if not torch.isfinite(norm):  # looked at before clipping, which would spread a nan to every gradient
+        return float(norm), f"gradient of {first_nonfinite(grads) or 'all parameters (their norm overflows)'}"
+    torch.nn.utils.clip_grads_with_norm_(run.net.parameters(), run.recipe.train.clip, norm)
+    return float(norm), None
