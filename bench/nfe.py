@@ -1,15 +1,18 @@
 """How exact is a sampler at N network calls? RMS endpoint error against the fine probability-flow solution.
 
-    python -m bench.nfe [--json] [--mixture FILE] [--nfe 5,8,10,15,20] [--tune] [--ours-only]
+    python -m bench.nfe [--json] [--mixture FILE] [--nfe 5,8,10,15,20] [--tune] [--noises 512] [--seed 0] [--ours-only]
 
 The data are a Gaussian mixture, whose denoiser E[x0 | x] is exact, so that what is measured is the solver alone. Everybody
-starts from the same x_T ~ N(0, I) at the last level of Stable Diffusion's schedule (scaled_linear, sigma / alpha = 14.615) and
+starts from the same x_T ~ N(0, I) at the last level of Stable Diffusion's schedule (scaled_linear, sigma / alpha =
+14.615) and
 should arrive where the flow does at sigma = 0. All is float64. A row is one sampler with its options on one grid:
 
     {"who", "sampler", "grid", "nfe", "calls", "rms", "default"}
 
-`nfe` is the budget, `calls` <= nfe the calls really counted, `default` the row that a Pipeline uses when nothing is asked for.
-Peers are run as installed. Each is told the level that it itself believes to be at (not its rounded time input), is given all
+`nfe` is the budget, `calls` <= nfe the calls really counted, `default` the row that a Pipeline uses when nothing is
+asked for.
+Peers are run as installed. Each is told the level that it itself believes to be at (not its rounded time input), is
+given all
 of its grids, and starts from x_T exactly (not from sigma_max * x_T, as some pipelines scale it): each of these favours it.
 """
 from __future__ import annotations
@@ -22,6 +25,7 @@ import math
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,9 +37,10 @@ from torch import Tensor
 from unnoise.denoiser.oracle import Mixture
 from unnoise.errors import BadInput
 from unnoise.process import noise, schedule
-from unnoise.process.level import level, ve
+from unnoise.process.level import ve
 from unnoise.sample import SAMPLERS, last
 from unnoise.sample.default import DEFAULT
+from unnoise.tune import tune
 
 SD = schedule.scaled_linear()
 TOP = float(SD.sigmas[-1] / SD.alphas[-1])     # sigma / alpha at the start
@@ -60,7 +65,8 @@ class Exact:
 
 
 class Entry(NamedTuple):
-    """A solver to measure: run(exact, x_ve at sigma = TOP, steps) -> x at sigma = 0; cost(steps) bounds the calls it makes."""
+    """A solver to measure: run(exact, x_ve at sigma = TOP, steps) -> x at sigma = 0; cost(steps) bounds the calls it
+    makes."""
 
     who: str
     sampler: str
@@ -78,7 +84,8 @@ def start(mixture: Mixture, n: int, seed: int = 0) -> Tensor:
 def flow(mixture: Mixture, x: Tensor, steps: int = 1500, scale: float = 0.005) -> Tensor:
     """Where the probability flow takes x, from the schedule's last level to sigma = 0: classical Runge-Kutta of order 4.
 
-    dx/dsigma = -sigma score (alpha = 1), with sigma = scale sinh(w) and w in equal steps: even in log sigma above `scale`, in
+    dx/dsigma = -sigma score (alpha = 1), with sigma = scale sinh(w) and w in equal steps: even in log sigma above
+    `scale`, in
     sigma below it, so that the end needs no special case. Doubling the steps moves the ring's answer by less than 1e-9.
     """
     def slope(x: Tensor, w: float) -> Tensor:
@@ -150,7 +157,8 @@ def _choices(**options) -> Iterator[dict]:
 def diffusers() -> Iterator[Entry]:
     """Its schedulers for discrete models, with the choices that change the result.
 
-    Left out: its stochastic ones; Flow-match Euler and Heun, EDM Euler (Euler again); DPM-Solver with noise prediction, which
+    Left out: its stochastic ones; Flow-match Euler and Heun, EDM Euler (Euler again); DPM-Solver with noise prediction,
+    which
     it refuses to take to sigma = 0; IPNDM, whose noise schedule is fixed.
     """
     import diffusers as d
@@ -161,7 +169,8 @@ def diffusers() -> Iterator[Entry]:
     for o, end in itertools.product(order, _choices(lower_order_final=(True, False))):
         yield from _vp(d.DPMSolverMultistepScheduler, lu, o | end)
     yield from _vp(d.DPMSolverMultistepScheduler, lu, {"solver_order": 2, "euler_at_final": True})
-    for o in _choices(solver_order=(2, 3), solver_type=("bh2", "bh1"), predict_x0=(True, False), lower_order_final=(True, False)):
+    for o in _choices(solver_order=(2, 3), solver_type=("bh2", "bh1"), predict_x0=(True, False), lower_order_final=(True,
+    False)):
         yield from _vp(d.UniPCMultistepScheduler, _GRIDS, o)
     for o in order: yield from _vp(d.DPMSolverSinglestepScheduler, {"": {}} | _SIGMAS, o)
     for o in _choices(solver_order=(2, 3), lower_order_final=(True, False)):
@@ -252,7 +261,8 @@ def _edm(cls: type, grid: str, options: dict) -> Entry:
 def azula() -> Iterator[Entry]:
     """Its deterministic samplers along its schedules, brought to start at this one's first level, and along this one.
 
-    Its grid is even in the schedule's time. It stops at the schedule's cleanest level: sigma_min, or 0 where the sampler can.
+    Its grid is even in the schedule's time. It stops at the schedule's cleanest level: sigma_min, or 0 where the sampler
+    can.
     """
     from azula import noise as az
     from azula import sample
@@ -289,20 +299,24 @@ def _at(exact: Exact, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 # --- smalldiffusion -------------------------------------------------------------------------------------------------------
 
 def smalldiffusion() -> Iterator[Entry]:
-    """Its `samples` (DDIM at gamma 1, gradient estimation above) on its schedules, as they are and with a last sigma of 0."""
+    """Its `samples` (DDIM at gamma 1, gradient estimation above) on its schedules, as they are and with a last sigma of
+    0."""
     spec = importlib.util.find_spec("smalldiffusion")
-    # The package's __init__ imports its networks, and they torchvision, which this needs not have: diffusion.py stands alone.
+    # The package's __init__ imports its networks, and they torchvision, which this needs not have: diffusion.py stands
+    # alone.
     file = Path(spec.submodule_search_locations[0]) / "diffusion.py"
     module = importlib.util.module_from_spec(own := importlib.util.spec_from_file_location("smalldiffusion_diffusion", file))
     own.loader.exec_module(module)
-    curves = {"LDM": module.ScheduleLDM(), **{f"log-linear {s:g}": module.ScheduleLogLinear(1000, s, TOP) for s in (0.02, 0.1)}}
+    curves = {"LDM": module.ScheduleLDM(), **{f"log-linear {s:g}": module.ScheduleLogLinear(1000, s, TOP) for s in (0.02,
+    0.1)}}
     for (grid, curve), gamma, end in itertools.product(curves.items(), (1.0, 1.5, 2.0), ("", " to 0")):
         def run(exact: Exact, x: Tensor, n: int, curve=curve, gamma=gamma, end=end) -> Tensor:
-            model = SimpleNamespace(eval=lambda: None, predict_eps_cfg=lambda y, s, cond, scale: exact.eps(y, s), rand_input=lambda n: 0 * x)
+            model = SimpleNamespace(eval=lambda: None, predict_eps_cfg=lambda y, s, cond, scale: exact.eps(y, s),
+                                    rand_input=lambda n: 0 * x)
             sigmas = curve.sample_sigmas(n).double()
             if end: sigmas[-1] = 0
-            for y in module.samples(model, sigmas, gam=gamma, xt=x, accelerator=SimpleNamespace(device="cpu")): pass
-            return y
+            states = module.samples(model, sigmas, gam=gamma, xt=x, accelerator=SimpleNamespace(device="cpu"))
+            return deque(states, maxlen=1)[0]
 
         yield Entry("smalldiffusion", _label("samples", {"gam": gamma}), grid + end, run)
 
@@ -319,10 +333,91 @@ def measure(entry: Entry, mixture: Mixture, x: Tensor, truth: Tensor, nfe: int) 
     exact = Exact(mixture)
     try: y = entry.run(exact, x * math.hypot(1, TOP), n)
     except BadInput: raise
-    except Exception as e:  # a peer's own refusal (a solver that needs more steps than asked): no row, and the reason on stderr
+    except Exception as e:  # a peer's own refusal (singular weights, too few steps): no row, and the reason on stderr
         print(f"{entry.who} {entry.sampler} on {entry.grid}, {nfe} calls: {type(e).__name__}: {str(e)[:80]}", file=sys.stderr)
         return None
     error = rms(y, truth)
     if not math.isfinite(error) or exact.calls > nfe: return None
     return {"who": entry.who, "sampler": entry.sampler, "grid": entry.grid, "nfe": nfe, "calls": exact.calls, "rms": error,
             "default": entry.default}
+
+
+def table(mixture: Mixture, counts: tuple[int, ...] = COUNTS, n: int = 512, seed: int = 0, peers: bool = True, tuned: bool = False,
+          only: Callable[[Entry], bool] = lambda e: True) -> dict:
+    """All rows on a mixture, and a summary for each budget: the best peer, our default, and their ratio (below 1: ours
+    is better)."""
+    x, began = start(mixture, n, seed), time.time()
+    truth = flow(mixture, x)
+    entries = [e for family in (ours, *(PEERS.values() if peers else ())) for e in family() if only(e)]
+    rows = [r for nfe in counts for e in entries if (r := measure(e, mixture, x, truth, nfe))]
+    if tuned: rows += [tuned_row(mixture, nfe, x, truth) for nfe in counts]
+    best = lambda nfe, keep: min((r for r in rows if r["nfe"] == nfe and keep(r)), key=lambda r: r["rms"], default=None)
+    found = {kind: {str(nfe): best(nfe, keep) for nfe in counts} for kind, keep in {
+        "best_peer": lambda r: not r["who"].startswith("unnoise"), "ours_default": lambda r: r["default"],
+        "ours_tuned": lambda r: r["who"] == TUNED, "ours_best": lambda r: r["who"] == "unnoise"}.items()}
+    rate = lambda kind: {k: r["rms"] / p["rms"] if (r := found[kind][k]) and (p := found["best_peer"][k]) else None
+                         for k in found[kind]}
+    return {"mixture": {"modes": mixture.k, "dimensions": mixture.means.shape[1]}, "noises": n, "seconds": time.time() - began,
+            **found, "ratio": rate("ours_default"), "ratio_tuned": rate("ours_tuned"), "rows": rows}
+
+
+TUNED = "unnoise (tuned)"
+
+
+def tuned_row(mixture: Mixture, nfe: int, x: Tensor, truth: Tensor) -> dict:
+    """The row of a grid tuned on other noises (256 of them) than it is measured on."""
+    fit, judge = (start(mixture, 256, seed) for seed in (10**6, 2 * 10**6))
+    exact = Exact(mixture)
+    denoise = lambda y, l: exact(y / l.alpha, l.ratio)
+    found = tune(denoise, SD, nfe, fit, judge, truth=flow(mixture, fit), fresh_truth=flow(mixture, judge))
+    exact.calls = 0
+    y = last(SAMPLERS[found.sampler](denoise, x, found.path(SD), **found.options))
+    shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in found.options.items()}
+    return {"who": TUNED, "sampler": _label(found.sampler, shown), "grid": "tuned", "nfe": nfe, "calls": exact.calls,
+            "rms": rms(y, truth), "default": False}
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try: counts = tuple(int(part) for part in text.split(","))
+    except ValueError: raise BadInput(f"--nfe must be whole numbers as in 5,8,10, given {text!r}") from None
+    if not all(2 <= n <= 200 for n in counts): raise BadInput(f"--nfe must be from 2 to 200, given {text!r}")
+    return tuple(dict.fromkeys(counts))
+
+
+def _print(out: dict) -> None:
+    for nfe in out["best_peer"]:
+        ratios = (("default:", out["ratio"][nfe]), ("tuned:", out["ratio_tuned"][nfe]))
+        print(f"\n{nfe} calls", *(f"{k} {v:.3f} of the best peer" for k, v in ratios if v), sep="   ")
+        for r in sorted((r for r in out["rows"] if str(r["nfe"]) == nfe), key=lambda r: r["rms"]):
+            mark = "  <- default" if r["default"] else ""
+            print(f"  {r['rms']:.6f}  {r['who']:16}  {r['sampler']:70}  {r['grid']:28} {r['calls']:>3}{mark}")
+    modes, dimensions = out["mixture"].values()
+    print(f"\n{modes} modes in {dimensions} dimensions, {out['noises']} noises, {out['seconds']:.0f} s")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.nfe", description=__doc__.split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument("--mixture", metavar="FILE", help='JSON: {"means": [[..]], "std": s, "weights": [..]}; default: the ring')
+    parser.add_argument("--nfe", default=",".join(map(str, COUNTS)), metavar="N,N,…", help="budgets of network calls")
+    parser.add_argument("--tune", action="store_true", help="add a row with a grid tuned on other noises")
+    parser.add_argument("--noises", type=int, default=512, help="how many x_T")
+    parser.add_argument("--seed", type=int, default=0, help="of the first x_T")
+    parser.add_argument("--ours-only", action="store_true", help="leave the peers out")
+    args = parser.parse_args(argv)
+    warnings.simplefilter("ignore")
+    try:
+        if not 1 <= args.noises <= 10**6: raise BadInput(f"--noises must be from 1 to 1000000, given {args.noises}")
+        mixture = Mixture.from_json(args.mixture) if args.mixture else Mixture.ring()
+        out = table(mixture, _counts(args.nfe), args.noises, args.seed, not args.ours_only, args.tune)
+    except BadInput as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    if args.json: print(json.dumps({"data": args.mixture or "ring", **out}))
+    else: _print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

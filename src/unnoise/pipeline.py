@@ -28,6 +28,7 @@ from unnoise import hub
 from unnoise.denoiser import Denoiser
 from unnoise.errors import BadInput, unknown
 from unnoise.guide.cfg import cfg, cfg_batched
+from unnoise.nets.fuse import fuse
 from unnoise.process import noise as noises
 from unnoise.process import schedule
 from unnoise.process.level import Level
@@ -113,6 +114,7 @@ class Pipeline:
         if folder.process is None: raise BadInput(f"{folder.name!r} is a classifier: it judges images and cannot draw them")
         self.folder, self.name, self.sha256 = folder, folder.name, folder.sha256
         self.net, self.codec, self.words = folder.net, folder.codec, folder.words
+        self._fast: Callable[..., Tensor] | None = None
         self.process = objective.resolve(folder.process)
         self.schedule = self.process.curve
         self.defaults = {**DEFAULTS, **{k: v for k, v in folder.defaults.items() if k in DEFAULTS}}
@@ -194,15 +196,21 @@ class Pipeline:
     def denoiser(self, prompts: Sequence[str], negatives: Sequence[str] | None = None, guidance: float = 1.0,
                  net: Callable[..., Tensor] | None = None) -> Denoiser:
         """E[x0 | x, prompt] of a batch, guided away from `negatives` (default: no condition): a Denoiser for any sampler."""
-        net = net or self.net
+        net = net or self.fast
         if self.words is None: return self.process.denoiser(net)
         cond, uncond = (torch.tensor([self.label(p) for p in ps]) for ps in (prompts, negatives or [""] * len(prompts)))
         bind = lambda labels: self.process.denoiser(lambda x, t: net(x, t, labels=labels))
         return bind(cond) if guidance == 1 else cfg_batched(bind, cond, uncond, guidance)
 
+    @property
+    def fast(self) -> Callable[..., Tensor]:
+        """`net` in the form that runs fastest here (see `nets.fuse`): made anew once its weights have changed."""
+        self._fast = fast = fuse(self.net, self._fast)
+        return fast
+
     def run(self, r: Request, count: _Count | None = None) -> Iterator[State]:
         """The States of a request."""
-        net = self.net if count is None else count.around(self.net)
+        net = self.fast if count is None else count.around(self.fast)
         path, sampler = self.path(r.steps, r.spacing), SAMPLERS[r.sampler]
         options = {**(self.tuned[r.steps].get("options", {}) if r.spacing == "tuned" else {}), **r.options}
         shape = self.codec.shape(len(r.seeds))

@@ -202,6 +202,13 @@ def test_collapse_lowers_recall_and_noise_lowers_precision():
     assert min(same) > 0.6
 
 
+def test_equal_points_are_at_distance_zero():
+    """4 of each real point: reach 0, and still each fake that equals one is reached (not so through |a|^2 + |b|^2 - 2ab)."""
+    real = np.repeat(normal(45, 25, 8) + 1e3, 4, axis=0)
+    assert precision_recall(real, real[::-1]) == (1.0, 1.0)
+    assert precision_recall(real, real + 1e-6)[0] == 0.0
+
+
 def test_blocks_do_not_change_precision(monkeypatch):
     a, b = normal(50, 100, 3), normal(51, 100, 3) + 1
     want = precision_recall(a, b)

@@ -1,4 +1,4 @@
-"""The contract of every sampler: what it is given it leaves alone, what it is given wrong it refuses, and it does what it says."""
+"""The contract of every sampler: leaves alone what it is given, refuses what it cannot use, calls as often as it says."""
 from __future__ import annotations
 
 import math
@@ -32,7 +32,7 @@ def final(name, seeds, p=PATH, dtype=torch.float64, **options):
     return last(SAMPLERS[name](WORLD, begin(seeds, p, dtype=dtype), p, seeded(seeds), **options))
 
 
-# --- purity ------------------------------------------------------------------------------------------------------------------
+# --- purity ---------------------------------------------------------------------------------------------------
 
 @every
 def test_an_image_depends_on_its_own_seed_alone(name):
@@ -92,9 +92,11 @@ def test_grad_mode_is_off_inside_and_untouched_outside(name):
         seen.append(torch.is_grad_enabled())
         return WORLD(x, l)
     x = begin([1]).requires_grad_()
+    states = []
     for state in SAMPLERS[name](denoise, x, UP, seeded([1])):
         assert torch.is_grad_enabled()
-    assert not any(seen) and not state.x.requires_grad
+        states.append(state)
+    assert not any(seen) and not states[-1].x.requires_grad
     with torch.no_grad():
         for _ in SAMPLERS[name](denoise, x, PATH, seeded([1])): assert not torch.is_grad_enabled()
 
@@ -113,7 +115,7 @@ def test_dtype_of_x_is_kept_and_half_precision_stays_close(name):
         torch.testing.assert_close(found.double(), exact, atol=tol, rtol=tol)
 
 
-# --- what it yields, and how often it calls ----------------------------------------------------------------------------------
+# --- what it yields, and how often it calls -------------------------------------------------------------------
 
 @every
 def test_states(name):
@@ -126,8 +128,8 @@ def test_states(name):
     assert torch.equal(states[0].x, begin([1, 2])) or run[1].sigma > run[0].sigma
 
 
-EXTRA = {"heun": lambda n: 2 * n - 1, "dpmpp_2s": lambda n: 2 * n - 1, "edm": lambda n: 2 * n - 1, "dpmpp_sde": lambda n: 2 * n - 1,
-         "restart": lambda n: 2 * n - 1 + 2 * 2 * 2, "langevin": lambda n: 10 * n + 1, "predictor_corrector": lambda n: 2 * n - 1}
+EXTRA = {name: lambda n: 2 * n - 1 for name in ("heun", "dpmpp_2s", "edm", "dpmpp_sde", "predictor_corrector")}
+EXTRA |= {"restart": lambda n: 2 * n - 1 + 2 * 2 * 2, "langevin": lambda n: 10 * n + 1}
 
 
 @every
@@ -149,7 +151,8 @@ def test_network_calls_of_paths_that_go_up_or_end_noisy(name):
 
 
 def test_options_that_change_the_number_of_calls():
-    for name, options in (("langevin", {"steps": 3}), ("predictor_corrector", {"corrections": 4}), ("restart", {"times": 5})):
+    cases = {"langevin": {"steps": 3}, "predictor_corrector": {"corrections": 4}, "restart": {"times": 5}}
+    for name, options in cases.items():
         denoise, p = Traced(), schedule.edm().path(9, "karras")
         last(SAMPLERS[name](denoise, begin([1], p), p, seeded([1]), **options))
         assert len(denoise.levels) == SAMPLERS[name].calls(p, **options)
@@ -158,7 +161,8 @@ def test_options_that_change_the_number_of_calls():
 @every
 def test_metadata(name):
     s = SAMPLERS[name]
-    assert isinstance(s, Sampler) and s.name == name and s.summary.endswith(".") and len(s.summary) < 130 and s.order in range(5)
+    assert isinstance(s, Sampler) and s.name == name and s.order in range(6)
+    assert s.summary.endswith(".") and 20 < len(s.summary) < 125
     drawn = []
     def noise(like, a, b):
         drawn.append(1)
@@ -170,10 +174,10 @@ def test_metadata(name):
 
 def test_no_noise_is_drawn_where_its_coefficient_is_zero():
     def never(like, a, b): raise AssertionError("noise was drawn")
-    for name, options in (("ddim", {}), ("ddim", {"eta": 0.0}), ("euler_ancestral", {"eta": 0}), ("dpmpp_2m_sde", {"eta": 0.0}),
+    for name, options in (("ddim", {}), ("euler_ancestral", {"eta": 0}), ("dpmpp_2m_sde", {"eta": 0.0}),
                           ("dpmpp_sde", {"eta": 0.0}), ("edm", {"s_churn": 0.0}), ("restart", {"times": 0})):
         last(SAMPLERS[name](WORLD, begin([1]), PATH, never, **options))
-    for name in ("ddpm", "ddim", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde", "consistency", "dpmpp_2s", "predictor_corrector"):
+    for name in ("ddpm", "ddim", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde", "consistency", "predictor_corrector"):
         last(SAMPLERS[name](WORLD, begin([1]), [PATH[-2], level.clean()], never))       # the last step has none to add
 
 
@@ -185,7 +189,7 @@ def test_the_last_step_lands_on_the_denoised_estimate(name, p):
     torch.testing.assert_close(end.x, before.x0, atol=1e-12, rtol=0)
 
 
-# --- the two ends ------------------------------------------------------------------------------------------------------------
+# --- the two ends ---------------------------------------------------------------------------------------------
 
 @every
 @pytest.mark.parametrize("make", [
@@ -235,12 +239,20 @@ def test_levels_may_differ_between_samples(name):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(EVERY), st.sampled_from(list(FRAMES)), st.lists(st.floats(-12, 9), min_size=2, max_size=7), st.booleans())
+@given(st.sampled_from(EVERY), st.sampled_from(list(FRAMES)), st.lists(st.floats(-12, 9), min_size=2, max_size=7),
+       st.booleans())
 def test_any_list_of_levels_is_run_or_refused(name, frame, ks, ends):
     levels = [FRAMES[frame](torch.tensor(k, dtype=torch.float64)) for k in ks] + [level.clean()] * ends
     try: out = last(SAMPLERS[name](WORLD, begin([1], levels), levels, seeded([1])))
     except BadInput as e: assert "\n" not in str(e)
     else: assert out.isfinite().all()
+
+
+@every
+def test_a_path_may_only_go_up(name):
+    denoise, p = Traced(), path("ve", 3)[::-1]
+    x = last(SAMPLERS[name](denoise, begin([1], p), p, seeded([1])))
+    assert x.isfinite().all() and not denoise.levels and SAMPLERS[name].calls(p) == 0
 
 
 def test_a_level_given_twice_is_passed_over():
@@ -257,7 +269,7 @@ def test_a_run_may_begin_by_going_up_from_clean_data():
     assert abs(states[-1].x.std() - 0.6) < 0.05 and abs(states[-1].x.mean() - MEAN) < 0.05
 
 
-# --- what it refuses ---------------------------------------------------------------------------------------------------------
+# --- what it refuses ------------------------------------------------------------------------------------------
 
 @every
 def test_an_unknown_option_is_refused_at_once_and_the_nearest_named(name):
@@ -265,14 +277,17 @@ def test_an_unknown_option_is_refused_at_once_and_the_nearest_named(name):
         SAMPLERS[name](WORLD, begin([1]), PATH, etaa=0.5)
     for option in SAMPLERS[name].options:
         assert option in str(e.value)
-        with pytest.raises(BadInput, match=f"did you mean '{option}'"): SAMPLERS[name](WORLD, begin([1]), PATH, **{option + "x": 1})
+        with pytest.raises(BadInput, match=f"did you mean '{option}'"):
+            SAMPLERS[name](WORLD, begin([1]), PATH, **{option + "x": 1})
         SAMPLERS[name](WORLD, begin([1]), PATH, **{option: SAMPLERS[name].options[option]})
     assert "etaa" in str(e.value)
 
 
 @pytest.mark.parametrize("name, options", [
-    ("ddim", {"eta": -0.1}), ("ddim", {"eta": "1"}), ("ddpm", {"variance": "big"}), ("unipc", {"order": 0}), ("unipc", {"order": 2.0}),
-    ("unipc", {"b_h": "bh3"}), ("ab", {"variable": "t"}), ("lms", {"order": 5}), ("ghvb", {"beta": 0}), ("ghvb", {"beta": 1.2}),
+    ("ddim", {"eta": -0.1}), ("ddim", {"eta": "1"}), ("ddpm", {"variance": "big"}), ("unipc", {"order": 0}),
+    ("unipc", {"order": 2.0}),
+    ("unipc", {"b_h": "bh3"}), ("ab", {"variable": "t"}), ("lms", {"order": 5}), ("ghvb", {"beta": 0}),
+    ("ghvb", {"beta": 1.2}),
     ("adam", {"beta2": 1.0}), ("edm", {"s_churn": -1}), ("edm", {"s_min": 2, "s_max": 1}), ("langevin", {"steps": 0}),
     ("langevin", {"step": 3.0}), ("predictor_corrector", {"corrections": -1}), ("restart", {"low": 1.0, "high": 0.5}),
     ("restart", {"steps": 0}), ("gradient_estimation", {"gamma": math.nan}), ("dpmpp_2s", {"eta": True and -1}),
@@ -284,9 +299,11 @@ def test_a_value_out_of_range_is_refused_at_once(name, options):
 
 @pytest.mark.parametrize("bad, says", [
     ([], "at least two"), (PATH[:1], "at least two"), ([PATH[0], PATH[0]], "at least two"), (3, "sequence of Levels"),
-    ([PATH[0], 0.0], "level 1"), ([1.0, 0.5, 0.0], "level 0"), ([PATH[0], Level(torch.tensor(1.0), torch.tensor(-1.0))], "sigma >= 0"),
+    ([PATH[0], 0.0], "level 1"), ([1.0, 0.5, 0.0], "level 0"),
+    ([PATH[0], Level(torch.tensor(1.0), torch.tensor(-1.0))], "sigma >= 0"),
     ([level.level(math.nan, 1.0), PATH[1]], "finite"), ([level.level(0.0, 0.0), PATH[1]], "not both 0"),
-    ([level.level(1.0, 2.0), level.level(0.5, 1.0), level.clean()], "cleaner"), ([level.clean(), level.level(0.5, 0.0)], "cleaner"),
+    ([level.level(1.0, 2.0), level.level(0.5, 1.0), level.clean()], "cleaner"),
+    ([level.clean(), level.level(0.5, 0.0)], "cleaner"),
     ([Level(torch.ones(3), torch.ones(3)), level.clean()], "one a sample"),
     ([Level(torch.ones(2), torch.tensor([1.0, 0.5])), Level(torch.ones(2), torch.tensor([0.5, 1.0]))], "for each sample"),
 ])
@@ -297,8 +314,9 @@ def test_a_path_that_cannot_be_run_is_refused_at_once(bad, says):
 def test_other_refusals():
     with pytest.raises(BadInput, match="batch axis"): SAMPLERS["ddim"](WORLD, torch.tensor(1.0), PATH)
     with pytest.raises(BadInput, match="floating"): SAMPLERS["ddim"](WORLD, torch.ones(2, 2, dtype=torch.long), PATH)
-    with pytest.raises(BadInput, match="denoiser gave shape"): last(SAMPLERS["ddim"](lambda x, l: x[:, :1], begin([1]), PATH))
-    with pytest.raises(BadInput, match="3 seeds for a batch of 1"): last(SAMPLERS["ddpm"](WORLD, begin([1]), PATH, seeded([1, 2, 3])))
+    with pytest.raises(BadInput, match="gave shape"): last(SAMPLERS["ddim"](lambda x, l: x[:, :1], begin([1]), PATH))
+    with pytest.raises(BadInput, match="3 seeds for a batch of 1"):
+        last(SAMPLERS["ddpm"](WORLD, begin([1]), PATH, seeded([1, 2, 3])))
     run = SAMPLERS["ddim"](WORLD, begin([1]), PATH)
     last(run)
     with pytest.raises(BadInput, match="used up"): last(run)

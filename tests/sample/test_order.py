@@ -46,7 +46,8 @@ def test_converges_to_the_exact_flow_at_its_declared_order(name, frame):
 # Options whose order differs from the default's, and rules that are deterministic only without their noise.
 @pytest.mark.parametrize("name, options, order", [
     ("unipc", {"order": 1}, 2), ("unipc", {"order": 3}, 4), ("unipc", {"b_h": "bh1"}, 3), ("ab", {"order": 1}, 1),
-    ("ab", {"variable": "sigma"}, 2), ("lms", {"order": 2}, 2), ("lms", {"order": 3}, 3), ("gradient_estimation", {"gamma": 2.0}, 1),
+    ("ab", {"variable": "sigma"}, 2), ("lms", {"order": 2}, 2), ("lms", {"order": 3}, 3),
+    ("gradient_estimation", {"gamma": 2.0}, 1),
     ("gradient_estimation", {"gamma": 1.0}, 1), ("ghvb", {"order": 1}, 1), ("ghvb", {"order": 2, "beta": 0.5}, 2),
     ("momentum", {"beta": 1.0}, 1), ("dpmpp_sde", {"eta": 0.0}, 2), ("dpmpp_2m_sde", {"eta": 0.0}, 2),
     ("euler_ancestral", {"eta": 0.0}, 1), ("edm", {"s_churn": 0.0}, 2), ("restart", {"times": 0}, 2),
@@ -94,7 +95,7 @@ def test_a_point_mass_is_reached_exactly_down_any_path(name, frame, ends, ks):
     torch.testing.assert_close(found, p[-1].alpha * MEAN + p[-1].sigma * eps, atol=1e-9, rtol=1e-9)
 
 
-# --- observed orders on a ring of Gaussians against an independent integrator (algorithms: sigma in [0.5, 10], geometric) ----
+# --- observed orders on a ring of Gaussians against an independent integrator (algorithms: sigma in [0.5, 10], 
 
 RING = Mixture.ring()
 
@@ -124,7 +125,7 @@ def test_observed_orders(reference, name, options, order):
     assert abs(math.log2(errors[-2] / errors[-1]) - order) < 0.15, errors
 
 
-# --- closed forms ------------------------------------------------------------------------------------------------------------
+# --- closed forms ---------------------------------------------------------------------------------------------
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-3, 1), min_size=1, max_size=4, unique_by=lambda v: round(v, 1)), st.floats(-12, 12),
@@ -142,7 +143,8 @@ def test_weights_integrate_polynomials_exactly(places, c, coefficients):
 def test_adams_coefficients():
     assert np.allclose(adams_differences(4), [1, 1 / 2, 5 / 12, 3 / 8])
     zero = torch.zeros((), dtype=torch.float64)
-    w = weights([zero - i for i in range(4)], zero)                       # equal steps, constant density: the textbook method
+    # Equal steps, constant density: the textbook method.
+    w = weights([zero - i for i in range(4)], zero)
     torch.testing.assert_close(w, torch.tensor([55, -59, 37, -9], dtype=torch.float64) / 24)
 
 
@@ -188,7 +190,8 @@ def test_ddpm_posterior_mean_and_variance():
     for variance, var in (("small", beta * (1 - as_) / (1 - at)), ("large", beta)):
         torch.testing.assert_close(last(SAMPLERS["ddpm"](WORLD, x, [a, b], one, variance=variance)), mean + var.sqrt())
     for name in ("ddim", "euler_ancestral"):
-        torch.testing.assert_close(last(SAMPLERS[name](WORLD, x, [a, b], one, eta=1.0)), mean + (beta * (1 - as_) / (1 - at)).sqrt())
+        found = last(SAMPLERS[name](WORLD, x, [a, b], one, eta=1.0))
+        torch.testing.assert_close(found, mean + (beta * (1 - as_) / (1 - at)).sqrt())
 
 
 def test_heun_is_karras_algorithm_1():

@@ -52,7 +52,8 @@ def agree(name, p, x, want, **options):
 def test_ddim(double, steps, spacing):
     s = diffusers.DDIMScheduler(**SD, timestep_spacing=spacing, set_alpha_to_one=True, clip_sample=False)
     s.alphas_cumprod = s.alphas_cumprod.double()
-    s.set_timesteps(steps)                                    # whole strides: only there is its t - T // N the next of its list
+    # Whole strides: only there is its t - T // N the next of its list.
+    s.set_timesteps(steps)
     p = [Level(v.sqrt(), (1 - v).sqrt()) for v in s.alphas_cumprod[s.timesteps]]
     agree("ddim", [*p, level.clean()], X, run(s, p, X))
 
@@ -81,7 +82,8 @@ def test_heun(double, steps, options):
 @pytest.mark.parametrize("steps", [1, 2, 10, 25])
 @pytest.mark.parametrize("options", SPACED)
 def test_dpmpp_2m(double, steps, options):
-    s = diffusers.DPMSolverMultistepScheduler(**SD, **options, solver_order=2, algorithm_type="dpmsolver++", final_sigmas_type="zero")
+    s = diffusers.DPMSolverMultistepScheduler(**SD, **options, solver_order=2, final_sigmas_type="zero")
+    assert s.config.algorithm_type == "dpmsolver++" and s.config.solver_type == "midpoint"
     s.set_timesteps(steps)
     s.sigmas = s.sigmas.double()
     p = [vp(v) for v in s.sigmas]

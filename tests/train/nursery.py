@@ -13,8 +13,13 @@ import sys
 import time
 from pathlib import Path
 
+import accelerate  # noqa: F401
+from PIL import Image  # noqa: F401
+
+import unnoise.hub
+import unnoise.sample  # noqa: F401
 from tests.train.tiny import poison
-from unnoise.train import fit, run
+from unnoise.train import build, fit, run
 from unnoise.train.recipe import Recipe, parse
 
 PREPARE = fit.prepare
@@ -26,7 +31,7 @@ def child(recipe: Recipe, folder: Path, fault: tuple, result: Path | None = None
     if pid: return pid
     try:
         inject(*fault)
-        run.prepare = lambda *a: poison(PREPARE(*a), lambda step, salt: step in (20, 21) and salt == 0)  # a roll-back on the way
+        run.prepare = lambda *a: poison(PREPARE(*a), lambda step, salt: step in (20, 21) and salt == 0)  # a roll-back
         out = run.train(recipe, folder, resume=True)
         if result: result.write_text(json.dumps(out))
         os._exit(0)
@@ -75,12 +80,13 @@ def kill(pid: int, folder: Path, delay: float) -> bool:
 
 def main(recipe: dict, folder: str, kills: int, seed: int) -> dict:
     r, place, rng, got, torn = parse(recipe), Path(folder), random.Random(seed), [], 0
+    build.source(r)  # what is imported late is imported here, once
     result = place.with_suffix(".json")
     assert os.waitpid(child(r, place.with_name("whole"), ("none",), result), 0)[1] == 0
     whole = json.loads(result.read_text())
     while len(got) < kills:
         kind = ("time", "write", "micro")[len(got) % 3]
-        fault = (kind, rng.randrange(28)) if kind == "write" else (kind, rng.randrange(1, 4)) if kind == "micro" else ("none",)
+        fault = {"time": ("none",), "write": (kind, rng.randrange(28)), "micro": (kind, rng.randrange(1, 4))}[kind]
         pid = child(r, place, fault)
         dead = kill(pid, place, rng.random() * 0.03) if kind == "time" else os.waitpid(pid, 0)[1] == signal.SIGKILL
         assert dead, f"the run ended before kill {len(got)} ({fault})"

@@ -85,7 +85,7 @@ def test_a_manifest_that_is_nonsense_is_no_checkpoint(tmp_path, manifest):
 
 
 def test_a_broken_later_one_is_not_kept_in_place_of_the_new(tmp_path):
-    """keep = 1, 4 is broken, training goes on from 2 and writes 3: 3 must stay, 4 must go."""
+    """keep = 1, 4 is broken, training goes on from 2 and writes 3: 3 must stay."""
     put(tmp_path, 2, keep=2)
     (put(tmp_path, 4, keep=2) / "manifest.json").unlink()
     put(tmp_path, 3, keep=1)
@@ -114,7 +114,8 @@ def test_non_finite_weights_are_never_written(tmp_path, part, value):
 def failing(at: int, act: Callable[[], None]) -> Iterator[list[str]]:
     """`act` runs in place of operation number `at` (from 0) of those that write; yields the names of all that were tried."""
     seen: list[str] = []
-    real = {(m, n): getattr(m, n) for m, n in ((os, "fsync"), (os, "rename"), (os, "mkdir"), (os, "open"), (builtins, "open"))}
+    calls = (os, "fsync"), (os, "rename"), (os, "mkdir"), (os, "open"), (builtins, "open")
+    real = {(m, n): getattr(m, n) for m, n in calls}
 
     def count(name: str) -> None:
         seen.append(name)
@@ -190,7 +191,8 @@ def test_room_is_checked_first(tmp_path, monkeypatch):
     put(tmp_path, 1)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
-    with failing(-1, full_disk) as seen, pytest.raises(BadInput, match=r"it needs 1\.0 MiB, 1\.0 MiB are free"): put(tmp_path, 2)
+    with failing(-1, full_disk) as seen, pytest.raises(BadInput, match=r"it needs 1\.0 MiB, 1\.0 MiB are free"):
+        put(tmp_path, 2)
     assert "write" not in seen and step_of(tmp_path) == 1
 
 
@@ -221,6 +223,7 @@ def test_the_hash_sees_names_shapes_types_and_values_but_not_layout():
     a = {"w": torch.arange(24.0).reshape(2, 3, 2, 2), "b": torch.zeros(2)}
     same = {"b": a["b"].clone(), "w": a["w"].contiguous(memory_format=torch.channels_last)}
     assert checkpoint.weights_hash(a) == checkpoint.weights_hash(same)
-    others = [{"w": a["w"], "c": a["b"]}, {**a, "w": a["w"].reshape(3, 2, 2, 2)}, {**a, "b": torch.zeros(2, dtype=torch.int32)}, {**a, "b": -a["b"]}]
+    others = [{"w": a["w"], "c": a["b"]}, {**a, "w": a["w"].reshape(3, 2, 2, 2)}, {**a, "b": a["b"].int()}]
+    others.append({**a, "b": -a["b"]})
     assert len({checkpoint.weights_hash(d) for d in [a, *others]}) == 5
     assert json.dumps(checkpoint.weights_hash({"n": torch.tensor(3)}))  # a scalar has bytes too

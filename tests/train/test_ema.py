@@ -24,12 +24,13 @@ def test_gamma_gives_the_relative_width_that_was_asked_for(sigma_rel):
 
 @pytest.mark.parametrize("sigma_rel", [0.05, 0.10, 0.20])
 def test_the_recursion_is_the_weighted_sum(sigma_rel):
-    """Weight of step i after k: w_i prod_{j>i} (1 - w_j) with w_j = 1 - (1 - 1/j)^(g+1), which telescopes to differences of (i/k)^(g+1)."""
+    """Step i weighs w_i prod_{j>i} (1 - w_j), w_j = 1 - (1 - 1/j)^(g+1): that telescopes to a difference of (i/k)^(g+1)."""
     net = nn.Linear(3, 2).double()
     ema, k, g = EMA(net, sigma_rel), 40, gamma(sigma_rel)
     seen = []
     for step in range(1, k + 1):
-        with torch.no_grad(): net.weight.copy_(torch.randn(2, 3, generator=torch.Generator().manual_seed(step), dtype=torch.float64))
+        draw = torch.randn(2, 3, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+        with torch.no_grad(): net.weight.copy_(draw)
         ema.update(net, step)
         seen.append(net.weight.detach().clone())
     direct = sum(((i / k) ** (g + 1) - ((i - 1) / k) ** (g + 1)) * w for i, w in enumerate(seen, start=1))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.train.tiny import JUDGE, MLP, UNET, poison, recipe
 from unnoise.errors import BadInput
 from unnoise.train import checkpoint
+from unnoise.train.build import network
 from unnoise.train.fit import Run, Step, fit, learning_rate, prepare
 from unnoise.train.recipe import TrainSection
 
@@ -28,7 +29,16 @@ def hashes(r: Run) -> list[str]:
 
 
 def difference(a: Run, b: Run) -> float:
-    return max(float((v.double() - b.parts()[part][k].double()).abs().max()) for part in ("raw", "ema0", "ema1") for k, v in a.parts()[part].items())
+    x, y = a.parts(), b.parts()
+    tracks = ("raw", "ema0", "ema1")
+    return max(float((v.double() - y[t][k].double()).abs().max()) for t in tracks for k, v in x[t].items())
+
+
+@pytest.mark.parametrize("net", [MLP, UNET, JUDGE], ids=lambda n: n["kind"])
+def test_a_run_begins_with_the_weights_that_the_seed_draws(net):
+    r = prepare(recipe(net))  # which tries one sample out: batch norm must not notice
+    assert checkpoint.weights_hash(r.net.state_dict()) == checkpoint.weights_hash(network(r.recipe, r.source).state_dict())
+    assert len({checkpoint.weights_hash(prepare(recipe(net, seed=s)).net.state_dict()) for s in (0, 1)}) == 2
 
 
 # --- learning rate --------------------------------------------------------------------------------------------------------
@@ -74,7 +84,7 @@ def test_the_gradient_is_clipped_to_the_norm_that_was_asked_for():
 def test_weights_are_those_of_adamw_written_out():
     """One parameter's path, from its own gradients, by Loshchilov & Hutter's formula."""
     r = prepare(recipe(train={"weight_decay": 0.1}))
-    name, p = next(iter(r.net.named_parameters()))
+    p = next(r.net.parameters())
     w, m, v, grads = p.detach().double().clone(), 0.0, 0.0, []
     step = r.optimizer.step
 
@@ -92,7 +102,8 @@ def test_weights_are_those_of_adamw_written_out():
 # --- repeating and resuming -----------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("net, sections", [
-    (MLP, {}), (UNET, {"train": {"accumulate": 2}}), ({**UNET, "dropout": 0.3}, {}), (JUDGE, {"data": {"shift": 1, "mirror": 0.5}})],
+    (MLP, {}), (UNET, {"train": {"accumulate": 2}}), ({**UNET, "dropout": 0.3}, {}),
+    (JUDGE, {"data": {"shift": 1, "mirror": 0.5}})],
     ids=["mlp", "unet", "dropout", "batch norm"])
 def test_two_runs_and_a_resumed_one_are_equal_hash_for_hash(net, sections, tmp_path):
     whole, steps = run(net, **sections)
@@ -181,7 +192,7 @@ def test_low_precision_trains_close_to_the_full(precision):
 def test_one_image_is_learnt_by_heart():
     """The error on a single vector falls: the whole chain of draw, corrupt, predict, weigh and move is connected."""
     r = prepare(recipe(train={"steps": 300, "batch": 16, "lr": 3e-3}, process={"predict": "x0", "weight": "uniform"}))
-    object.__setattr__(r, "source", type(r.source)(r.source.data.take([0]), r.source.codec, r.source.labels[:1], r.source.words))
+    r.source = type(r.source)(r.source.data.take([0]), r.source.codec, r.source.labels[:1], r.source.words)
     losses = [s.loss for s in fit(r)]
     windows = [sum(losses[i : i + 60]) for i in range(0, 300, 60)]
     assert windows == sorted(windows, reverse=True) and windows[-1] < 0.25 * windows[0]

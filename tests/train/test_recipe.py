@@ -55,7 +55,7 @@ def test_shipped_recipes_load_and_survive_json(path):
     ({"process": {"predict": "epsi"}}, ["'epsi'", "'eps'"]),
     ({"process": {"weight": "min_snrr"}}, ["'min_snrr'", "'min_snr'"]),
     ({"process": {"weight": "min_snr", "weight_options": {"gama": 5}}}, ["min_snr", "gama"]),
-    ({"process": {"density": "lognormal", "density_options": {"sd": 1}}}, ["process.density 'lognormal'", "sd", "mean and std"]),
+    ({"process": {"density": "lognormal", "density_options": {"sd": 1}}}, ["density 'lognormal'", "sd", "mean and std"]),
     ({"process": {"density_options": {"mean": 1}}}, ["process.density 'schedule'", "mean"]),
     ({"seed": -1}, ["seed", "-1"]),
     ({"task": "denoize"}, ["task", "'denoise'", "'denoize'"]),
@@ -105,7 +105,8 @@ def test_a_missing_key_is_named_unless_it_is_misspelt():
 
 
 def test_files_that_are_no_recipe(tmp_path):
-    for name, raw, words in (("a.toml", b"x = ", "not valid TOML"), ("b.toml", b"\xff\xfe", "not UTF-8"), ("c.toml", None, "no recipe at")):
+    cases = ("a.toml", b"x = ", "not valid TOML"), ("b.toml", b"\xff\xfe", "not UTF-8"), ("c.toml", None, "no recipe at")
+    for name, raw, words in cases:
         if raw is not None: (tmp_path / name).write_bytes(raw)
         with pytest.raises(BadInput, match=words) as e: recipes.load(tmp_path / name)
         assert "\n" not in str(e.value) and name in str(e.value)
@@ -126,11 +127,12 @@ def test_explain_follows_lists_dictionaries_and_unions():
         with pytest.raises(ValidationError) as e: Tree.model_validate(d)
         return recipes.explain(e.value, Tree, "tree.")
 
-    assert said(leaves=[{}, {"widht": 1}]).startswith("unknown key 'tree.leaves.1.widht'; did you mean 'tree.leaves.1.width'? (accepted: width)")
+    assert said(leaves=[{}, {"widht": 1}]) == ("unknown key 'tree.leaves.1.widht'; did you mean 'tree.leaves.1.width'? "
+                                               "(accepted: width)")
     assert said(named={"a": {"widht": 1}}).startswith("unknown key 'tree.named.a.widht'; did you mean 'tree.named.a.width'?")
     assert said(either={"widht": 1}).startswith("unknown key 'tree.either.widht'; did you mean 'tree.either.width'?")
-    assert said(named={"a": {"width": "x"}}) == ("tree.named.a.width: input should be a valid integer, unable to parse string as an integer, "
-                                                 "given 'x'")
+    assert said(named={"a": {"width": "x"}}) == ("tree.named.a.width: input should be a valid integer, unable to parse "
+                                                 "string as an integer, given 'x'")
 
 
 def test_data_that_does_not_fit_the_net(tmp_path):

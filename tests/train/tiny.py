@@ -7,8 +7,8 @@ from collections.abc import Callable
 from unnoise.train import fit
 from unnoise.train.recipe import Recipe, parse
 
-UNET = {"kind": "unet", "block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4, "mid_block_type": "UNetMidBlock2D",
-        "down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
+UNET = {"kind": "unet", "block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4,
+        "mid_block_type": "UNetMidBlock2D", "down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
 MLP = {"kind": "mlp", "width": 32, "layers": 1}
 JUDGE = {"kind": "classifier", "widths": [4, 8], "features": 8, "dropout": 0.1}
 BASE: dict = {

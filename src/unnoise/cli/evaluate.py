@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from unnoise.cli.common import emit, finite, progress
+from unnoise.cli.common import emit, progress
 from unnoise.errors import BadInput
 
 Report = dict[str, Any]
@@ -32,7 +32,6 @@ def evaluate(
 ) -> None:
     """Measure a model: accuracy, FID, KID, precision, recall, beside what real images score. Continues when interrupted."""
     began = time.perf_counter()
-    finite("--guidance", guidance)
     if n < 2: raise BadInput(f"-n must be at least 2 images, given {n}")
     from unnoise import evaluate as room
     from unnoise.hub import read_json

@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import sys
 
-import click
 import typer
 
 from unnoise.cli import data, evaluate, generate, models, replay, samplers, train
@@ -39,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     try: code = app(args, standalone_mode=False) or 0
-    except (BadInput, click.UsageError, typer.Abort) as e: code = _fail(e, debug)
+    except BadInput as e: code = _fail(e, str(e), debug)
     except KeyboardInterrupt as e:
         print(f"interrupted{f': {e}' if str(e) else ''}", file=sys.stderr)
         code = 130
@@ -47,25 +46,31 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as e:
+        usage = _usage(e)
+        if usage: raise SystemExit(_fail(e, usage, debug)) from None
         if debug: raise
         print(f"error: {type(e).__name__}: {' '.join(str(e).split()) or 'no further word'} (--debug shows where)", file=sys.stderr)
         code = 1
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
-def _fail(e: Exception, debug: bool) -> int:
+def _fail(e: Exception, text: str, debug: bool) -> int:
     if debug: raise e
-    text = _usage(e) if isinstance(e, click.UsageError) else str(e)
     print("error: " + " ".join(text.split()), file=sys.stderr)
     return 2
 
 
-def _usage(e: click.UsageError) -> str:
-    """Typer's own complaints, with the nearest name where an option or command is unknown."""
-    if isinstance(e, click.NoSuchOption) and e.ctx is not None:
-        names = [o for p in e.ctx.command.params for o in p.opts]
-        return str(unknown("option", e.option_name, [n for n in names if n.startswith("--")]))
-    return e.format_message()
+def _usage(e: Exception) -> str | None:
+    """The text of typer's own complaints about the command line, with the nearest name for an unknown option; None for other errors.
+
+    They are told by what they offer, as typer takes them from click or from its own copy of it, by version.
+    """
+    if not hasattr(e, "format_message"): return None
+    context, name = getattr(e, "ctx", None), getattr(e, "option_name", None)
+    if context is not None and name:
+        names = [o for p in context.command.params for o in p.opts if o.startswith("--")]
+        if name not in names: return str(unknown("option", name, names))
+    return e.format_message()  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

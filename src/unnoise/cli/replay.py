@@ -17,11 +17,15 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Make the picture of a PNG again from the recipe it carries."""
+    from unnoise import hub
     from unnoise.pipeline import load, read_recipe
 
     found = read_recipe(file)
     recipes = found.get("grid", [found])
-    pipe = load(model or _field(recipes[0], "model", file))
+    name = model or _field(recipes[0], "model", file)
+    if model is None and name not in hub.bundled():
+        raise BadInput(f"{file} was made with model {name!r}, which is not a bundled one ({', '.join(hub.bundled())}): give its folder with --model")
+    pipe = load(name)
     output = output or file.with_name(f"{file.stem}-replay.png")
     if output.resolve() == file.resolve(): raise BadInput(f"{output} is the file to replay: name another")
     result, changed = replay_recipes(pipe, recipes, file)

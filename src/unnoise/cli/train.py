@@ -1,11 +1,12 @@
 """`unnoise train`: a recipe to a model folder.
 
-Several processes: `torchrun --nproc_per_node 2 -m unnoise.cli.main train …`, on GPUs also `accelerate launch`; on one machine
-`accelerate launch --cpu` starts a single process whatever it is told.
+Several processes: `torchrun --nproc_per_node 2 -m unnoise.cli.main train …`, on GPUs also `accelerate launch`; with --cpu
+that one starts a single process on one machine, whatever it is told.
 """
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 def train(recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file, as in recipes/.")],
           out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder: log, checkpoints, samples, model.")],
-          resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest whole checkpoint in the folder.")] = False,
-          steps: Annotated[int | None, typer.Option(min=1, help="Replaces the recipe's train.steps (also to be given when resuming).")] = None,
+          resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest whole checkpoint.")] = False,
+          steps: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's; give it to resume too.")] = None,
           as_json: Json = False) -> None:
     """Train a model as a recipe says. Ctrl-C saves and exits with 130; the same command with --resume goes on."""
     from unnoise.train import recipe as recipes
@@ -38,9 +39,11 @@ def _run(wanted, out: Path, resume: bool) -> dict:
         with progress(wanted.name, wanted.train.steps) as advance:
             return run.train(wanted, out, resume, _report(advance), accelerator)
     except (BadInput, run.Interrupted) as e:
-        if main: raise
-        time.sleep(3)  # the main process says why; a launcher that sees one process end ends them all
-        raise SystemExit(130 if isinstance(e, run.Interrupted) else 2) from None
+        stopped = isinstance(e, run.Interrupted)
+        if main and not stopped: raise
+        if main: print(f"interrupted: {e}", file=sys.stderr)  # here, as typer turns a KeyboardInterrupt into a silent exit
+        else: time.sleep(3)  # the main process says why; a launcher that sees one process end ends them all
+        raise SystemExit(130 if stopped else 2) from None
     finally:
         accelerator.end_training()
 

@@ -94,7 +94,7 @@ def floor(real: np.ndarray, n: int, seed: int = 0) -> float:
 
 
 def _checked(*sets: np.ndarray) -> list[np.ndarray]:
-    out = [np.asarray(s, dtype=np.float64) for s in sets]
+    out = [np.ascontiguousarray(s, dtype=np.float64) for s in sets]
     for s in out:
         if s.ndim != 2 or len(s) < 2: raise BadInput(f"features must be (n, d) with n >= 2, given shape {s.shape}")
         if s.shape[1] != out[0].shape[1]:

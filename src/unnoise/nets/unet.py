@@ -214,6 +214,13 @@ class _Conv(nn.Module):
         return self.conv(x)
 
 
+class _UpConv(_Conv):
+    """Every pixel repeated 2 x 2, then the convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
 def _attention(kind: str, dim: int, head: int, c: UNetConfig) -> nn.Module | None:
     if kind.startswith("CrossAttn"): return Transformer2DModel(dim, head, c)
     if kind.startswith("Attn"): return SelfAttention2D(dim, head, c)
@@ -230,11 +237,7 @@ class Block(nn.Module):
         if _attention(kind, out, head, c) is not None:
             self.attentions = nn.ModuleList(_attention(kind, out, head, c) for _ in channels)
         if resample == "down": self.downsamplers = nn.ModuleList([_Conv(out, 2)])
-        if resample == "up": self.upsamplers = nn.ModuleList([_Conv(out, 1)])
-
-    def layers(self):
-        """(resnet, attention or None), in order."""
-        return zip(self.resnets, getattr(self, "attentions", None) or [None] * len(self.resnets))
+        if resample == "up": self.upsamplers = nn.ModuleList([_UpConv(out, 1)])
 
 
 DOWN = ("DownBlock2D", "AttnDownBlock2D", "CrossAttnDownBlock2D")
@@ -293,35 +296,47 @@ class UNet(nn.Module):
             emb = label if emb is None else emb + label
         return None if emb is None else F.silu(emb)
 
-    def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """x (n, in_channels, h, w); t (), (1,) or (n,) in the units it was trained with; context (n, tokens, cross_attention_dim);
-        labels (n,) int64. Returns (n, out_channels, h, w). h and w must be divisible by 2^(number of blocks - 1)."""
+    def check_input(self, x: Tensor) -> None:
+        """BadInput when x has a shape that the network cannot take."""
         scale = 2 ** (len(self.down_blocks) - 1)
         if x.ndim != 4 or x.shape[1] != self.config.in_channels or x.shape[2] % scale or x.shape[3] % scale:
             raise BadInput(f"UNet input must be (n, {self.config.in_channels}, h, w) with h, w divisible by {scale}, "
                            f"given {tuple(x.shape)}")
-        temb = self.embed(t, len(x), labels)
-        x = self.conv_in(x)
-        skips = [x]
-        for block in self.down_blocks:
-            for resnet, attention in block.layers():
-                x = resnet(x, temb)
-                if attention is not None: x = attention(x, context)
-                skips.append(x)
-            if hasattr(block, "downsamplers"):
-                x = block.downsamplers[0](x)
-                skips.append(x)
-        if hasattr(self, "mid_block"):
-            x = self.mid_block.resnets[0](x, temb)
-            if hasattr(self.mid_block, "attentions"):
-                x = self.mid_block.resnets[1](self.mid_block.attentions[0](x, context), temb)
-        for block in self.up_blocks:
-            for resnet, attention in block.layers():
-                x = resnet(torch.cat([x, skips.pop()], dim=1), temb)
-                if attention is not None: x = attention(x, context)
-            if hasattr(block, "upsamplers"):
-                x = block.upsamplers[0](F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return self.conv_out(F.silu(self.conv_norm_out(x)))
+
+    def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """x (n, in_channels, h, w); t (), (1,) or (n,) in the units it was trained with; context (n, tokens, cross_attention_dim);
+        labels (n,) int64. Returns (n, out_channels, h, w). h and w must be divisible by 2^(number of blocks - 1)."""
+        self.check_input(x)
+        return walk(self, x, self.embed(t, len(x), labels), context)
+
+
+def walk(u, x: Tensor, temb, context: Tensor | None) -> Tensor:
+    """The way down, across and up again, through the parts of `u`: a UNet's modules, or what `nets.fuse` makes of them."""
+    x = u.conv_in(x)
+    skips = [x]
+    for block in u.down_blocks:
+        for resnet, attention in _layers(block):
+            x = resnet(x, temb)
+            if attention is not None: x = attention(x, context)
+            skips.append(x)
+        if hasattr(block, "downsamplers"):
+            x = block.downsamplers[0](x)
+            skips.append(x)
+    if hasattr(u, "mid_block"):
+        x = u.mid_block.resnets[0](x, temb)
+        if hasattr(u.mid_block, "attentions"):
+            x = u.mid_block.resnets[1](u.mid_block.attentions[0](x, context), temb)
+    for block in u.up_blocks:
+        for resnet, attention in _layers(block):
+            x = resnet(torch.cat([x, skips.pop()], dim=1), temb)
+            if attention is not None: x = attention(x, context)
+        if hasattr(block, "upsamplers"): x = block.upsamplers[0](x)
+    return u.conv_out(F.silu(u.conv_norm_out(x)))
+
+
+def _layers(block):
+    """(resnet, attention or None), in order."""
+    return zip(block.resnets, getattr(block, "attentions", None) or [None] * len(block.resnets))
 
 
 def _check(c: UNetConfig) -> None:

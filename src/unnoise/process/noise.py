@@ -89,7 +89,9 @@ def brownian(seeds: Sequence[int], stream: str = "brownian", depth: int = 22) ->
 
 def _time(l: Level) -> float:
     """A level's place on the path's clock: 0 at pure noise, 1 at clean data, smooth and monotone in log-SNR."""
-    a, s = float(l.alpha.flatten()[0]), float(l.sigma.flatten()[0])
+    times = {(float(a), float(s)) for a, s in zip(l.alpha.flatten(), l.sigma.flatten())}
+    if len(times) > 1: raise BadInput("brownian noise needs one level for the whole batch, given one a sample")
+    a, s = times.pop()
     return 2 / math.pi * math.atan2(a, s)
 
 

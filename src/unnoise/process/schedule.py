@@ -2,7 +2,8 @@
 
 Every schedule has a discrete view, T levels indexed by t = 0 … T-1 as published networks number them, and a continuous
 one, u in [0, 1], which passes through them: level(u = (t + 1) / T) is level t. `time` inverts both by the ratio
-sigma / alpha alone, so a level from any other schedule finds its place. A path is a tuple of Levels, noisy to clean, ending at sigma = 0.
+sigma / alpha alone, so a level from any other schedule finds its place. A path is a tuple of Levels, noisy to clean, ending
+at sigma = 0.
 """
 from __future__ import annotations
 
@@ -187,14 +188,22 @@ def beta(s: Schedule, steps: int, a: float = 0.6, b: float = 0.6) -> np.ndarray:
     return _round(s, _beta_quantile(w, a, b) * (s.T - 1))
 
 
-def few(s: Schedule, steps: int, kink: float = 3.0, stretch: float = 0.35) -> np.ndarray:
-    """For 5 to 12 steps: even in arcsinh(x / kink) + stretch x / kink, x = log(sigma/alpha): denser near sigma = alpha."""
-    if not (0 < kink < math.inf and 0 <= stretch < math.inf):
-        raise BadInput(f"kink must be positive and stretch not negative, given {kink} and {stretch}")
-    warp = lambda x: np.arcsinh(x / kink) + stretch * x / kink
+def few(s: Schedule, steps: int, high: float = 5.0, fall: float = 0.97, low: float = 0.055,
+        rise: float = 0.84) -> np.ndarray:
+    """For 5 to 20 steps: quantiles of the density 1 / ((1 + (r / high)^fall) (1 + (low / r)^rise)) over log(r = sigma/alpha).
+
+    Even in log-SNR between `low` and `high`, where trajectories choose what they become, thinner on both sides. The last of
+    n levels is the quantile 1 - 1/n: it goes down as n grows, at most to a third of the schedule's lowest ratio.
+    """
+    for name, value in (("high", high), ("fall", fall), ("low", low), ("rise", rise)):
+        if not 0 < value < math.inf: raise BadInput(f"{name} must be a positive number, given {value}")
+    floor = s.limits()[0] - (0.0 if s.curve else math.log(3))
     def f(w: np.ndarray, hi: float, lo: float) -> np.ndarray:
-        x = np.linspace(lo, hi, 4001)
-        return np.exp(np.interp(warp(hi) + w * (warp(lo) - warp(hi)), warp(x), x))
+        x = np.linspace(hi, min(floor, math.log(low)) - 12 / rise, 8001)
+        density = 1 / ((1 + np.exp((x - math.log(high)) * fall)) * (1 + np.exp((math.log(low) - x) * rise)))
+        cdf = np.r_[0, np.cumsum(density[1:] + density[:-1])]
+        last = min(1 - 1 / max(len(w), 2), np.interp(-floor, -x, cdf / cdf[-1]))
+        return np.exp(np.interp(w * last * cdf[-1], cdf, x))
     return _by_ratio(s, steps, f)
 
 

@@ -131,7 +131,7 @@ def edm(path: Path, noise: Noise, s_churn: float = 10.0, s_min: float = 0.05, s_
     bounded("s_max", s_max, s_min)
     path = shared(path, "churn")
     falls = sum(not noisier(a, b) for a, b in pairwise(path))
-    gamma, top = min(s_churn / falls, math.sqrt(2) - 1), max(l.ratio for l in path)
+    gamma, top = min(s_churn / max(falls, 1), math.sqrt(2) - 1), max(l.ratio for l in path)
 
     def raised(l: Level) -> Level:
         churn = s_min <= l.ratio <= s_max and l.ratio * (1 + gamma) <= top and l.alpha > 0

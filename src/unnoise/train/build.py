@@ -32,7 +32,8 @@ class Source:
     labels: np.ndarray | None
     words: tuple[str, ...]
 
-    def encode(self, indices: np.ndarray, seed: int = 0, positions: np.ndarray | None = None, shift: int = 0, mirror: float = 0.0) -> Tensor:
+    def encode(self, indices: np.ndarray, seed: int = 0, positions: np.ndarray | None = None, shift: int = 0,
+               mirror: float = 0.0) -> Tensor:
         """Items as a tensor in the codec's space; augmentation is drawn by position where positions are given."""
         items = self.data.x[indices]
         if positions is not None and (shift or mirror):
@@ -56,7 +57,7 @@ def _augment(x: np.ndarray, seed: int, position: int, shift: int, mirror: float)
 # --- data -----------------------------------------------------------------------------------------------------------------
 
 def source(recipe: Recipe, split: str | None = None) -> Source:
-    """The recipe's training split (or another), with the codec that fits it. BadInput: no such data, or it does not fit the recipe."""
+    """The recipe's training split (or another), with the codec that fits it. BadInput: no such data, or it does not fit."""
     data = load_data(recipe.data.name, split or recipe.data.split)
     words, labels = data.words, data.labels
     if labels is None and data.captions is not None:
@@ -79,7 +80,10 @@ def held_out(recipe: Recipe, train: Source) -> Source:
     except BadInput:
         if recipe.data.validation != "test": raise
         data = load_data(recipe.data.name, recipe.data.split)  # a user's folder without splits: the noise at least is fixed
-    return Source(data, train.codec, _numbered(data, train), train.words)
+    labels = _numbered(data, train)
+    if recipe.task == "classify" and labels is not None and (labels == len(train.words)).any():
+        raise BadInput(f"{recipe.data.name}: its {data.split} split has a class that its {train.data.split} split has not")
+    return Source(data, train.codec, labels, train.words)
 
 
 def _numbered(data: Data, train: Source) -> np.ndarray | None:
@@ -106,17 +110,19 @@ def network(recipe: Recipe, src: Source) -> nn.Module:
     kind, own = recipe.net["kind"], _own(recipe)
     follows = _follows(recipe, src)
     for key, value in follows.items():
-        if key in own and own[key] != value: raise BadInput(f"net.{key} follows from the data, which asks for {value}; given {own[key]!r}")
+        if own.get(key, value) != value:
+            raise BadInput(f"net.{key} follows from the data, which asks for {value}; given {own[key]!r}")
     classes = len(src.words) if src.labels is not None else None
     if kind != "classifier" and classes:
         follows["num_class_embeds"] = classes + 1  # the last is "no condition"
         given = own.get("num_class_embeds", classes + 1)
-        if 0 < given <= classes: raise BadInput(f"net.num_class_embeds must be 0 (no condition) or above {classes}, given {given}")
+        if 0 < given <= classes:
+            raise BadInput(f"net.num_class_embeds must be 0 (no condition) or above {classes}, given {given}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         try: return NETS[kind][0](_config(kind, {**follows, **own}))
         except BadInput as e: raise BadInput(f"net: {e}") from None
-        except (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError) as e:  # torch's own words on impossible sizes
+        except (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError) as e:  # torch's words on impossible sizes
             raise BadInput(f"net cannot be built: {' '.join(str(e).split())}") from e
 
 
@@ -128,7 +134,8 @@ def _follows(recipe: Recipe, src: Source) -> dict:
         raise BadInput(f"net.kind {kind!r} needs images; {recipe.data.name} has items of shape {tuple(shape)} (use 'mlp')")
     if kind == "unet":
         size = shape[1] if shape[1] == shape[2] else shape[1:]
-        return {"sample_size": size, "in_channels": shape[0], "out_channels": shape[0], "time": recipe.process.clock != "none"}
+        time = recipe.process.clock != "none"
+        return {"sample_size": size, "in_channels": shape[0], "out_channels": shape[0], "time": time}
     if src.labels is None: raise BadInput(f"net.kind 'classifier' needs labels, and {recipe.data.name} has none")
     return {"channels": shape[0], "classes": len(src.words)}
 

@@ -1,5 +1,5 @@
-"""Checkpoints that survive any interruption: a folder is written under a temporary name, every file and the folder flushed to
-disk, a manifest with the hash of each file last, then renamed. A checkpoint without a matching manifest does not exist.
+"""Checkpoints that survive any interruption: a folder is written under a temporary name, every file and the folder flushed
+to disk, a manifest with the hash of each file last, then renamed. A checkpoint without a matching manifest does not exist.
 
     step-00000500/  raw, ema0, ema1, optimizer (.safetensors), state.json, manifest.json
 """
@@ -10,8 +10,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -34,9 +35,10 @@ def weights_hash(weights: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def first_nonfinite(tensors: dict[str, Tensor] | Iterable[tuple[str, Tensor]]) -> str | None:
+def first_nonfinite(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> str | None:
     """The name of the first tensor that holds an inf or a nan, or None."""
-    for name, t in tensors.items() if isinstance(tensors, dict) else tensors:
+    pairs: Any = tensors.items() if isinstance(tensors, Mapping) else tensors
+    for name, t in pairs:
         if t.is_floating_point() and not torch.isfinite(t).all(): return name
     return None
 
@@ -58,7 +60,7 @@ def write(folder: Path, step: int, parts: Parts, state: dict, keep: int = 2) -> 
         _swap(temp, final)
     except OSError as e:
         shutil.rmtree(temp, ignore_errors=True)
-        raise BadInput(f"cannot save checkpoint {step} in {folder}: {e.strerror or e}; earlier checkpoints are untouched") from e
+        raise BadInput(f"cannot save checkpoint {step} in {folder}: {e.strerror or e}; earlier ones are untouched") from e
     _prune(folder, step, keep)
     return final
 
@@ -99,7 +101,8 @@ def _room(folder: Path, step: int, parts: Parts) -> None:
     need = sum(t.numel() * t.element_size() for tensors in parts.values() for t in tensors.values()) + 2**20
     free = shutil.disk_usage(folder).free
     if free < need:
-        raise BadInput(f"cannot save checkpoint {step}: it needs {need / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free in {folder}")
+        sizes = f"it needs {need / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free"
+        raise BadInput(f"cannot save checkpoint {step}: {sizes} in {folder}")
 
 
 def _fill(temp: Path, parts: Parts, state: dict) -> None:
@@ -128,7 +131,8 @@ def _points(folder: Path) -> list[tuple[int, Path]]:
 def _prune(folder: Path, step: int, keep: int) -> None:
     points = _points(folder)
     older, later = [p for k, p in points if k < step], [p for k, p in points if k > step]
-    for path in [*older[: max(len(older) - (keep - 1), 0)], *later, *folder.glob(".tmp-*")]: shutil.rmtree(path, ignore_errors=True)
+    surplus = older[: max(len(older) - (keep - 1), 0)]
+    for path in [*surplus, *later, *folder.glob(".tmp-*")]: shutil.rmtree(path, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:

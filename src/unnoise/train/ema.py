@@ -12,7 +12,7 @@ from torch import nn
 
 
 def gamma(sigma_rel: float) -> float:
-    """The exponent whose profile has relative width sigma_rel in (0, 0.28): the root of (g+1)^(1/2) (g+2)^-1 (g+3)^(-1/2) = sigma_rel."""
+    """The exponent g of relative width sigma_rel in (0, 0.28): (g+1)^(1/2) (g+2)^-1 (g+3)^(-1/2) = sigma_rel."""
     lo, hi = 0.0, 1e6
     for _ in range(200):
         mid = (lo + hi) / 2

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ from unnoise.train.recipe import Recipe, TrainSection
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step did. `step` counts from 1; `bad` names the first non-finite tensor, in which case nothing moved."""
+    """What one optimiser step did. `step` counts from 1; `bad` names the first non-finite tensor: then nothing moved."""
 
     step: int
     loss: float
@@ -51,7 +52,7 @@ class Run:
     net: nn.Module
     ema: list[EMA]
     optimizer: torch.optim.Optimizer
-    accelerator: object
+    accelerator: Any  # an accelerate.Accelerator
     loss: objective.Loss
     wrapped: nn.Module  # the net as accelerate wraps it (DDP); the same object as `net` on one process
     step: int = 0
@@ -63,13 +64,13 @@ class Run:
         opt = {}
         for name, p in zip(self.names, self.net.parameters()):
             for key, v in self.optimizer.state.get(p, {}).items(): opt[f"{name}/{key}"] = v
-        return {k: {n: t.detach().cpu() for n, t in part.items()} for k, part in
-                {"raw": self.net.state_dict(), **{f"ema{i}": e.weights for i, e in enumerate(self.ema)}, "optimizer": opt}.items()}
+        tracks = {"raw": self.net.state_dict(), **{f"ema{i}": e.weights for i, e in enumerate(self.ema)}, "optimizer": opt}
+        return {k: {n: t.detach().cpu() for n, t in part.items()} for k, part in tracks.items()}
 
     def restore(self, parts: dict[str, dict[str, Tensor]], state: dict) -> None:
         """Take the state of a checkpoint. BadInput: it is of a run on other data."""
         if state.get("data", self.source.data.sha256) != self.source.data.sha256:
-            raise BadInput(f"{self.recipe.data.name} is not the data that this run began with: it cannot be continued exactly")
+            raise BadInput(f"{self.recipe.data.name} is not the data that this run began with: it cannot be continued")
         self.net.load_state_dict(parts["raw"])
         for i, e in enumerate(self.ema):
             for k, v in parts[f"ema{i}"].items(): e.weights[k].copy_(v)
@@ -77,12 +78,14 @@ class Run:
         params = dict(self.net.named_parameters())
         for k, v in parts["optimizer"].items():
             name, _, key = k.rpartition("/")
-            self.optimizer.state[params[name]][key] = v.to(params[name].device, copy=True) if key == "step" else _like(params[name], v)
+            p = params[name]
+            self.optimizer.state[p][key] = v.to(p.device, copy=True) if key == "step" else _like(p, v)
         self.step, self.rollbacks = state["step"], state["rollbacks"]
 
     def state(self) -> dict:
         """What a checkpoint holds beside tensors."""
-        return {"step": self.step, "rollbacks": self.rollbacks, "recipe": self.recipe.model_dump(), "data": self.source.data.sha256}
+        return {"step": self.step, "rollbacks": self.rollbacks, "recipe": self.recipe.model_dump(),
+                "data": self.source.data.sha256}
 
 
 def _like(p: Tensor, v: Tensor) -> Tensor:
@@ -91,13 +94,14 @@ def _like(p: Tensor, v: Tensor) -> Tensor:
 
 
 def processes():
-    """This process's accelerate.Accelerator: one process, or one of those that torchrun or accelerate launched (gloo on CPUs)."""
+    """This process's accelerate.Accelerator: alone, or one of those that torchrun or accelerate launched (gloo on CPUs)."""
     from accelerate import Accelerator
 
     # accelerate joins CPU processes only when told to use the CPU; the recipe's own precision is `_autocast`'s.
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != world: raise BadInput(f"{world} processes were started here, accelerate joins {accelerator.num_processes} of them")
+    if accelerator.num_processes != world:
+        raise BadInput(f"{world} processes were started here, accelerate joins {accelerator.num_processes} of them")
     return accelerator
 
 
@@ -144,7 +148,7 @@ def learning_rate(t: TrainSection, step: int) -> float:
 
 
 def fit(run: Run) -> Iterator[Step]:
-    """Train from where `run` is to the recipe's last step, one Step after another. `run` may be restored between two steps."""
+    """Train from where `run` is to the recipe's last step, one Step after another. `run` may be restored between two."""
     t = run.recipe.train
     while run.step < t.steps:
         began = time.perf_counter()
@@ -201,12 +205,12 @@ def _autocast(run: Run):
 
 
 def _scale(t: TrainSection) -> float:
-    """What the loss is multiplied by so that gradients do not underflow in fp16. Fixed, so that there is no state to resume."""
+    """What the loss is multiplied by so that gradients do not underflow in fp16. Fixed: there is no state to resume."""
     return 4096.0 if t.precision == "fp16" else 1.0
 
 
 def _gradient(run: Run, loss: float) -> tuple[float, str | None]:
-    """Clip; returns the norm before clipping and the name of the first non-finite tensor (the loss, or a gradient), if any."""
+    """Clip; returns the norm before clipping and the name of the first non-finite tensor (loss or gradient), if any."""
     if not math.isfinite(loss): return math.nan, "loss"
     if (scale := _scale(run.recipe.train)) != 1:
         for p in run.net.parameters():

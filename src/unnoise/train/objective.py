@@ -1,4 +1,4 @@
-"""What a training step minimises. Everything random is drawn from (seed, position), so a step is a pure function of its number.
+"""What a training step minimises. All that is random is drawn from (seed, position): a step is a function of its number.
 
 Denoising: draw a level and noise, corrupt, let the network predict, and weigh the squared error: all parameterisations have
 the same minimiser, E[x0 | x]. Classification: cross-entropy, for the judges and classifiers that the library trains itself.
@@ -24,7 +24,7 @@ from unnoise.train.recipe import ProcessSection, Recipe
 
 @dataclass(frozen=True)
 class Batch:
-    """Encoded samples x0 (n, …), labels (n,) or None, their places in the endless data stream and in the whole step's batch."""
+    """Encoded samples x0 (n, …), labels (n,) or None, their places in the endless data stream and in the step's batch."""
 
     x0: Tensor
     labels: Tensor | None
@@ -70,7 +70,8 @@ def resolve(s: ProcessSection) -> Process:
     sd = s.weight_options.get("sigma_data", 0.5)
     frame = adapt.whiten(sd) if s.frame == "whiten" else adapt.FRAMES[s.frame]
     clock = {"table": adapt.table(curve), "c_noise": adapt.c_noise, "none": adapt.no_clock}[s.clock]
-    return Process(curve, predict.kind(s.predict), frame, clock, weight.weight(s.weight, **s.weight_options), _density(s, curve))
+    weigh = weight.weight(s.weight, **s.weight_options)
+    return Process(curve, predict.kind(s.predict), frame, clock, weigh, _density(s, curve))
 
 
 def _density(s: ProcessSection, curve: schedule.Schedule) -> weight.Density:
@@ -81,7 +82,7 @@ def _density(s: ProcessSection, curve: schedule.Schedule) -> weight.Density:
                                      "(accepted: mean and std for lognormal and logit_normal, none for others)") from None
 
 
-Loss = Callable[[nn.Module, Batch, int], Tensor]  # (net, batch, salt) -> sum over the batch's samples / the step's batch size
+Loss = Callable[[nn.Module, Batch, int], Tensor]  # (net, batch, salt) -> sum over the batch / the step's batch size
 
 
 def denoising(recipe: Recipe, null: int | None) -> Loss:
@@ -106,6 +107,7 @@ def denoising(recipe: Recipe, null: int | None) -> Loss:
 def classifying(recipe: Recipe) -> Loss:
     """The loss of `task = "classify"`: cross-entropy, summed over the batch's samples over the step's batch size."""
     def loss(net: nn.Module, b: Batch, salt: int) -> Tensor:
+        assert b.labels is not None  # `network` makes no classifier without labels
         logits = net(b.x0).float()
         return F.cross_entropy(logits, b.labels, label_smoothing=recipe.train.label_smoothing, reduction="sum") / b.total
 

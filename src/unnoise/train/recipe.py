@@ -13,7 +13,7 @@ from unnoise.errors import BadInput
 
 
 class _Section(BaseModel):
-    # strict: `steps = "10"` or `batch = true` is a slip of the pen, not a number. TOML's lists are our tuples (strict=False there).
+    # strict: `steps = "10"` or `batch = true` is a slip of the pen, not a number (TOML's lists are our tuples: not strict).
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
@@ -23,8 +23,8 @@ class DataSection(_Section):
     name: str
     split: str = "train"
     validation: str = "test"
-    shift: int = Field(0, ge=0, le=8)  # random translation by up to so many pixels (classifiers)
-    mirror: float = Field(0.0, ge=0, le=1)  # the chance of a left-right flip
+    shift: int = Field(default=0, ge=0, le=8)  # random translation by up to so many pixels (classifiers)
+    mirror: float = Field(default=0.0, ge=0, le=1)  # the chance of a left-right flip
 
 
 class ProcessSection(_Section):
@@ -40,7 +40,7 @@ class ProcessSection(_Section):
     density: Literal["schedule", "discrete", "lognormal", "logit_normal"] = "schedule"
     density_options: dict[str, float] = {}
     stratified: bool = True
-    drop_label: float = Field(0.1, ge=0, le=1)  # how often the condition is replaced by null, for classifier-free guidance
+    drop_label: float = Field(default=0.1, ge=0, le=1)  # how often null replaces the condition, for classifier-free guidance
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -51,19 +51,19 @@ class TrainSection(_Section):
     """The optimiser and its budget. A step takes `batch` samples, in `accumulate` parts; learning rate counts steps."""
 
     steps: int = Field(ge=1)
-    batch: int = Field(64, ge=1)
-    accumulate: int = Field(1, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    lr_end: float = Field(0.0, ge=0)
-    warmup: int = Field(200, ge=0)
-    betas: tuple[Beta, Beta] = Field((0.9, 0.99), strict=False)
-    weight_decay: float = Field(0.0, ge=0)
-    clip: float = Field(1.0, gt=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    batch: int = Field(default=64, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    lr_end: float = Field(default=0.0, ge=0)
+    warmup: int = Field(default=200, ge=0)
+    betas: tuple[Beta, Beta] = Field(default=(0.9, 0.99), strict=False)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["no", "bf16", "fp16"] = "no"
-    ema: tuple[Width, Width] = Field((0.05, 0.10), strict=False)  # widths relative to the run's length so far (EDM2's sigma_rel)
+    ema: tuple[Width, Width] = Field(default=(0.05, 0.10), strict=False)  # widths, relative to the run (EDM2's sigma_rel)
     export: Literal["raw", "ema0", "ema1"] = "ema0"
-    bad_steps: int = Field(5, ge=1)  # so many non-finite steps in a row roll the run back
+    bad_steps: int = Field(default=5, ge=1)  # so many non-finite steps in a row roll the run back
 
     @model_validator(mode="after")
     def _divides(self) -> TrainSection:
@@ -73,23 +73,23 @@ class TrainSection(_Section):
 
 
 class LogSection(_Section):
-    every: int = Field(50, ge=1)
-    save: int = Field(500, ge=1)
-    keep: int = Field(2, ge=1)
-    validate_every: int = Field(1000, ge=1)
-    validation_samples: int = Field(256, ge=1)
-    sample: int = Field(0, ge=0)  # a grid of samples every so many steps; 0 = only at the end
+    every: int = Field(default=50, ge=1)
+    save: int = Field(default=500, ge=1)
+    keep: int = Field(default=2, ge=1)
+    validate_every: int = Field(default=1000, ge=1)
+    validation_samples: int = Field(default=256, ge=1)
+    sample: int = Field(default=0, ge=0)  # a grid of samples every so many steps; 0 = only at the end
     tensorboard: bool = True
 
 
 class Recipe(_Section):
-    """The whole file. `net` has a `kind` (unet, mlp, classifier) and that network's own keys; what follows from the data is filled in."""
+    """The whole file. `net` has a `kind` (unet, mlp, classifier) and that network's keys; the data's sizes are filled in."""
 
     name: str = Field(min_length=1)
     task: Literal["denoise", "classify"] = "denoise"
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     data: DataSection
-    patch: int = Field(1, ge=1)
+    patch: int = Field(default=1, ge=1)
     net: dict[str, Any]
     process: ProcessSection = ProcessSection()
     train: TrainSection
@@ -128,7 +128,7 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") ->
     if first["type"] == "extra_forbidden": return unknown_key(prefix + ".".join(names), section.model_fields)
     name = prefix + ".".join(names)
     if first["type"] == "missing": return f"{name} is missing"
-    if first["type"] == "value_error": return f"{name}: {first['ctx']['error']}"
+    if first["type"] == "value_error": return f"{name}: {first.get('ctx', {}).get('error')}"
     same = [e["msg"][:1].lower() + e["msg"][1:] for e in errors if _place(e["loc"], model)[0] == names]
     return f"{name}: {' or '.join(dict.fromkeys(same))}, given {_short(first['input'])}"
 
@@ -142,7 +142,7 @@ def unknown_key(name: str, accepted: Iterable[str]) -> str:
 
 
 def _place(loc: tuple[int | str, ...], model: Any) -> tuple[list[str], Any]:
-    """An error's keys as the user wrote them (pydantic adds the branch of a union), and what the last one was looked up in."""
+    """An error's keys as the user wrote them (pydantic adds a union's branch), and what the last one was looked up in."""
     names, inside = [], model
     for part in loc:
         fields, args, container = getattr(inside, "model_fields", None), get_args(inside), get_origin(inside)

@@ -1,4 +1,4 @@
-"""A whole training run in a folder: fit, and around it logs, validation, checkpoints, resuming, roll-back and the final model.
+"""A whole training run in a folder: fit, and around it logs, validation, checkpoints, resuming, roll-back, the final model.
 
     DIR/recipe.json    what is being trained (a resume with another recipe is refused)
     DIR/log.jsonl      one object every few steps, and one for each validation, skipped step and roll-back
@@ -22,9 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
+from unnoise.codec import Pixels
 from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.train import checkpoint, objective
@@ -43,8 +45,8 @@ class Interrupted(KeyboardInterrupt):
 def train(recipe: Recipe, folder: str | Path, resume: bool = False, report: Report | None = None, accelerator=None) -> dict:
     """Train `recipe` in `folder`; returns what it came to:
 
-    steps, loss (of the last step, None when none was left to do), validation, raw_sha256, ema0_sha256, ema1_sha256, ema_sha256
-    (that of the exported average), rollbacks, seconds, folder (of the model); the last on the main process alone.
+    steps, loss (of the last step, None when none was left), raw_sha256, ema0_sha256, ema1_sha256, ema_sha256 (that of the
+    exported average), rollbacks, seconds; on the main process also validation and folder (of the model).
 
     resume continues from the newest valid checkpoint (from the start when there is none). BadInput: the folder holds another
     run, cannot be written, or training keeps producing non-finite numbers. Interrupted (a KeyboardInterrupt) on SIGINT and
@@ -68,10 +70,12 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, report: Repo
 class _Session:
     """A run in its folder: what happens around the steps. Every process has one, the main one's writes."""
 
+    log: Log  # these two on the main process alone
+    validation: Validation
+
     def __init__(self, run: Run, folder: Path, resume: bool):
         self.run, self.folder, self.points = run, folder, folder / "checkpoints"
         self.main, self.bad = run.accelerator.is_main_process, 0
-        self.log = self.validation = None
         found = checkpoint.newest(self.points) if resume else None
         if found: run.restore(*found)
         self.saved = run.step
@@ -82,33 +86,35 @@ class _Session:
         _claim(self.folder, self.run.recipe)
         self.log = Log(self.folder, self.run.step, self.run.recipe.log.tensorboard)
 
-    def together(self, act: Callable[[], object], stop: bool = False) -> bool:
-        """`act` on the main process. What fails there fails everywhere; returns whether any process was told to stop."""
+    def together(self, act: Callable[[], object]) -> None:
+        """`act` on the main process; what fails there fails everywhere."""
         error = None
         if self.main:
             try: act()
             except BadInput as e: error = e
-        failed, stop = _any(self.run.accelerator, error is not None, stop)
-        if failed: raise error or BadInput("the main process failed: its message says why")
-        return stop
+        if _any(self.run.accelerator, error is not None):
+            raise error or BadInput("the main process failed: its message says why")
 
     def after(self, s: Step, stop: bool) -> None:
-        """Everything that follows a step. Interrupted when told to stop."""
+        """Everything that follows a step. Interrupted when this or another process was told to stop."""
+        stop, r = _any(self.run.accelerator, stop), self.run.recipe
         self.bad = self.bad + 1 if s.bad else 0
-        due = stop or s.step == self.run.recipe.train.steps or s.step % self.run.recipe.log.save == 0
-        sick = s.bad if self.bad >= self.run.recipe.train.bad_steps else _sick(self.run) if due and not self.bad else None
-        stop = self.together(lambda: self._record(s, due and not sick), stop)
-        if due and not self.bad and not sick: self.saved = s.step
+        due = not self.bad and (stop or s.step == r.train.steps or s.step % r.log.save == 0)
+        sick = s.bad if self.bad >= r.train.bad_steps else _sick(self.run) if due else None
+        self.together(lambda: self._record(s, due and not sick))
+        if due and not sick: self.saved = s.step
         if sick: self._roll_back(sick, s.step)
-        if stop: raise Interrupted(f"stopped after step {s.step} of {self.run.recipe.train.steps}; step {self.saved} is saved, --resume continues")
+        if stop:
+            where = f"stopped after step {s.step} of {r.train.steps}"
+            raise Interrupted(f"{where}; step {self.saved} is saved, --resume continues")
 
-    def _record(self, s: Step, due: bool) -> None:
+    def _record(self, s: Step, save: bool) -> None:
         every = self.run.recipe.log
         if s.bad: self.log.write("skipped", s.step, tensor=s.bad)
         elif s.step % every.every == 0:
             self.log.write("train", s.step, loss=s.loss, lr=s.lr, grad_norm=s.grad_norm, images_per_s=s.images / s.seconds)
         if s.step % every.validate_every == 0: self.log.write("validation", s.step, **self.validation(self.run))
-        if due and not self.bad: self.save()
+        if save: self.save()
         if every.sample and s.step % every.sample == 0: _grid(self.run, self.folder / "samples" / f"{s.step:08d}.png")
 
     def save(self) -> None:
@@ -118,7 +124,7 @@ class _Session:
         """Return to the newest checkpoint, with fresh draws from there on; give up when that has not helped."""
         tries = self.run.rollbacks + 1
         if tries > MAX_ROLLBACKS:
-            raise BadInput(f"training diverged: {tensor} is not finite at step {step}, also after {MAX_ROLLBACKS} roll-backs; "
+            raise BadInput(f"training diverged: {tensor} is not finite at step {step}, after {MAX_ROLLBACKS} roll-backs; "
                            f"lower train.lr (given {self.run.recipe.train.lr:g}) or check the data")
         found = checkpoint.newest(self.points)
         if found is None:
@@ -142,17 +148,17 @@ class _Session:
         values = self.validation(self.run)
         self.log.write("final", self.run.step, **values)
         model = _export(self.run, self.folder / "model")
-        if self.run.recipe.task == "denoise": _grid(self.run, self.folder / "samples" / "final.png")
+        _grid(self.run, self.folder / "samples" / "final.png")
         return {"validation": values, "folder": str(model)}
 
     def close(self) -> None:
-        if self.log: self.log.close()
+        if self.main: self.log.close()
 
 
-def _any(accelerator: Any, *flags: bool) -> list[bool]:
-    """Whether any process raised each flag: all act as one, or one would wait for the others for ever."""
-    if accelerator.num_processes == 1: return list(flags)
-    return (accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=accelerator.device), "sum") > 0).tolist()
+def _any(accelerator: Any, flag: bool) -> bool:
+    """Whether any process raised the flag: all act as one, or one would wait for the others for ever."""
+    if accelerator.num_processes == 1: return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum") > 0)
 
 
 def _sick(run: Run) -> str | None:
@@ -169,21 +175,23 @@ def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     path = folder / "recipe.json"
     if not path.exists():
         for name in ("checkpoints", "log.jsonl", "model", "samples"):
-            if (folder / name).exists(): raise BadInput(f"{folder} holds {name} but no recipe.json: it is not a training run; give another folder")
+            if (folder / name).exists():
+                raise BadInput(f"{folder} holds {name} but no recipe.json: it is not a training run; give another folder")
         return
     if not resume: raise BadInput(f"{folder} already holds a run: give --resume to continue it, or another folder")
     try: there = parse(json.loads(path.read_bytes()), str(path))
     except (OSError, ValueError) as e: raise BadInput(f"cannot read {path}: {e}") from e
-    if there != recipe: raise BadInput(f"{folder} holds a run of another recipe ({_difference(there, recipe)}): it can only be resumed with its own")
+    if there != recipe:
+        how = _difference(there.model_dump(), recipe.model_dump())
+        raise BadInput(f"{folder} holds a run of another recipe ({how}): it can only be resumed with its own")
 
 
-def _difference(there: Any, given: Any, name: str = "") -> str:
-    """The first entry in which two recipes differ, and both values."""
-    a, b = (v if isinstance(v, dict) else v.model_dump() for v in (there, given))
-    for k in [*a, *(k for k in b if k not in a)]:
-        u, v = a.get(k), b.get(k)
-        if u != v: return _difference(u, v, f"{name}{k}.") if isinstance(u, dict) and isinstance(v, dict) else f"{name}{k} is {u!r} there, given {v!r}"
-    return "none that shows"
+def _difference(there: dict, given: dict, section: str = "") -> str:
+    """The first entry in which two different recipes differ, and both values."""
+    key = next(k for k in {**there, **given} if there.get(k) != given.get(k))
+    u, v, name = there.get(key), given.get(key), section + key
+    if isinstance(u, dict) and isinstance(v, dict): return _difference(u, v, f"{name}.")
+    return f"{name} is {u!r} there, given {v!r}"
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:
@@ -204,11 +212,11 @@ def _writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[list[float]]:
-    """SIGINT and SIGTERM only note themselves here, so that a step is never cut in half; Ctrl-C again, a second later, does cut."""
+    """SIGINT and SIGTERM only note themselves here, so that no step is cut in half; Ctrl-C again, a second later, cuts."""
     got: list[float] = []
 
     def note(number: int, _: object) -> None:
-        if got and number == signal.SIGINT and time.monotonic() - got[0] > 1: raise KeyboardInterrupt("the last step is not saved")
+        if got and number == signal.SIGINT and time.monotonic() - got[0] > 1: raise KeyboardInterrupt
         got.append(time.monotonic())
 
     old = {}
@@ -233,8 +241,10 @@ class Log:
         if tensorboard: self._board(folder / "tensorboard", step)
 
     def _board(self, folder: Path, step: int) -> None:
-        try: from torch.utils.tensorboard import SummaryWriter
-        except ImportError: return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
         with _writing(folder): self.board = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, event: str, step: int, **values) -> None:
@@ -260,8 +270,8 @@ def _step_of(line: str) -> float:
 class Validation:
     """The loss on held-out data with fixed noise: the same at every evaluation of the same weights, to the bit.
 
-    Denoising: the weighted loss and the squared error on x0 at 8 levels evenly spaced in the schedule's time. Classification:
-    loss and accuracy. Averaged weights (ema0) are judged.
+    Denoising: weighted loss at 8 levels evenly spaced in the schedule's time (`loss_0.0625`, the cleanest, …), and its mean.
+    Classification: loss and accuracy. The averaged weights (ema0) are judged.
     """
 
     levels = 8
@@ -292,14 +302,16 @@ class Validation:
         call = net if labels is None else lambda *a: net(*a, labels=labels)
         for j in range(self.levels):
             u = (j + 0.5) / self.levels
-            eps = torch.stack([noise.draw(self.recipe.seed, f"validation/{j}", start + i, x.shape[1:]) for i in range(len(x))]).to(x)
+            eps = [noise.draw(self.recipe.seed, f"validation/{j}", start + i, x.shape[1:]) for i in range(len(x))]
             l = process.curve.level(np.full(len(x), u))
-            out[f"loss_{u:.4f}"] = float(process.errors(call, x, eps, l).mean())
+            out[f"loss_{u:.4f}"] = float(process.errors(call, x, torch.stack(eps).to(x), l).mean())
         return {"loss": sum(out.values()) / self.levels, **out}
 
-    def _classify(self, net, x: Tensor, labels: Tensor, start: int) -> dict:
+    def _classify(self, net, x: Tensor, labels: Tensor | None, start: int) -> dict:
+        assert labels is not None  # `network` makes no classifier without labels
         logits = net(x).float()
-        return {"loss": float(torch.nn.functional.cross_entropy(logits, labels)), "accuracy": float((logits.argmax(1) == labels).double().mean())}
+        right = (logits.argmax(1) == labels).double().mean()
+        return {"loss": float(F.cross_entropy(logits, labels)), "accuracy": float(right)}
 
 
 def weights(run: Run, which: str) -> dict[str, Tensor]:
@@ -314,13 +326,13 @@ def _export(run: Run, folder: Path) -> Path:
 
 
 def _grid(run: Run, path: Path) -> None:
-    """Samples of every condition with the averaged weights, 12 DDIM steps without guidance; fixed seeds."""
+    """Samples of every condition with the averaged weights, 12 DDIM steps without guidance; fixed seeds. Images only."""
     from PIL import Image
 
     from unnoise.sample import SAMPLERS, last
 
     src, recipe = run.source, run.recipe
-    if not hasattr(src.codec, "height"): return
+    if recipe.task != "denoise" or not isinstance(src.codec, Pixels): return
     process = objective.resolve(recipe.process)
     n = 2 * min(len(src.words), 32) if src.labels is not None else 16
     labels = torch.arange(n).to(run.accelerator.device) % max(len(src.words), 1) if src.labels is not None else None

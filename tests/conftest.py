@@ -1,0 +1,19 @@
+"""Fixtures that several rooms share."""
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from tests.support import models
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A model folder with a small random UNet."""
+    return models.tiny_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def vectors(tmp_path_factory):
+    """A model folder with a small random MLP."""
+    return models.vector_folder(tmp_path_factory.mktemp("models") / "vectors")
