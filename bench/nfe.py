@@ -186,7 +186,8 @@ def diffusers() -> Iterator[Entry]:
         yield _exploding(d.KDPM2DiscreteScheduler, grid, o, lambda n: 2 * n - 1)
         for p in (2, 3, 4): yield _exploding(d.LMSDiscreteScheduler, grid, o, order=p)
     for o, grid, low in itertools.product(order, ("karras", "exponential"), (END, 0.1)):
-        yield _edm(d.EDMDPMSolverMultistepScheduler, f"{grid}, sigma_min={low:.2g}", o | {"sigma_schedule": grid, "sigma_min": low})
+        yield _edm(d.EDMDPMSolverMultistepScheduler, f"{grid}, sigma_min={low:.2g}", 
+                   o | {"sigma_schedule": grid, "sigma_min": low})
 
 
 def _name(cls: type, options: dict) -> str:
@@ -275,7 +276,8 @@ def azula() -> Iterator[Entry]:
     low = 1 / TOP
     curves = {"scaled_linear": Here()}
     for s in (1e-2, 1e-3):
-        curves |= {f"VE {s:g}": az.VESchedule(s, TOP), f"VP {s:g}": az.VPSchedule(low, s), f"cosine {s:g}": az.CosineSchedule(low, s),
+        curves |= {f"VE {s:g}": az.VESchedule(s, TOP), f"VP {s:g}": az.VPSchedule(low, s),
+                   f"cosine {s:g}": az.CosineSchedule(low, s),
                    f"rectified {s:g}": az.RectifiedSchedule(low, s)}
     plain = [(sample.EulerSampler, {}), (sample.HeunSampler, {})]
     orders = [(c, {"order": p}) for p in (2, 3, 4) for c in (sample.zABSampler, sample.vABSampler, sample.zEABSampler,
@@ -334,7 +336,8 @@ def measure(entry: Entry, mixture: Mixture, x: Tensor, truth: Tensor, nfe: int) 
     try: y = entry.run(exact, x * math.hypot(1, TOP), n)
     except BadInput: raise
     except Exception as e:  # a peer's own refusal (singular weights, too few steps): no row, and the reason on stderr
-        print(f"{entry.who} {entry.sampler} on {entry.grid}, {nfe} calls: {type(e).__name__}: {str(e)[:80]}", file=sys.stderr)
+        print(f"{entry.who} {entry.sampler} on {entry.grid}, {nfe} calls: {type(e).__name__}: {str(e)[:80]}",
+              file=sys.stderr)
         return None
     error = rms(y, truth)
     if not math.isfinite(error) or exact.calls > nfe: return None
@@ -342,8 +345,8 @@ def measure(entry: Entry, mixture: Mixture, x: Tensor, truth: Tensor, nfe: int) 
             "default": entry.default}
 
 
-def table(mixture: Mixture, counts: tuple[int, ...] = COUNTS, n: int = 512, seed: int = 0, peers: bool = True, tuned: bool = False,
-          only: Callable[[Entry], bool] = lambda e: True) -> dict:
+def table(mixture: Mixture, counts: tuple[int, ...] = COUNTS, n: int = 512, seed: int = 0, peers: bool = True,
+          tuned: bool = False, only: Callable[[Entry], bool] = lambda e: True) -> dict:
     """All rows on a mixture, and a summary for each budget: the best peer, our default, and their ratio (below 1: ours
     is better)."""
     x, began = start(mixture, n, seed), time.time()
@@ -357,8 +360,8 @@ def table(mixture: Mixture, counts: tuple[int, ...] = COUNTS, n: int = 512, seed
         "ours_tuned": lambda r: r["who"] == TUNED, "ours_best": lambda r: r["who"] == "unnoise"}.items()}
     rate = lambda kind: {k: r["rms"] / p["rms"] if (r := found[kind][k]) and (p := found["best_peer"][k]) else None
                          for k in found[kind]}
-    return {"mixture": {"modes": mixture.k, "dimensions": mixture.means.shape[1]}, "noises": n, "seconds": time.time() - began,
-            **found, "ratio": rate("ours_default"), "ratio_tuned": rate("ours_tuned"), "rows": rows}
+    return {"mixture": {"modes": mixture.k, "dimensions": mixture.means.shape[1]}, "noises": n,
+            "seconds": time.time() - began, **found, "ratio": rate("ours_default"), "ratio_tuned": rate("ours_tuned"), "rows": rows}
 
 
 TUNED = "unnoise (tuned)"
@@ -399,7 +402,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.nfe", description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.add_argument("--mixture", metavar="FILE", help='JSON: {"means": [[..]], "std": s, "weights": [..]}; default: the ring')
+    parser.add_argument("--mixture", metavar="FILE", 
+                        help='JSON: {"means": [[..]], "std": s, "weights": [..]}; default: the ring')
     parser.add_argument("--nfe", default=",".join(map(str, COUNTS)), metavar="N,N,…", help="budgets of network calls")
     parser.add_argument("--tune", action="store_true", help="add a row with a grid tuned on other noises")
     parser.add_argument("--noises", type=int, default=512, help="how many x_T")

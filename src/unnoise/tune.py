@@ -100,7 +100,8 @@ def tune(denoise: Denoiser, schedule: Schedule, calls: int, x: Tensor, fresh: Te
 class _Problem:
     """theta -> the residual x(theta) - truth. theta: log gaps between levels, then the log of each free option."""
 
-    def __init__(self, denoise: Denoiser, schedule: Schedule, calls: int, x: Tensor, truth: Tensor, name: str, options: dict):
+    def __init__(self, denoise: Denoiser, schedule: Schedule, calls: int, x: Tensor, truth: Tensor, name: str,
+                 options: dict):
         self.denoise, self.schedule, self.x, self.truth = denoise, schedule, x, truth
         self.name, self.fixed, self.free = name, options, FREE.get(name, ())
         place = [float(l.ratio.log()) for l in schedule.path(calls, DEFAULT[1])[:-1]]
@@ -171,8 +172,8 @@ def tune_model(pipe: Pipeline, calls: int, output: str | os.PathLike | None = No
     x, fresh = (noise.seeded(range(i, i + batch), "tune")(torch.zeros(pipe.codec.shape(batch))) * top for i in (0, batch))
     found = tune(denoise, pipe.schedule, calls, x, fresh, rounds=rounds, advance=advance)
     _store(pipe, folder, found)
-    return {"calls": calls, "sampler": found.sampler, "options": found.options, "levels": found.u, "rms_before": found.rms_default,
-            "rms": found.rms, "ratio": found.ratio, "folder": str(folder)}
+    return {"calls": calls, "sampler": found.sampler, "options": found.options, "levels": found.u,
+            "rms_before": found.rms_default, "rms": found.rms, "ratio": found.ratio, "folder": str(folder)}
 
 
 def _target(pipe: Pipeline, output: str | os.PathLike | None) -> Path:
