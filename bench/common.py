@@ -42,7 +42,7 @@ def ready(threads: int) -> None:
 
 
 def shape() -> dict:
-    """The UNet config of recipes/digits.toml, with what follows from its data (28 x 28 in patches of 2, 20 words and none)."""
+    """The UNet config of recipes/digits.toml, with what follows from its data (28 x 28 in patches of 2, 20 words)."""
     net = tomllib.loads(RECIPE.read_text())["net"]
     return {**{k: v for k, v in net.items() if k != "kind"}, "sample_size": 14, "in_channels": 4, "out_channels": 4,
             "num_class_embeds": 21}
@@ -54,8 +54,9 @@ def digits() -> hub.Folder:
     torch.manual_seed(0)
     recipe = tomllib.loads(RECIPE.read_text())
     net = UNet(**shape()).eval().requires_grad_(False)
-    return hub.Folder("digits (random weights)", net, "unet", Pixels(28, 28, 1, 2, 2), Words(tuple(f"word {i}" for i in range(20))),
-                      ProcessSection(**recipe["process"]), {}, "")
+    words = Words(tuple(f"word {i}" for i in range(20)))
+    process = ProcessSection(**recipe["process"])
+    return hub.Folder("digits (random weights)", net, "unet", Pixels(28, 28, 1, 2, 2), words, process, {}, "")
 
 
 def twin(net: nn.Module, layout: torch.memory_format = torch.contiguous_format) -> nn.Module:
@@ -92,7 +93,7 @@ def ratios(seconds: dict[str, float], images: int) -> dict:
 
 
 def rates(n: int = 1024) -> dict[str, float]:
-    """The machine's own speeds, GFLOP/s in float32: the matrix product that PyTorch calls, oneDNN's, and oneDNN's 3x3 convolution."""
+    """The machine's own float32 speeds in GFLOP/s: PyTorch's matrix product, oneDNN's, and its 3x3 convolution."""
     a, b = torch.randn(n, n), torch.randn(n, n)
     x = torch.randn(32, 128, 14, 14).to(memory_format=torch.channels_last)
     w = torch.randn(128, 128, 3, 3).to(memory_format=torch.channels_last)
@@ -115,7 +116,7 @@ def flops(net: nn.Module, *args, **kwargs) -> int:
 
 def report(name: str, rows: list[dict], as_json: bool, **extra) -> None:
     """One JSON object, or a line a row."""
-    machine = {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    machine = {"cpu": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     if as_json: print(json.dumps({"bench": name, "machine": machine, **extra, "rows": rows}))
     else: print(name, json.dumps({**machine, **extra}), *map(_line, rows), sep="\n")
 

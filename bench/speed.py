@@ -1,6 +1,7 @@
 """How fast is inference? Our UNet and pipeline against diffusers with the very same weights, steps and threads.
 
-    python -m bench.speed [--json] [--steps 20] [--batches 1,16] [--repeats 7] [--threads 0] [--device cpu] [--dtype fp32] [--compile]
+    python -m bench.speed [--json] [--steps 20] [--batches 1,16] [--repeats 7] [--threads 0]
+                          [--device cpu] [--dtype fp32] [--compile]
 
 Rows "forward": one call of the network (batch = rows of the call). Rows "pipeline": prompt to PIL images, `--steps` calls of
 DPM-Solver++ 2M each, with classifier-free guidance by batch doubling and without. diffusers runs in the loop that its
@@ -58,7 +59,8 @@ class Peer:
     @torch.inference_mode()
     def __call__(self, labels: Tensor, null: int, steps: int, scale: float, seed: int) -> list[Image.Image]:
         n, guided = len(labels), scale != 1
-        x = torch.randn(self.pipe.codec.shape(n), generator=torch.Generator().manual_seed(seed)).to(memory_format=self.layout)
+        x = torch.randn(self.pipe.codec.shape(n), generator=torch.Generator().manual_seed(seed))
+        x = x.contiguous(memory_format=self.layout)
         labels = torch.cat([torch.full_like(labels, null), labels]) if guided else labels
         self.scheduler.set_timesteps(steps)
         for t in self.scheduler.timesteps:
@@ -82,7 +84,8 @@ def pipeline_row(pipe: Pipeline, twins: dict[str, nn.Module], batch: int, scale:
         peer = Peer(twin, pipe, LAYOUTS[k])
         sides[k] = lambda peer=peer: peer(labels, pipe.words.null, steps, scale, 0)
     seconds = common.alternate(sides, repeats)
-    return {"what": "pipeline", "batch": batch, "guidance": scale, "steps": steps, "seconds": seconds, **common.ratios(seconds, batch)}
+    row = {"what": "pipeline", "batch": batch, "guidance": scale, "steps": steps, "seconds": seconds}
+    return {**row, **common.ratios(seconds, batch)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -96,6 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     common.ready(a.threads)
     folder, cpu = common.digits(), a.device == "cpu"
     net = folder.net.to(a.device, DTYPES[a.dtype])
+    if not cpu: net = net.to(memory_format=torch.channels_last)  # what its convolutions like best there
     twins = {k: common.twin(net, layout) for k, layout in LAYOUTS.items()}
     batches = [int(b) for b in a.batches.split(",")]
     rates = common.rates() if cpu else {}

@@ -2,9 +2,9 @@
 
     python -m bench.startup [--json] [--steps 20] [--repeats 5] [--threads 0]
 
-Ours is `unnoise generate PROMPT --model FOLDER -o FILE`; theirs a script that imports what it needs and no more, reads the same
-weights from the same folder, draws one picture with guidance in as many steps of the same method, and writes it. Rows "help" and
-"import" are `unnoise --help` and `import unnoise`, over bare `python -c pass`.
+Ours is `unnoise generate PROMPT --model FOLDER -o FILE`; theirs a script that imports what it needs and no more, reads the
+same weights from the same folder, draws one picture with guidance in as many steps of the same method, and writes it. "light":
+seconds of bare `python -c pass`, `import unnoise`, `import torch` alone and `unnoise --help`.
 """
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from PIL import Image
 from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 folder, out, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
 net = UNet2DConditionModel.from_pretrained(folder + "/unet", low_cpu_mem_usage=False)
-scheduler = DPMSolverMultistepScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", timestep_spacing="trailing")
+scheduler = DPMSolverMultistepScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction",
+                                        timestep_spacing="trailing")
 with torch.inference_mode():
     x, labels = torch.randn(1, 4, 14, 14), torch.tensor([20, 7])
     scheduler.set_timesteps(steps)
@@ -45,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as tmp:
         model, png, script = Path(tmp, "model"), Path(tmp, "a.png"), Path(tmp, "peer.py")
         f = common.digits()
-        hub.save(model, name="digits", kind=f.kind, net=f.net, weights=None, codec=f.codec, words=f.words, process=f.process)
+        hub.save(model, name="digits", kind=f.kind, net=f.net, weights=None, codec=f.codec, words=f.words,
+                 process=f.process)
         script.write_text(SCRIPT)
         cli, steps = [sys.executable, "-m", "unnoise.cli.main"], str(a.steps)
 

@@ -1,12 +1,13 @@
 """How fast is training? Our `fit` against diffusers' UNet2DConditionModel in a plain PyTorch loop, same shapes and batch.
 
-    python -m bench.train_speed [--json] [--batch 64] [--steps 2] [--repeats 5] [--threads 0] [--device cpu] [--dtype fp32] [--compile]
+    python -m bench.train_speed [--json] [--batch 64] [--steps 2] [--repeats 7] [--threads 0]
+                                [--device cpu] [--dtype fp32] [--compile]
 
-Ours is the whole of what `unnoise train recipes/digits.toml` does at a step: reading and encoding items, seeded noise for each
-sample, forward, backward, clipping, fused AdamW and two averages of the weights. The plain loop gets its batch ready in memory,
-draws noise with torch.randn, adds it with DDPMScheduler.add_noise, and has fused AdamW, clipping and no average of the weights;
-"diffusers + ema" adds two of its EMAModel. Each with contiguous and with channels-last weights; `ratio` is against the best of
-the loops without averages, `ratio_ema` against the best with them: what both sides do.
+Ours is the whole of what `unnoise train recipes/digits.toml` does at a step: reading and encoding items, seeded noise for
+each sample, forward, backward, clipping, fused AdamW and two averages of the weights. The plain loop gets its batch ready in
+memory, draws noise with torch.randn, adds it with DDPMScheduler.add_noise, and has clipping, fused AdamW and no average of the
+weights; "diffusers + ema" adds two of its EMAModel. Each with contiguous and with channels-last weights; `ratio` is against
+the best of the loops without averages, `ratio_ema` against the best with them: what both sides do.
 --device other than cpu, --dtype and --compile time a bare step (forward, backward, AdamW) of the two networks alone.
 """
 from __future__ import annotations
@@ -32,8 +33,8 @@ def ours(batch: int, folder: Path) -> Callable[[], None]:
     import tomllib
 
     rng = np.random.default_rng(0)
-    np.savez(folder / "x.npz", x=rng.integers(0, 256, (20 * batch, 28, 28, 1), dtype=np.uint8), labels=np.arange(20 * batch) % 20,
-             words=np.array([f"w{i}" for i in range(20)]))
+    x, words = rng.integers(0, 256, (20 * batch, 28, 28, 1), dtype=np.uint8), np.array([f"w{i}" for i in range(20)])
+    np.savez(folder / "x.npz", x=x, labels=np.arange(20 * batch) % 20, words=words)
     d = tomllib.loads(common.RECIPE.read_text())
     d["data"]["name"], d["train"]["batch"], d["train"]["steps"] = str(folder / "x.npz"), batch, 1_000_000
     run = prepare(Recipe(**d))
@@ -90,7 +91,8 @@ def whole(batch: int, steps: int, repeats: int) -> dict:
         seconds = common.alternate({k: _times(run, steps) for k, run in sides.items()}, repeats)
     row = common.ratios({k: v for k, v in seconds.items() if "ema" not in k}, batch * steps)
     x = torch.randn(batch, 4, 14, 14)
-    work = 3 * steps * common.flops(net, x, torch.tensor(500), labels=torch.zeros(batch, dtype=torch.long))  # backward is twice forward
+    once = common.flops(net, x, torch.tensor(500), labels=torch.zeros(batch, dtype=torch.long))
+    work = 3 * steps * once  # the backward pass has twice the products of the forward
     best = min(v for k, v in seconds.items() if "ema" in k)
     return {"what": "training", "batch": batch, "seconds": seconds, **row, "ratio_ema": best / seconds["unnoise"],
             "gflops": work / seconds["unnoise"] / 1e9}

@@ -80,7 +80,10 @@ def test_a_tensor_of_another_shape_or_name_is_named(folder):
     with pytest.raises(BadInput, match=r"tensor 'down_blocks.1.*shape"): hub.load(folder)
 
 
-@pytest.mark.parametrize("part", ["model_index.json", "unet/config.json", "codec/config.json", "words/config.json", "scheduler/scheduler_config.json"])
+PARTS = ["model_index.json", "unet/config.json", "codec/config.json", "words/config.json", "scheduler/scheduler_config.json"]
+
+
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("content", [None, b"{", b"[]", b"<html>"])
 def test_broken_json_is_named(folder, part, content):
     if content is None: (folder / part).unlink()

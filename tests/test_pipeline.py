@@ -1,5 +1,6 @@
 """The pipeline: one seed an image, options that exist or are refused, and runs that do not see each other."""
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_eight_threads_equal_the_serial_runs(pipe):
     (dict(prompt="zebra"), "an ankle boot"), (dict(num_inference_steps=0), "from 1"), (dict(num_inference_steps=2.5), "whole number"),
     (dict(num_inference_steps=True), "whole number"), (dict(guidance_scale=float("nan")), "finite"), (dict(guidance_scale=float("inf")), "finite"),
     (dict(num_images=0), "num_images"), (dict(sampler="dimm"), "did you mean 'ddim'"), (dict(spacing="trialing"), "trailing"),
-    (dict(eta=0.5, sampler="dpmpp_2m"), "eta"), (dict(guidence_scale=2.0), "did you mean 'guidance_scale'"), (dict(seed=[1, 2]), "2 seeds"),
+    (dict(eta=0.5, sampler="dpmpp_2m"), "eta"), (dict(guidence_scale=2.0), "did you mean 'guidance_scale'"), (dict(seed=[1, 2], num_images=3), "2 seeds"),
     (dict(negative_prompt="zebra"), "zebra"), (dict(batch_size=0), "batch_size"), (dict(spacing="tuned"), "tuned"),
 ])
 def test_bad_requests_say_what_is_accepted(pipe, kw, said):
@@ -102,7 +103,7 @@ def test_files_carry_their_recipe(pipe, tmp_path):
 
 def test_a_failing_write_leaves_nothing_under_the_final_name(pipe, tmp_path, monkeypatch):
     def full(self, fp, **kw):
-        open(fp, "wb").write(b"half")
+        Path(fp).write_bytes(b"half")
         raise OSError(28, "No space left on device")
     r = pipe("one", seed=3, num_inference_steps=1)
     monkeypatch.setattr(Image.Image, "save", full)

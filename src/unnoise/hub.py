@@ -134,7 +134,8 @@ def load(name: str | os.PathLike, dtype: torch.dtype = torch.float32) -> Folder:
         if section is None: raise BadInput(f"{path / 'scheduler'}: a published schedule without our section is not supported yet")
         process = ProcessSection(**section)
     net.eval().requires_grad_(False).to(dtype)
-    digest = hashlib.sha256("".join(f"{k}{v}" for k, v in sorted(index.get("_sha256", {}).items())).encode()).hexdigest()
+    parts = [file, *(f"{p}/config.json" for p in (kind, "codec", "words")), "scheduler/scheduler_config.json"]
+    digest = hashlib.sha256(b"".join((path / p).read_bytes() for p in parts if (path / p).exists())).hexdigest()
     return Folder(index.get("_name", path.name), net, kind, codec, words, process, index.get("_defaults", {}), digest)
 
 
@@ -151,7 +152,8 @@ def _fill(net: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
     own = net.state_dict()
     for k, v in own.items():
         if k not in weights: raise BadInput(f"{file}: tensor {k!r} is missing")
-        if weights[k].shape != v.shape: raise BadInput(f"{file}: tensor {k!r} has shape {tuple(weights[k].shape)}, the config asks for {tuple(v.shape)}")
+        if weights[k].shape != v.shape:
+            raise BadInput(f"{file}: tensor {k!r} has shape {tuple(weights[k].shape)}, the config asks for {tuple(v.shape)}")
     extra = sorted(set(weights) - set(own))
     if extra: raise BadInput(f"{file}: tensor {extra[0]!r} is not part of this network ({len(extra)} such)")
     net.load_state_dict({k: v.to(own[k].dtype) for k, v in weights.items()})

@@ -14,7 +14,7 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
@@ -27,18 +27,19 @@ import unnoise
 from unnoise import hub
 from unnoise.denoiser import Denoiser
 from unnoise.errors import BadInput, unknown
-from unnoise.guide.cfg import cfg, cfg_batched
+from unnoise.guide.cfg import cfg_batched
 from unnoise.nets.fuse import fuse
 from unnoise.process import noise as noises
 from unnoise.process import schedule
-from unnoise.process.level import Level
-from unnoise.sample import REVISION, SAMPLERS, Sampler, State, last, resolve
+from unnoise.process.level import ve
+from unnoise.sample import REVISION, SAMPLERS, State, last, resolve
+from unnoise.sample.default import DEFAULT_SAMPLER, DEFAULT_SPACING
 from unnoise.train import objective
 
 if TYPE_CHECKING:
     from PIL import Image
 
-DEFAULTS = {"num_inference_steps": 20, "guidance_scale": 2.0, "sampler": "dpmpp_2m", "spacing": "trailing"}
+DEFAULTS = {"num_inference_steps": 20, "guidance_scale": 2.0, "sampler": DEFAULT_SAMPLER, "spacing": DEFAULT_SPACING}
 KEY = "unnoise"  # the PNG text chunk that holds a picture's recipe
 
 
@@ -54,12 +55,15 @@ class Request:
     sampler: str
     spacing: str
     options: dict[str, Any] = field(default_factory=dict)
+    timesteps: tuple[float, ...] | None = None  # the levels, where they are not the spacing's: of a tuned grid, or given ones
 
     def recipe(self, pipe: Pipeline, i: int) -> dict:
         """The recipe of image i, as stored in its file."""
         d = {"model": pipe.name, "model_sha256": pipe.sha256, "prompt": self.prompts[i], "negative_prompt": self.negatives[i],
              "seed": self.seeds[i], "sampler": self.sampler, "spacing": self.spacing, "steps": self.steps, "guidance": self.guidance}
-        return {**d, **({"options": self.options} if self.options else {}), **revisions()}
+        if self.options: d["options"] = self.options
+        if self.timesteps is not None: d["timesteps"] = list(self.timesteps)
+        return {**d, **revisions()}
 
 
 def revisions() -> dict:
@@ -122,16 +126,19 @@ class Pipeline:
 
     def __call__(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
                  num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
-                 num_images: int = 1, sampler: str | None = None, spacing: str | None = None, batch_size: int = 64,
+                 num_images: int = 1, sampler: str | None = None, spacing: str | None = None,
+                 timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None, batch_size: int = 64,
                  progress: Callable[[int], None] | None = None, **options) -> Result:
         """Draw num_images images (of each prompt, when a list is given), with seeds seed, seed + 1, …
 
         prompt None or "": any of the model's images. negative_prompt: what to steer away from (with guidance_scale > 1, where
-        1 is off). seed None draws one and reports it. sampler: a name of SAMPLERS or one that people type ("euler a"); its
-        options (eta=…) are keywords. progress(k) is called with the number of network calls just done, over all batches.
+        1 is off). seed: an int, or one an image; None draws one and reports it. sampler: a name of SAMPLERS or one that people
+        type ("euler a"); its options (eta=…) are keywords. timesteps or sigmas (sigma / alpha): any decreasing list of levels
+        instead of num_inference_steps and spacing. progress(k) is called with the number of network calls just done, over all.
         BadInput on anything unknown or out of range, naming what is accepted.
         """
-        request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing, **options)
+        request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing,
+                               timesteps, sigmas, **options)
         if batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
         count = _Count(progress)
         parts = []
@@ -144,32 +151,64 @@ class Pipeline:
 
     def stream(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
                num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
-               num_images: int = 1, sampler: str | None = None, spacing: str | None = None, **options) -> Iterator[State]:
+               num_images: int = 1, sampler: str | None = None, spacing: str | None = None,
+               timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None, **options) -> Iterator[State]:
         """The States of one run of the same arguments as a call, as they are made; `decode(state.x0)` is the preview."""
-        request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing, **options)
+        request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing,
+                               timesteps, sigmas, **options)
         return self.run(request)
 
-    def request(self, prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing, **options) -> Request:
+    def request(self, prompt=None, negative_prompt=None, num_inference_steps=None, guidance_scale=None, seed=None, num_images=1,
+                sampler=None, spacing=None, timesteps=None, sigmas=None, **options) -> Request:
         """The arguments of a call, checked and made complete."""
-        steps = self.defaults["num_inference_steps"] if num_inference_steps is None else num_inference_steps
+        prompts, negatives, seeds = self._batch(prompt, negative_prompt, seed, num_images)
+        levels = self._levels(timesteps, sigmas, num_inference_steps, spacing)
+        steps = len(levels) if levels else self.defaults["num_inference_steps"] if num_inference_steps is None else num_inference_steps
         if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 10_000:
             raise BadInput(f"num_inference_steps must be a whole number from 1 to 10000, given {steps!r}")
-        prompts = [prompt or ""] if prompt is None or isinstance(prompt, str) else list(prompt)
-        if not isinstance(num_images, int) or num_images < 1 or not prompts: raise BadInput(f"num_images must be at least 1, given {num_images!r}")
-        prompts = [p for p in prompts for _ in range(num_images)]
-        negatives = [negative_prompt or ""] * len(prompts) if negative_prompt is None or isinstance(negative_prompt, str) else list(negative_prompt)
-        if len(negatives) * num_images == len(prompts) and num_images > 1: negatives = [q for q in negatives for _ in range(num_images)]
-        if len(negatives) != len(prompts): raise BadInput(f"{len(negatives)} negative prompts given for {len(prompts)} images")
-        for p in {*prompts, *negatives}: self.label(p)
         name, grid = self._sampler(steps, sampler, spacing)
         for option in options:
             if option not in SAMPLERS[name].options:
                 raise unknown(f"option (sampler {name!r})", option, [*SAMPLERS[name].options, *_CALL_OPTIONS])
-        scale = self.defaults["guidance_scale"] if guidance_scale is None else guidance_scale
-        if self.words is None and guidance_scale is None: scale = 1.0
-        if not isinstance(scale, (int, float)) or not math.isfinite(scale): raise BadInput(f"guidance_scale must be a finite number, given {scale!r}")
-        if self.words is None and scale != 1: raise BadInput(f"model {self.name!r} has no condition to guide by: guidance_scale must be 1, given {scale}")
-        return Request(tuple(prompts), tuple(negatives), steps, float(scale), _seeds(seed, len(prompts)), name, grid, options)
+        if levels: grid = "given"
+        elif grid == "tuned": levels, options = self._tuned(steps, name), {**self.tuned[steps].get("options", {}), **options}
+        return Request(prompts, negatives, steps, self._scale(guidance_scale), seeds, name, grid, options, levels)
+
+    def _batch(self, prompt, negative, seed, num_images) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
+        """One prompt, negative prompt and seed an image."""
+        if isinstance(num_images, bool) or not isinstance(num_images, int) or num_images < 1:
+            raise BadInput(f"num_images must be a whole number of at least 1, given {num_images!r}")
+        prompts = [prompt or ""] if prompt is None or isinstance(prompt, str) else list(prompt)
+        if not prompts: raise BadInput("no prompt is given: the list is empty")
+        several = seed is not None and not isinstance(seed, (int, np.integer))
+        if several and num_images == 1 and len(prompts) == 1: num_images = len(seed)
+        negatives = [negative or ""] * len(prompts) if negative is None or isinstance(negative, str) else list(negative)
+        if len(negatives) != len(prompts): raise BadInput(f"{len(negatives)} negative prompts given for {len(prompts)} prompts")
+        for p in {*prompts, *negatives}: self.label(p)
+        prompts, negatives = (tuple(p for p in ps for _ in range(num_images)) for ps in (prompts, negatives))
+        return prompts, negatives, _seeds(seed, len(prompts))
+
+    def _scale(self, given: float | None) -> float:
+        scale = given if given is not None else 1.0 if self.words is None else self.defaults["guidance_scale"]
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
+            raise BadInput(f"guidance_scale must be a finite number, given {scale!r}")
+        if self.words is None and scale != 1:
+            raise BadInput(f"model {self.name!r} has no condition to guide by: guidance_scale must be 1, given {scale}")
+        return float(scale)
+
+    def _levels(self, timesteps, sigmas, steps, spacing) -> tuple[float, ...] | None:
+        """Levels given as timesteps or as sigma / alpha, as timesteps; None when neither is given."""
+        if timesteps is None and sigmas is None: return None
+        if timesteps is not None and sigmas is not None: raise BadInput("give timesteps or sigmas, not both")
+        if steps is not None or spacing is not None: raise BadInput("timesteps and sigmas replace num_inference_steps and spacing: give one of them")
+        try: given = [float(v) for v in (timesteps if sigmas is None else sigmas)]
+        except (TypeError, ValueError): given = [math.nan]
+        if not given or not all(map(math.isfinite, given)): raise BadInput("timesteps and sigmas must be finite numbers")
+        if sigmas is not None: given = [float(self.schedule.timestep(ve(v))) for v in given if v > 0]
+        if given != sorted(set(given), reverse=True) or not given or not -1 < given[-1] <= given[0] <= self.schedule.T - 1:
+            raise BadInput(f"levels must decrease strictly within this model's (timesteps {self.schedule.T - 1} to above -1), given "
+                           f"{[round(g, 3) for g in given][:20]}")
+        return tuple(given)
 
     def _sampler(self, steps: int, sampler: str | None, spacing: str | None) -> tuple[str, str]:
         """The sampler and grid to use: those asked for; else what was tuned for so many calls; else the model's defaults."""
@@ -182,10 +221,15 @@ class Pipeline:
                            "see unnoise samplers --tune)")
         return name, grid
 
-    def path(self, steps: int, spacing: str) -> schedule.Path:
-        """The levels that `steps` steps of a spacing visit."""
-        if spacing != "tuned": return self.schedule.path(steps, spacing)
-        return schedule.path_of([self.schedule.level(u) for u in self.tuned[steps]["u"]])
+    def _tuned(self, steps: int, sampler: str) -> tuple[float, ...]:
+        if sampler != self.tuned[steps]["sampler"]:
+            raise BadInput(f"the grid for {steps} calls was tuned for sampler {self.tuned[steps]['sampler']!r}, given {sampler!r}")
+        return tuple(u * self.schedule.T - 1 for u in self.tuned[steps]["u"])
+
+    def path(self, request: Request) -> schedule.Path:
+        """The levels that a request visits, clean data last."""
+        if request.timesteps is None: return self.schedule.path(request.steps, request.spacing)
+        return schedule.path_of([self.schedule.at(t) for t in request.timesteps])
 
     def label(self, prompt: str) -> int:
         """The class a prompt names (the null label for an empty one). BadInput lists the words."""
@@ -211,12 +255,10 @@ class Pipeline:
     def run(self, r: Request, count: _Count | None = None) -> Iterator[State]:
         """The States of a request."""
         net = self.fast if count is None else count.around(self.fast)
-        path, sampler = self.path(r.steps, r.spacing), SAMPLERS[r.sampler]
-        options = {**(self.tuned[r.steps].get("options", {}) if r.spacing == "tuned" else {}), **r.options}
-        shape = self.codec.shape(len(r.seeds))
-        start = path[0]
-        x = noises.seeded(r.seeds, "init")(torch.zeros(shape)) * start.sigma.float()
-        return sampler(self.denoiser(r.prompts, r.negatives, r.guidance, net), x, path, noises.seeded(r.seeds), **options)
+        path = self.path(r)
+        x = noises.seeded(r.seeds, "init")(torch.zeros(self.codec.shape(len(r.seeds)))) * float(path[0].sigma)
+        denoise = self.denoiser(r.prompts, r.negatives, r.guidance, net)
+        return SAMPLERS[r.sampler](denoise, x, path, noises.seeded(r.seeds), **r.options)
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Tensors of this model's space as uint8 images (n, h, w, c), or as floats for a model of vectors."""

@@ -103,9 +103,10 @@ def test_dtype_of_the_state_is_kept_and_levels_may_be_broadcast_already(name):
     assert_close(o(x[2:3], Level(l.alpha[2], l.sigma[2])), o(x, l)[2:3])
 
 
-@pytest.mark.parametrize("name", [k for k in ORACLES if not isinstance(ORACLES[k], Empirical)])
+@pytest.mark.parametrize("name", [*(k for k in ORACLES if not isinstance(ORACLES[k], Empirical)), "wide"])
 def test_rows_do_not_depend_on_the_batch_bit_for_bit(name):
-    o, l = ORACLES[name], vp(0.2)
+    root = normal(48, 48, seed=4)
+    o, l = ORACLES[name] if name in ORACLES else Gaussian(normal(48), root @ root.T), vp(0.2)
     x = states(o, 17)
     for i in (0, 5, 16): assert torch.equal(o(x, l)[i], o(x[i : i + 1], l)[0])
     assert torch.equal(o(x, l)[3:6], o(x[3:6], l))

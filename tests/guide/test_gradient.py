@@ -161,6 +161,8 @@ def test_pure_noise_is_left_alone_and_both_ends_are_finite(through):
     out = ends(X, mixed)
     assert out.isfinite().all() and torch.equal(out[0], CLASSES(X, top)[0]) and torch.equal(out[2], X[2])
     assert_close(out[1], guide(CLASSES, squares, 0.3, through)(X, level(0.5, 0.5))[1])
+    x = X.clone().requires_grad_()
+    assert torch.autograd.grad(ends(x, mixed).sum(), x)[0].isfinite().all()
     logp = lambda x, l: CLASSES.log_classes(x, l)[:, 1]
     assert torch.equal(classifier(CLASSES, logp)(X, top), CLASSES(X, top))
     assert classifier(CLASSES, logp)(X, mixed).isfinite().all()

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from unnoise.nets.unet import UNet
 
-CLASSES = dict(in_channels=4, out_channels=4, sample_size=14, block_out_channels=(64, 128), down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-               up_block_types=("AttnUpBlock2D", "UpBlock2D"), mid_block_type="UNetMidBlock2D", attention_head_dim=32, num_class_embeds=21)
+CLASSES = dict(in_channels=4, out_channels=4, sample_size=14, block_out_channels=(64, 128), mid_block_type="UNetMidBlock2D",
+               down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+               attention_head_dim=32, num_class_embeds=21)
 TEXT = dict(sample_size=16, block_out_channels=(32, 64), down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), layers_per_block=1,
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=24, attention_head_dim=4)
 LINEAR = TEXT | dict(use_linear_projection=True, attention_head_dim=(2, 4), layers_per_block=2)

@@ -45,9 +45,10 @@ def replay_recipes(pipe, recipes: list[dict], file: Path):
     get = lambda key: _field(r, key, file)
     now: dict[str, Any] = {**revisions(), "model_sha256": pipe.sha256}
     changed = [f"{k}: {r.get(k)} -> {v}" for k, v in now.items() if k != "version" and r.get(k) != v]
-    result = pipe([_field(q, "prompt", file) for q in recipes], negative_prompt=[_field(q, "negative_prompt", file) for q in recipes],
-                  num_inference_steps=get("steps"), guidance_scale=get("guidance"), seed=[_field(q, "seed", file) for q in recipes],
-                  sampler=get("sampler"), spacing=get("spacing"), **r.get("options", {}))
+    each = lambda key: [_field(q, key, file) for q in recipes]
+    grid = {"timesteps": r["timesteps"]} if "timesteps" in r else {"num_inference_steps": get("steps"), "spacing": get("spacing")}
+    result = pipe(each("prompt"), negative_prompt=each("negative_prompt"), guidance_scale=get("guidance"), seed=each("seed"),
+                  sampler=get("sampler"), **grid, **r.get("options", {}))
     return result, changed
 
 

@@ -38,8 +38,8 @@ def _explain(model: str, steps: int | None, sampler: str | None, spacing: str | 
     from unnoise.sample import SAMPLERS
 
     pipe = load(model)
-    r = pipe.request(None, None, steps, None, 0, 1, sampler, spacing)
-    path = pipe.path(r.steps, r.spacing)
+    r = pipe.request(num_inference_steps=steps, sampler=sampler, spacing=spacing)
+    path = pipe.path(r)
     rows: list[dict[str, Any]] = [{"step": i, "t": round(float(pipe.schedule.timestep(l)), 4), "alpha": float(l.alpha), "sigma": float(l.sigma),
              "snr": float((l.alpha / l.sigma) ** 2) if float(l.sigma) else None} for i, l in enumerate(path)]
     out = {"model": pipe.name, "schedule": pipe.schedule.name, "sampler": r.sampler, "spacing": r.spacing, "steps": r.steps,

@@ -1,6 +1,8 @@
 """A small residual convolutional classifier: the judge of generated images, and the source of features for FID and KID."""
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
@@ -36,7 +38,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = c = config
         ins = (c.channels, *c.widths)
-        self.stages = nn.ModuleList(_Stage(a, b) for a, b in zip(ins, ins[1:]))
+        self.stages = nn.ModuleList(_Stage(a, b) for a, b in pairwise(ins))
         self.project = nn.Linear(2 * c.widths[-1], c.features)
         self.head = nn.Linear(c.features, c.classes)
         self.dropout = nn.Dropout(c.dropout)

@@ -1,8 +1,8 @@
 """The same UNet for inference on x86 CPUs, with the weights laid out once as oneDNN wants them.
 
-PyTorch's eager convolution reorders its weights on every call, its linear layers go to a library that is slow on some CPUs, its
-group norm is slow for few channels a group in channels-last layout. Here every layer becomes a closure over packed weights (the
-ops are those that PyTorch's own compiler emits), walked in the same order by `unet.walk`:
+PyTorch's eager convolution reorders its weights on every call, its linear layers go to a library that is slow on some CPUs,
+its group norm is slow for few channels a group in channels-last layout. Here every layer becomes a closure over packed weights
+(the ops are those that PyTorch's own compiler emits), walked in the same order by `unet.walk`:
   q, k, v are one product, and so are the time projections of all resnets; a 1x1 convolution is a product over pixels;
   "repeat 2 x 2, then 3x3 convolution" is four 2x2 convolutions of the small image, 4/9 of the work: the repeated pixels of a
   row are multiplied by sums of taps, (w0, w1 + w2) for the even outputs and (w0 + w1, w2) for the odd ones.
@@ -37,12 +37,13 @@ class Fused:
         self.times = _linear(*timed) if timed else None
         self.parts = _parts(net, iter(range(len(resnets))))
 
-    def __call__(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None,
+                 labels: Tensor | None = None) -> Tensor:
         """As `UNet.forward`. A call that must be differentiated goes to the plain network."""
         if torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (x, t, context)):
             return self.net(x, t, context, labels)
         with torch.inference_mode(): y = self._run(x, t, context, labels)
-        return y if torch.is_inference_mode_enabled() else y.clone()  # no inference tensor leaves: the caller may need its gradient
+        return y if torch.is_inference_mode_enabled() else y.clone()  # an inference tensor could not enter a graph
 
     def _run(self, x: Tensor, t: Tensor | None, context: Tensor | None, labels: Tensor | None) -> Tensor:
         self.net.check_input(x)
@@ -52,7 +53,7 @@ class Fused:
 
 
 def fuse(net: nn.Module, old: Fused | None = None) -> Callable[..., Tensor]:
-    """`net` in its fast form; `net` itself where there is none (another class, device, dtype or CPU, or ops that this PyTorch lacks).
+    """`net` in its fast form; `net` itself where there is none: another class, device, dtype or CPU, or ops not in this PyTorch.
 
     old: an earlier answer, returned again as long as the weights have not changed since.
     """
@@ -63,7 +64,8 @@ def fuse(net: nn.Module, old: Fused | None = None) -> Callable[..., Tensor]:
 
 def available() -> bool:
     """Whether this machine and this PyTorch have what the fast form is made of."""
-    return (platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return (x86 and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
             and all(hasattr(torch.ops.mkldnn, op) for op in _OPS))
 
 
@@ -89,10 +91,11 @@ def _conv(m: nn.Conv2d) -> Layer:
 
 def _winograd(m: nn.Conv2d) -> Layer:
     """A 3x3 convolution with 2/3 of the products: along rows, two outputs of three taps by four products of sums (Winograd's
-    F(2, 3); Lavin & Gray 2016), one group of channels each. Pays for many channels, where the sums are small beside the products."""
+    F(2, 3); Lavin & Gray 2016), one group of channels each. Pays for many channels: sums grow with them, products squared."""
     w0, w1, w2 = m.weight.detach().unbind(-1)
     w = torch.stack([w0, (w0 + w1 + w2) / 2, (w0 - w1 + w2) / 2, w2]).flatten(0, 1)[..., None].contiguous()
-    bias = None if m.bias is None else F.pad(m.bias.detach(), (m.out_channels, 2 * m.out_channels))  # of product 1: it is in both outputs
+    # The bias goes to product 1, which is in both outputs with a plus.
+    bias = None if m.bias is None else F.pad(m.bias.detach(), (m.out_channels, 2 * m.out_channels))
     conv = _pack(w, bias, (1, 0), 1, groups=4)
 
     def run(x: Tensor) -> Tensor:
@@ -139,7 +142,7 @@ def _norm(m: nn.GroupNorm, act: bool = True) -> Layer:
         return F.silu(y, inplace=True) if act else y
 
     def narrow(x: Tensor, t: Tensor | None) -> Tensor:
-        """PyTorch's kernel for few pixels takes the same time a pixel and group for 2 channels as for 6; this, by channels."""
+        """PyTorch's kernel for few pixels takes as long for a group of 2 channels as for one of 6; this goes by channels."""
         v, t = _tokens(x), (zero if t is None else t).view(-1, g, k)
         n, pixels, c = v.shape
         mean = torch.add(t, v.sum(1).view(n, g, k), alpha=1 / pixels).sum(2, keepdim=True).mul_(1 / k)
@@ -230,9 +233,9 @@ def _parts(net: UNet, count) -> SimpleNamespace:
         if hasattr(m, "upsamplers"): parts.upsamplers = [_up(m.upsamplers[0].conv)]
         return parts
 
-    u = SimpleNamespace(conv_in=_conv(net.conv_in), conv_norm_out=_norm(net.conv_norm_out, act=False), conv_out=_conv(net.conv_out))
-    order = {name: child for name, child in net.named_children()}
-    for name, child in order.items():  # down, mid, up: the order of net.modules()
+    norm = _norm(net.conv_norm_out, act=False)
+    u = SimpleNamespace(conv_in=_conv(net.conv_in), conv_norm_out=norm, conv_out=_conv(net.conv_out))
+    for name, child in net.named_children():  # down, mid, up: the order of net.modules()
         if isinstance(child, nn.ModuleList): setattr(u, name, [block(m) for m in child])
         elif name == "mid_block": u.mid_block = block(child)
     return u

@@ -13,6 +13,7 @@ import re
 
 from unnoise.errors import BadInput, unknown
 from unnoise.process.schedule import GRIDS
+from unnoise.sample.adams import adams
 from unnoise.sample.ddim import consistency, ddim, ddpm, dpmpp_2s, edm, euler, euler_ancestral, heun
 from unnoise.sample.invert import inversion, invert
 from unnoise.sample.ladder import Sampler, State, ladder, last
@@ -24,7 +25,7 @@ from unnoise.sample.restart import restart, restart_path, rewind
 REVISION = 1  # bump when any (sampler, seed) gives another result: saved images name it, tests/sample/golden.json holds it
 
 SAMPLERS: dict[str, Sampler] = {s.name: s for s in (
-    ddpm, ddim, euler, euler_ancestral, heun, dpmpp_2s, edm, dpmpp_2m, dpmpp_3m, dpmpp_sde, dpmpp_2m_sde, unipc, ab, lms,
+    ddpm, ddim, euler, euler_ancestral, heun, dpmpp_2s, edm, dpmpp_2m, dpmpp_3m, dpmpp_sde, dpmpp_2m_sde, unipc, ab, lms, adams,
     restart, langevin, predictor_corrector, gradient_estimation, ghvb, momentum, adam, consistency,
 )}
 
@@ -66,5 +67,4 @@ def find(name: str) -> Sampler:
 
 
 __all__ = ["REVISION", "SAMPLERS", "Sampler", "State", "find", "inversion", "invert", "ladder", "last", "resolve",
-"restart_path",
-           "rewind"]
+           "restart_path", "rewind"]
