@@ -361,7 +361,8 @@ def table(mixture: Mixture, counts: tuple[int, ...] = COUNTS, n: int = 512, seed
     rate = lambda kind: {k: r["rms"] / p["rms"] if (r := found[kind][k]) and (p := found["best_peer"][k]) else None
                          for k in found[kind]}
     return {"mixture": {"modes": mixture.k, "dimensions": mixture.means.shape[1]}, "noises": n,
-            "seconds": time.time() - began, **found, "ratio": rate("ours_default"), "ratio_tuned": rate("ours_tuned"), "rows": rows}
+            "seconds": time.time() - began, **found, "ratio": rate("ours_default"),
+            "ratio_tuned": rate("ours_tuned"), "rows": rows}
 
 
 TUNED = "unnoise (tuned)"

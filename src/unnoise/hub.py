@@ -127,16 +127,24 @@ def load(name: str | os.PathLike, dtype: torch.dtype = torch.float32) -> Folder:
     net = _build(kind, config, path)
     _fill(net, weights, path / file)
     codec = codecs.from_config(read_json(path / "codec" / "config.json"))
-    words = Words(tuple(read_json(path / "words" / "config.json")["words"])) if "words" in index else None
+    words = _words(path / "words" / "config.json") if "words" in index else None
     process = None
     if kind != "classifier":
         section = read_json(path / "scheduler" / "scheduler_config.json").get("unnoise")
         if section is None: raise BadInput(f"{path / 'scheduler'}: a published schedule without our section is not supported yet")
-        process = ProcessSection(**section)
+        try: process = ProcessSection(**section)
+        except (TypeError, ValueError) as e:
+            raise BadInput(f"{path / 'scheduler' / 'scheduler_config.json'}: {' '.join(str(e).split()[:20])}") from None
     net.eval().requires_grad_(False).to(dtype)
     parts = [file, *(f"{p}/config.json" for p in (kind, "codec", "words")), "scheduler/scheduler_config.json"]
     digest = hashlib.sha256(b"".join((path / p).read_bytes() for p in parts if (path / p).exists())).hexdigest()
     return Folder(index.get("_name", path.name), net, kind, codec, words, process, index.get("_defaults", {}), digest)
+
+
+def _words(path: Path) -> Words:
+    words = read_json(path).get("words")
+    if not isinstance(words, list) or not all(isinstance(w, str) for w in words): raise BadInput(f"{path}: 'words' must be a list of texts")
+    return Words(tuple(words))
 
 
 def _build(kind: str, config: dict, path: Path) -> nn.Module:

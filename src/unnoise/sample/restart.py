@@ -29,8 +29,8 @@ def restart_path(path: Path, low: float, high: float, times: int = 2, steps: int
     if not low < high: raise BadInput(f"a restart goes from low up to high: low must be below high, given {low} and {high}")
     path = shared(path, "a restart")
     r = [l.ratio.item() for l in path]
-    inside = [i for i, v in enumerate(r) if 0 < v < high]
-    if not inside or max(r) < high: return path
+    inside = [i for i, v in enumerate(r) if 0 < v < high <= max(r[: i + 1])]
+    if not inside: return path
     i = min(inside, key=lambda i: abs(math.log(r[i] / max(low, 1e-12))))
     top, end = high ** (1 / rho), r[i] ** (1 / rho)
     down = [_at(path, (top + w * (end - top)) ** rho) for w in np.arange(steps) / steps]
