@@ -51,6 +51,7 @@ class Folder:
     process: ProcessSection | None
     defaults: dict
     sha256: str
+    path: Path | None = None
 
 
 # --- reading --------------------------------------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ def load(name: str | os.PathLike, dtype: torch.dtype = torch.float32) -> Folder:
     net.eval().requires_grad_(False).to(dtype)
     parts = [file, *(f"{p}/config.json" for p in (kind, "codec", "words")), "scheduler/scheduler_config.json"]
     digest = hashlib.sha256(b"".join((path / p).read_bytes() for p in parts if (path / p).exists())).hexdigest()
-    return Folder(index.get("_name", path.name), net, kind, codec, words, process, index.get("_defaults", {}), digest)
+    return Folder(index.get("_name", path.name), net, kind, codec, words, process, index.get("_defaults", {}), digest, path)
 
 
 def _words(path: Path) -> Words:

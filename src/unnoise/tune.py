@@ -178,7 +178,7 @@ def tune_model(pipe: Pipeline, calls: int, output: str | os.PathLike | None = No
 
 def _target(pipe: Pipeline, output: str | os.PathLike | None) -> Path:
     """The folder to write to, checked before the work begins."""
-    home = getattr(pipe.folder, "path", None) or (hub.BUNDLED / pipe.name if pipe.name in hub.bundled() else None)
+    home = pipe.folder.path
     if output is None and home is None: raise BadInput(f"model {pipe.name!r} has no known folder: give -o FOLDER")
     folder = Path(output or home)
     if folder.exists() and not folder.is_dir():

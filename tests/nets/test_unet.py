@@ -27,9 +27,9 @@ def test_a_sample_does_not_depend_on_its_batch_nor_on_memory_layout(name):
     one = {k: v if v is None else v[:1] for k, v in a.items()}
     with torch.no_grad():
         whole = net(**a)
-        torch.testing.assert_close(net(**one), whole[:1], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(net(**one), whole[:1], rtol=1e-5, atol=2e-5)
         swapped = net.to(memory_format=torch.channels_last)(**a | {"x": a["x"].contiguous(memory_format=torch.channels_last)})
-    torch.testing.assert_close(swapped, whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(swapped, whole, rtol=1e-5, atol=2e-5)
 
 
 def test_one_time_for_all_is_that_time_for_each():

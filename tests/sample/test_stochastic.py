@@ -53,6 +53,30 @@ def test_two_calls_of_dpmpp_sde_are_worth_more_than_twice_the_steps():
     assert error["dpmpp_sde"] < 0.5 * error["euler_ancestral"], error
 
 
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_dpmpp_2m_sde_is_the_published_step(eta):
+    # The marginals do not tell which SDE is solved; the step does: x e^(-eta h) s_b/s_a + (1 - e^(-h - eta h)) D + noise.
+    p, one = [level.ve(s) for s in (5.0, 3.0, 1.0)], lambda like, *_: torch.ones_like(like)
+    x = y = start(p[0], normals(3, 2))
+    old = None
+    for a, b in pairwise(p):
+        h, d = math.log(a.sigma / b.sigma), WORLD(y, a)
+        use = d if old is None else d + (d - old[0]) * h / (2 * old[1])
+        y = b.sigma / a.sigma * math.exp(-eta * h) * y + (1 - math.exp(-h - eta * h)) * use \
+            + b.sigma * math.sqrt(1 - math.exp(-2 * eta * h))
+        old = d, h
+    torch.testing.assert_close(last(SAMPLERS["dpmpp_2m_sde"](WORLD, x, p, one, eta=eta)), y, atol=1e-12, rtol=0)
+
+
+def test_dpmpp_sde_carries_the_noise_of_its_middle_on_as_the_sde_does():
+    # For a point mass the ancestral step is exact over any interval: one of ours is two of DDPM's with the same draws.
+    point, (a, b) = lambda x, l: torch.full_like(x, MEAN), path("vp", 1, -4, 1)
+    m = level.level((a.alpha * b.alpha).sqrt(), (a.sigma * b.sigma).sqrt())
+    x = start(a, normals(2, 3))
+    one, two = (last(SAMPLERS[n](point, x, p, seeded([1, 2]))) for n, p in (("dpmpp_sde", [a, b]), ("ddpm", [a, m, b])))
+    torch.testing.assert_close(one, two, atol=1e-12, rtol=0)
+
+
 def test_consistency_with_the_exact_flow_map_needs_two_calls():
     end = level.clean()
     student = Traced(lambda x, l: WORLD.flow(x, l, end))

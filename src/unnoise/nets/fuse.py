@@ -27,7 +27,7 @@ _OPS = ("_reorder_convolution_weight", "_convolution_pointwise", "_reorder_linea
 
 
 class Fused:
-    """A UNet's forward pass without gradients, from a copy of its weights: same arguments, same result up to rounding."""
+    """A UNet's forward pass without gradients, for its weights as they are now: same arguments, same result up to rounding."""
 
     def __init__(self, net: UNet):
         self.net, self.config, self.stamp = net, net.config, _stamp(net)
@@ -40,7 +40,7 @@ class Fused:
     def __call__(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None,
                  labels: Tensor | None = None) -> Tensor:
         """As `UNet.forward`. A call that must be differentiated goes to the plain network."""
-        if torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (x, t, context)):
+        if torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (x, t, context, *self.net.parameters())):
             return self.net(x, t, context, labels)
         with torch.inference_mode(): y = self._run(x, t, context, labels)
         return y if torch.is_inference_mode_enabled() else y.clone()  # an inference tensor could not enter a graph

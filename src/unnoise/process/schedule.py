@@ -193,11 +193,11 @@ def few(s: Schedule, steps: int, high: float = 5.0, fall: float = 0.91, low: flo
     """For 5 to 20 steps: quantiles of the density 1 / ((1 + (r / high)^fall) (1 + (low / r)^rise)) over log r.
 
     r = sigma / alpha. Even in log r between `low` and `high`, where trajectories choose what they become, thinner on both
-    sides. The last of n levels is the quantile 1 - 1/n: it falls as n grows, at most to a third of the schedule's lowest.
+    sides. The last of n levels is the quantile 1 - 1/n: it falls as n grows, at most to the schedule's lowest level.
     """
     for name, value in (("high", high), ("fall", fall), ("low", low), ("rise", rise)):
         if not 0 < value < math.inf: raise BadInput(f"{name} must be a positive number, given {value}")
-    floor = s.limits()[0] - (0.0 if s.curve else math.log(3))
+    floor = s.limits()[0]
     def f(w: np.ndarray, hi: float, lo: float) -> np.ndarray:
         x = np.linspace(hi, min(floor, math.log(low)) - 12 / rise, 8001)
         density = 1 / ((1 + np.exp((x - math.log(high)) * fall)) * (1 + np.exp((math.log(low) - x) * rise)))
