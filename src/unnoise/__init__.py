@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from unnoise.errors import BadInput
     from unnoise.pipeline import Pipeline, Result, load
 
 _LAZY = {"load": "unnoise.pipeline", "Pipeline": "unnoise.pipeline", "Result": "unnoise.pipeline", "BadInput": "unnoise.errors"}

@@ -174,14 +174,13 @@ class Pipeline:
         elif grid == "tuned": levels, options = self._tuned(steps, name), {**self.tuned[steps].get("options", {}), **options}
         return Request(prompts, negatives, steps, self._scale(guidance_scale), seeds, name, grid, options, levels)
 
-    def _batch(self, prompt, negative, seed, num_images) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
+    def _batch(self, prompt, negative, seed: int | np.integer | Sequence[int] | None, num_images: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
         """One prompt, negative prompt and seed an image."""
         if isinstance(num_images, bool) or not isinstance(num_images, int) or num_images < 1:
             raise BadInput(f"num_images must be a whole number of at least 1, given {num_images!r}")
         prompts = [prompt or ""] if prompt is None or isinstance(prompt, str) else list(prompt)
         if not prompts: raise BadInput("no prompt is given: the list is empty")
-        several = seed is not None and not isinstance(seed, (int, np.integer))
-        if several and num_images == 1 and len(prompts) == 1: num_images = len(seed)
+        if num_images == 1 and len(prompts) == 1 and seed is not None and not isinstance(seed, (int, np.integer)): num_images = len(seed)
         negatives = [negative or ""] * len(prompts) if negative is None or isinstance(negative, str) else list(negative)
         if len(negatives) != len(prompts): raise BadInput(f"{len(negatives)} negative prompts given for {len(prompts)} prompts")
         for p in {*prompts, *negatives}: self.label(p)
@@ -198,10 +197,11 @@ class Pipeline:
 
     def _levels(self, timesteps, sigmas, steps, spacing) -> tuple[float, ...] | None:
         """Levels given as timesteps or as sigma / alpha, as timesteps; None when neither is given."""
-        if timesteps is None and sigmas is None: return None
+        levels = timesteps if sigmas is None else sigmas
+        if levels is None: return None
         if timesteps is not None and sigmas is not None: raise BadInput("give timesteps or sigmas, not both")
         if steps is not None or spacing is not None: raise BadInput("timesteps and sigmas replace num_inference_steps and spacing: give one of them")
-        try: given = [float(v) for v in (timesteps if sigmas is None else sigmas)]
+        try: given = [float(v) for v in levels]
         except (TypeError, ValueError): given = [math.nan]
         if not given or not all(map(math.isfinite, given)): raise BadInput("timesteps and sigmas must be finite numbers")
         if sigmas is not None: given = [float(self.schedule.timestep(ve(v))) for v in given if v > 0]
@@ -299,7 +299,7 @@ def _part(r: Request, s: slice) -> Request:
     return replace(r, prompts=r.prompts[s], negatives=r.negatives[s], seeds=r.seeds[s])
 
 
-def _seeds(seed: int | Sequence[int] | None, n: int) -> tuple[int, ...]:
+def _seeds(seed: int | np.integer | Sequence[int] | None, n: int) -> tuple[int, ...]:
     if seed is None: seed = secrets.randbelow(2**31)
     if isinstance(seed, (int, np.integer)):
         if not -(2**63) <= seed < 2**63 - n: raise BadInput(f"seed must fit in 64 bits, given {seed}")

@@ -178,9 +178,9 @@ def tune_model(pipe: Pipeline, calls: int, output: str | os.PathLike | None = No
 
 def _target(pipe: Pipeline, output: str | os.PathLike | None) -> Path:
     """The folder to write to, checked before the work begins."""
-    home = pipe.folder.path
-    if output is None and home is None: raise BadInput(f"model {pipe.name!r} has no known folder: give -o FOLDER")
-    folder = Path(output or home)
+    chosen = output or pipe.folder.path
+    if chosen is None: raise BadInput(f"model {pipe.name!r} has no known folder: give -o FOLDER")
+    folder = Path(chosen)
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file: give a folder to write the tuned model to")
     index = folder / "model_index.json"

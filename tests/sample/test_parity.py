@@ -90,6 +90,7 @@ def test_dpmpp_2m(double, steps, options):
     agree("dpmpp_2m", p, X, run(s, p, X))
 
 
+@pytest.mark.slow
 def test_the_published_third_order_solver_is_of_second_order(double):
     # Why dpmpp_3m is not held to diffusers': it takes half of the second difference.
     errors = {}

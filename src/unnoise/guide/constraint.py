@@ -27,6 +27,6 @@ def keep(denoise: Denoiser, known: Tensor, mask: Tensor) -> Denoiser:
     def constrained(x: Tensor, l: Level) -> Tensor:
         x0, target = denoise(x, l), known.to(x)
         if mask.dtype == torch.bool: return torch.where(mask.to(x.device), target, x0)
-        return torch.lerp(*torch.broadcast_tensors(x0, target), mask.to(x))  # exact at both ends, unlike a weighted sum
+        return torch.lerp(*torch.broadcast_tensors(x0, target), weight=mask.to(x))  # exact at both ends, unlike a weighted sum
 
     return constrained

@@ -47,7 +47,7 @@ def rescale(guided: Denoiser, cond: Denoiser, phi: float = 0.7, kind: predict.Ki
         if kind is predict.x0: return matched(g, c, phi)
         own = l.like(x)
         out = [predict.target(kind, e, (x - own.alpha * e) / own.sigma, own) for e in (g, c)]
-        return predict.solve_x0(kind, x, matched(*out, phi), own)
+        return predict.solve_x0(kind, x, matched(*out, phi=phi), own)
 
     return denoise
 

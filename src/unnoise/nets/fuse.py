@@ -233,8 +233,8 @@ def _parts(net: UNet, count) -> SimpleNamespace:
         if hasattr(m, "upsamplers"): parts.upsamplers = [_up(m.upsamplers[0].conv)]
         return parts
 
-    norm = _norm(net.conv_norm_out, act=False)
-    u = SimpleNamespace(conv_in=_conv(net.conv_in), conv_norm_out=norm, conv_out=_conv(net.conv_out))
+    norm, out = _norm(net.conv_norm_out), _conv(net.conv_out)
+    u = SimpleNamespace(conv_in=_conv(net.conv_in), finish=lambda x: out(norm(x)))
     for name, child in net.named_children():  # down, mid, up: the order of net.modules()
         if isinstance(child, nn.ModuleList): setattr(u, name, [block(m) for m in child])
         elif name == "mid_block": u.mid_block = block(child)

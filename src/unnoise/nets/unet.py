@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from unnoise.errors import BadInput
+from unnoise.nets import layers
 
 
 class UNetConfig(BaseModel):
@@ -104,10 +105,10 @@ class ResnetBlock2D(nn.Module):
         self.conv_shortcut = nn.Conv2d(cin, cout, 1) if cin != cout else None
 
     def forward(self, x: Tensor, temb: Tensor | None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        if temb is not None: h = h + self.time_emb_proj(temb)[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return (x if self.conv_shortcut is None else self.conv_shortcut(x)) + h
+        h = layers.conv(self.conv1, layers.norm(self.norm1, x))
+        h = layers.norm(self.norm2, h, None if temb is None else self.time_emb_proj(temb))
+        h = layers.conv(self.conv2, self.dropout(h))
+        return (x if self.conv_shortcut is None else layers.conv(self.conv_shortcut, x)) + h
 
 
 def _heads(x: Tensor, n: int) -> Tensor:
@@ -145,9 +146,9 @@ class SelfAttention2D(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        h = self.group_norm(x).flatten(2).transpose(1, 2)
-        h = self.to_out[0](attend(self.to_q(h), self.to_k(h), self.to_v(h), self.heads))
-        return x + h.transpose(1, 2).reshape(x.shape)
+        q, k, v = layers.pixel(layers.norm(self.group_norm, x, act=False), self.to_q, self.to_k, self.to_v)
+        h = layers.image(attend(q, k, v, self.heads), x)
+        return x + layers.image(layers.pixel(h, self.to_out[0])[0], x)
 
 
 class GEGLU(nn.Module):
@@ -211,14 +212,14 @@ class _Conv(nn.Module):
         self.conv = nn.Conv2d(c, c, 3, stride=stride, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        return layers.conv(self.conv, x)
 
 
 class _UpConv(_Conv):
     """Every pixel repeated 2 x 2, then the convolution."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return layers.up(self.conv, x)
 
 
 def _attention(kind: str, dim: int, head: int, c: UNetConfig) -> nn.Module | None:
@@ -309,6 +310,10 @@ class UNet(nn.Module):
         self.check_input(x)
         return walk(self, x, self.embed(t, len(x), labels), context)
 
+    def finish(self, x: Tensor) -> Tensor:
+        """From the last block's channels to the prediction."""
+        return layers.conv(self.conv_out, layers.norm(self.conv_norm_out, x))
+
 
 def walk(u, x: Tensor, temb, context: Tensor | None) -> Tensor:
     """The way down, across and up again, through the parts of `u`: a UNet's modules, or what `nets.fuse` makes of them."""
@@ -331,7 +336,7 @@ def walk(u, x: Tensor, temb, context: Tensor | None) -> Tensor:
             x = resnet(torch.cat([x, skips.pop()], dim=1), temb)
             if attention is not None: x = attention(x, context)
         if hasattr(block, "upsamplers"): x = block.upsamplers[0](x)
-    return u.conv_out(F.silu(u.conv_norm_out(x)))
+    return u.finish(x)
 
 
 def _layers(block):

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from unnoise.denoiser.adapt import Denoiser
 from unnoise.errors import BadInput
-from unnoise.process.level import Level, spread
+from unnoise.process.level import Level, move, spread
 from unnoise.process.noise import Noise
 from unnoise.sample.ladder import Rule, bounded, ladder, whole
 
@@ -39,46 +39,41 @@ LIMIT = 0.25  # of the overshoot at which the correction has faded to a half
 COARSE = 3.3  # the correction is left out on paths whose first finite step takes sigma / alpha down by more than this
 
 
-@ladder(order=3)
+@ladder(order=4)
 def adams(denoise: Denoiser, noise: Noise, order: int = 3, scale: float = 1.25, knee: float = 0.13,
           correct: bool | None = None) -> Rule:
-    """Adams-Bashforth (order 1 to 5) on EDM's target over the angle, corrected by Adams-Moulton; full order to sigma = 0.
+    """Adams-Bashforth on EDM's target over the angle, corrected by Adams-Moulton to one order more, down to sigma = 0.
 
     scale: about the standard deviation of the data; knee: sigma / alpha below which steps see a linear world, about that of
-    one mode. correct: None decides by the first step (see `COARSE`). First order from alpha = 0. 1 call a step.
+    one mode. correct: None decides by the first step (see `COARSE`). A step from alpha = 0, and a single step to clean data,
+    are DDIM's. 1 call a step.
     """
-    whole("order", order, 1, 5), bounded("scale", scale, 1e-6, 1e6), bounded("knee", knee, 1e-6, 1e6)
+    whole("order", order, 1, 5); bounded("scale", scale, 1e-6, 1e6); bounded("knee", knee, 1e-6, 1e6)
     if correct not in (None, True, False): raise BadInput(f"correct must be True, False or None, given {correct!r}")
     past: list[tuple[Tensor, Tensor]] = []                # (w, v), the newest first
     size = lambda l: torch.hypot(scale * l.alpha, l.sigma)
     place = lambda l: (l.ratio / knee).arcsinh()
-    active = correct
+    gate: Tensor | None = None if correct is None else torch.tensor(float(correct))
 
-    def corrected(x, v, a):
+    def corrected(x, v, a, gate):
         here = [p for p, _ in past]
         w = weights(here[0], place(a), [place(a), *here], scale, knee)[..., 0]
         off = v - sum(spread(l, x) * old for l, (_, old) in zip(lagrange(here, place(a)), past))
-        fade = 1 / (1 + (w.abs() * scale / a.ratio / LIMIT) ** 4)
+        fade = gate / (1 + (w.abs() * scale / a.ratio / LIMIT) ** 4)
         return x + spread(size(a) * w * fade, x) * off
 
-    def rule(x, x0, a, b):
-        nonlocal active
+    def rule(x: Tensor, x0: Tensor, a: Level, b: Level) -> Tensor:
+        nonlocal gate
+        if not bool((a.alpha > 0).all()) or (b.clean and not past): return move(x, x0, a, b)
         v = spread(scale * a.alpha / (size(a) * a.sigma), x) * x - spread(size(a) / (scale * a.sigma), x) * x0
-        if past and active: x = corrected(x, v, a)
-        if bool((a.alpha > 0).all()):
-            if active is None: active = bool((a.ratio < COARSE * b.ratio).all())
-            past.insert(0, (place(a), v))
-            w = weights(place(a), place(b), [p for p, _ in past[:order]], scale, knee)
-            turn = sum(spread(w[..., i], x) * old for i, (_, old) in enumerate(past[:order]))
-        else: turn = spread(angle(b, scale) - angle(a, scale), x) * v
+        if gate is None: gate = (a.ratio < COARSE * b.ratio).double()
+        if past and bool(gate.any()): x = corrected(x, v, a, gate)
+        past.insert(0, (place(a), v))
+        w = weights(place(a), place(b), [p for p, _ in past[:order]], scale, knee)
+        turn = sum(spread(w[..., i], x) * old for i, (_, old) in enumerate(past[:order]))
         del past[max(order, 3):]
         return spread(size(b) / size(a), x) * x + spread(size(b), x) * turn
     return rule
-
-
-def angle(l: Level, scale: float) -> Tensor:
-    """phi = arctan(sigma / (scale alpha)), from 0 at clean data to pi / 2 at pure noise."""
-    return torch.atan2(l.sigma, scale * l.alpha)
 
 
 def lagrange(places: list[Tensor], here: Tensor) -> list[Tensor]:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class Sampler:
     summary: str
     order: int
     stochastic: bool
-    options: dict[str, object]
+    options: dict[str, Any]
     step: Callable[..., Rule]
     cost: Callable[..., int]  # (a, b, **options) -> network calls of one move, the first included
     detour: Callable[..., tuple[Path, Noise]] | None  # (path, noise, **options) -> the path really run, and its noise
@@ -72,11 +72,12 @@ class Sampler:
         """
         if not isinstance(x, Tensor) or not x.ndim or not x.is_floating_point():
             raise BadInput("x must be a tensor of floating type with a batch axis first")
-        path, noise = self.plan(path, seeded(range(len(x))) if noise is None else noise, len(x), **options)
+        path, draw = self.plan(path, seeded(range(len(x))) if noise is None else noise, len(x), **options)
+        assert draw is not None  # a plan answers a noise with a noise
         own = {} if self.detour else options
-        return _run(denoise, x, path, noise, lambda: self.step(denoise, noise, **own), self.step(denoise, noise, **own))
+        return _run(denoise, x, path, draw, lambda: self.step(denoise, draw, **own), self.step(denoise, draw, **own))
 
-    def plan(self, path: Path, noise: Noise | None = None, n: int = 1, **options) -> tuple[Path, Noise]:
+    def plan(self, path: Path, noise: Noise | None = None, n: int = 1, **options) -> tuple[Path, Noise | None]:
         """The checked path that is really run (with churn or restarts put in), and the noise for it."""
         for name in options:
             if name not in self.options: raise unknown(f"option of sampler {self.name!r}", name, self.options or ["none"])
@@ -94,8 +95,13 @@ class Sampler:
         return sum(self.cost(a, b, **own) for a, b in pairwise(path) if not noisier(a, b))
 
 
+@overload
+def ladder(step: Callable[..., Rule], *, order: int = ..., calls: int | Callable[..., int] = ..., stochastic: bool = ...) -> Sampler: ...
+@overload
+def ladder(step: None = None, *, order: int = ..., calls: int | Callable[..., int] = ...,
+           stochastic: bool = ...) -> Callable[[Callable[..., Rule]], Sampler]: ...
 def ladder(step: Callable[..., Rule] | None = None, *, order: int = 1, calls: int | Callable[..., int] = 1,
-           stochastic: bool = False):
+           stochastic: bool = False) -> Sampler | Callable[[Callable[..., Rule]], Sampler]:
     """The Sampler of a one-step rule: a decorator, used bare or with what is known of the rule.
 
     calls: network calls of one move, the first included: a function (a, b, **options), or a number for the moves over a
@@ -107,7 +113,7 @@ def ladder(step: Callable[..., Rule] | None = None, *, order: int = 1, calls: in
     return Sampler(step.__name__, _summary(step), order, stochastic, options, step, cost, None)
 
 
-def detour(base: Sampler):
+def detour(base: Sampler) -> Callable[[Callable[..., tuple[Path, Noise]]], Sampler]:
     """A decorator: the Sampler that runs `base` down another path: f(path, noise, **options) -> (path, noise)."""
     def make(f: Callable[..., tuple[Path, Noise]]) -> Sampler:
         options = {k: p.default for k, p in list(inspect.signature(f).parameters.items())[2:]}

@@ -28,7 +28,7 @@ def langevin(denoise: Denoiser, noise: Noise, steps: int = 10, step: float = 0.1
     step in units of sigma^2: 0.1 is the paper's 2e-5 at sigma = 0.01 (whose code takes twice that), with 100 steps at each
     of 10 levels. Ends with the denoised estimate (Jolicoeur-Martineau et al. 2021). Calls: steps a level, and 1 at the end.
     """
-    whole("steps", steps, 1), bounded("step", step, 0, 1)
+    whole("steps", steps, 1); bounded("step", step, 0, 1)
 
     def rule(x, x0, a, b):
         for i in range(steps):
@@ -47,7 +47,7 @@ def predictor_corrector(denoise: Denoiser, noise: Noise, corrections: int = 1, s
     its norms, averaged over the batch, would make one image depend on its neighbours, and taken of each sample they bias the
     outcome in few dimensions. 1 + corrections calls a step, 1 into sigma = 0.
     """
-    whole("corrections", corrections, 0), bounded("snr", snr, 0, 0.5)
+    whole("corrections", corrections, 0); bounded("snr", snr, 0, 0.5)
 
     def rule(x, x0, a, b):
         x = noised(x, x0, a, b, posterior_std(a, b), noise)

@@ -141,7 +141,7 @@ def unipc(denoise: Denoiser, noise: Noise, order: int = 2, b_h: str = "bh2") -> 
     if b_h not in ("bh1", "bh2"): raise unknown("b_h", b_h, ("bh1", "bh2"))
     half = lambda h: 0.5 if b_h == "bh2" else 0.5 * h / -torch.expm1(-h)
     past: Past = []
-    before: tuple | None = None                           # x, level and past of the step to be corrected
+    before: tuple[Tensor, Level, Past] | None = None       # x, level and past of the step to be corrected
 
     def predicted(x0: Tensor, past: Past, here: Tensor, h: Tensor) -> Tensor:
         if len(past) != 1: return average(x0, here, past, h, h)

@@ -59,7 +59,7 @@ def ghvb(denoise: Denoiser, noise: Noise, order: int = 2, beta: float = 0.8) -> 
     that makes it Adams-Bashforth up to D^(order - 1) is (1 + c D) sum_j gamma_j D^j. beta = 1 is Adams-Bashforth for equal
     steps; less widens the region of stability. Order 2 gives (2 + beta) / (2 beta) v - (2 - beta) / (2 beta) v'.
     """
-    whole("order", order, 1, 4), bounded("beta", beta, 1e-3, 1)
+    whole("order", order, 1, 4); bounded("beta", beta, 1e-3, 1)
     gamma, c = adams_differences(order), (1 - beta) / beta
     factor = [gamma[0]] + [gamma[j] + c * gamma[j - 1] for j in range(1, order)]
     diffs: list[Tensor] = []                              # v, D v, D^2 v … of the last step
@@ -89,7 +89,7 @@ def adam(denoise: Denoiser, noise: Noise, beta1: float = 0.3, beta2: float = 0.7
     step is along m / sqrt(v) * rms(eps). A constant field is left as it is. Order 1, slower than Euler on exact denoisers,
     as smoothing is.
     """
-    bounded("beta1", beta1, 0, 0.999), bounded("beta2", beta2, 0, 0.9999)
+    bounded("beta1", beta1, 0, 0.999); bounded("beta2", beta2, 0, 0.9999)
     m = v = None
     t = 0
 

@@ -25,7 +25,7 @@ def restart_path(path: Path, low: float, high: float, times: int = 2, steps: int
     down from `high` or above into the interval is left as it is; several intervals are put in one after the other. Errors:
     BadInput.
     """
-    bounded("low", low, 0), bounded("rho", rho, 1e-3), whole("times", times, 0), whole("steps", steps, 1)
+    bounded("low", low, 0); bounded("rho", rho, 1e-3); whole("times", times, 0); whole("steps", steps, 1)
     if not low < high: raise BadInput(f"a restart goes from low up to high: low must be below high, given {low} and {high}")
     path = shared(path, "a restart")
     r = [l.ratio.item() for l in path]
@@ -40,7 +40,8 @@ def restart_path(path: Path, low: float, high: float, times: int = 2, steps: int
 def _at(path: Sequence[Level], ratio: float) -> Level:
     """The level of a ratio sigma / alpha, at the scale of the path's neighbours (alpha is interpolated, log over log)."""
     known = sorted((l.ratio.log().item(), l.alpha.log().item()) for l in path if l.sigma > 0 and l.alpha > 0)
-    alpha = math.exp(np.interp(math.log(ratio), *zip(*known)))
+    ratios, alphas = zip(*known)
+    alpha = math.exp(np.interp(math.log(ratio), ratios, alphas))
     return level(alpha, alpha * ratio)
 
 
@@ -51,7 +52,7 @@ def rewind(path: Path, times: int, jump: int) -> Path:
     Errors: BadInput on times or jump below 1.
     """
     path = tuple(path)
-    whole("times", times, 1), whole("jump", jump, 1)
+    whole("times", times, 1); whole("jump", jump, 1)
     out = list(path[: jump + 1])
     for i in range(jump, len(path) - 1, jump):
         out += (times - 1) * list(path[i - jump : i + 1]) + list(path[i + 1 : i + jump + 1])

@@ -116,7 +116,7 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     positions(0, t.batch, 0, world, 0, t.accumulate)  # refuses a batch that cannot be shared out
     src = source(recipe)
     net = network(recipe, src).to(accelerator.device)
-    if recipe.net["kind"] == "unet": net = net.to(memory_format=torch.channels_last)
+    if recipe.net["kind"] == "unet": net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     null = len(src.words) if src.labels is not None else None
     loss = objective.denoising(recipe, null) if recipe.task == "denoise" else objective.classifying(recipe)
     optimizer = torch.optim.AdamW(net.parameters(), lr=t.lr, betas=t.betas, weight_decay=t.weight_decay, fused=True)
