@@ -80,10 +80,11 @@ def test_model_stores_its_grid_and_uses_it_for_that_many_calls(tiny, tmp_path):
     stored = json.loads((folder / "model_index.json").read_text())["_defaults"]
     assert stored["num_inference_steps"] == 4 and stored["tuned"]["4"]["u"] == out["levels"] and out["ratio"] <= 1 and rounds
     pipe = load(folder)
-    assert pipe.request("", None, 4, None, 0, 1, None, None).spacing == "tuned"
-    assert [float(pipe.schedule.time(l)) for l in pipe.path(4, "tuned")[:-1]] == pytest.approx(out["levels"])
-    assert pipe.request("", None, 5, None, 0, 1, None, None).spacing != "tuned"
-    assert pipe.request("", None, 4, None, 0, 1, "ddim", None).spacing != "tuned"
+    request = pipe.request(num_inference_steps=4, seed=0)
+    assert request.spacing == "tuned" and request.recipe(pipe, 0)["timesteps"] == pytest.approx([u * 1000 - 1 for u in out["levels"]])
+    assert [float(pipe.schedule.time(l)) for l in pipe.path(request)[:-1]] == pytest.approx(out["levels"])
+    assert pipe.request(num_inference_steps=5).spacing != "tuned"
+    assert pipe.request(num_inference_steps=4, sampler="ddim").spacing != "tuned"
     assert pipe("", num_inference_steps=4, seed=1).nfe == 4
     again = tune.tune_model(pipe, 3, folder, batch=4, rounds=1)
     both = json.loads((folder / "model_index.json").read_text())["_defaults"]["tuned"]

@@ -174,7 +174,8 @@ class Pipeline:
         elif grid == "tuned": levels, options = self._tuned(steps, name), {**self.tuned[steps].get("options", {}), **options}
         return Request(prompts, negatives, steps, self._scale(guidance_scale), seeds, name, grid, options, levels)
 
-    def _batch(self, prompt, negative, seed: int | np.integer | Sequence[int] | None, num_images: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
+    def _batch(self, prompt, negative, seed: int | np.integer | Sequence[int] | None,
+               num_images: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
         """One prompt, negative prompt and seed an image."""
         if isinstance(num_images, bool) or not isinstance(num_images, int) or num_images < 1:
             raise BadInput(f"num_images must be a whole number of at least 1, given {num_images!r}")

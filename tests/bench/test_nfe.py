@@ -47,7 +47,7 @@ def test_fine_solution_is_the_exact_flow_of_a_gaussian():
     (("diffusers", "EulerDiscrete", "karras"), ("euler", "karras")),
     (("diffusers", "HeunDiscrete", "karras"), ("heun", "karras")),
     (("diffusers", "DPMSolverMultistep(solver_order=2, lower_order_final=False)", "exponential"), ("dpmpp_2m", "logsnr")),
-    (("diffusers", "UniPCMultistep(solver_order=2, solver_type=bh2, predict_x0=True, lower_order_final=False)", "karras"),
+    (("diffusers", "UniPCMultistep(solver_order=2, solver_type=bh2, predict_x0=True, lower_order_final=True)", "karras"),
      ("unipc", "karras")),
 ])
 def test_peers_and_ours_agree_where_they_are_one_method(peer, own):

@@ -115,8 +115,9 @@ def test_trains_as_diffusers_does(name, layout):
     g = torch.randn(y.shape, generator=torch.Generator().manual_seed(5))
     ours = torch.autograd.grad(y, [a["x"], *net.parameters()], g)
     theirs = torch.autograd.grad(want, [a["x"], *(dict(peer.named_parameters())[k] for k, _ in net.named_parameters())], g)
+    least = 1e-3 * max(float(v.abs().max()) for v in theirs)  # some are 0 but for rounding: a bias before a norm of single channels
     for k, u, v in zip(["x", *dict(net.named_parameters())], ours, theirs):
-        assert float((u - v).abs().max()) <= 1e-4 * max(float(v.abs().max()), 1e-2), k
+        assert float((u - v).abs().max()) <= 1e-4 * max(float(v.abs().max()), least), k
 
 
 def test_two_runs_give_the_same_bits_and_calls_with_other_weights_work():
@@ -128,4 +129,4 @@ def test_two_runs_give_the_same_bits_and_calls_with_other_weights_work():
     y.square().sum().backward()
     assert all(p.grad is not None for p in other.values()) and all(p.grad is None for p in net.parameters())
     with torch.autocast("cpu", torch.bfloat16): close = net(**a)
-    assert float((close - net(**a)).abs().max()) < 0.1 * float(close.abs().max())
+    with torch.no_grad(): assert float((close - net(**a)).abs().max()) < 0.1 * float(close.abs().max())

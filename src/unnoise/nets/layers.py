@@ -76,9 +76,8 @@ class _Norm(Function):
     @staticmethod
     def forward(ctx, x, t, w, b, groups, eps, act):
         v = tokens(x)
-        n, pixels, c = v.shape
         ctx.groups, ctx.act, ctx.rows = groups, act, None if t is None else len(t)
-        t = x.new_zeros(1, c) if t is None else t
+        t = x.new_zeros(1, x.shape[1]) if t is None else t
         shift = t[:, None] - _grouped(v.mean(1, keepdim=True) + t[:, None], groups)
         d = v + shift  # centred before it is squared: nothing cancels
         r = (_grouped((d * d).mean(1, keepdim=True), groups) + eps).rsqrt()

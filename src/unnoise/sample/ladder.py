@@ -101,7 +101,7 @@ def ladder(step: Callable[..., Rule], *, order: int = ..., calls: int | Callable
 def ladder(step: None = None, *, order: int = ..., calls: int | Callable[..., int] = ...,
            stochastic: bool = ...) -> Callable[[Callable[..., Rule]], Sampler]: ...
 def ladder(step: Callable[..., Rule] | None = None, *, order: int = 1, calls: int | Callable[..., int] = 1,
-           stochastic: bool = False) -> Sampler | Callable[[Callable[..., Rule]], Sampler]:
+           stochastic: bool = False) -> Any:
     """The Sampler of a one-step rule: a decorator, used bare or with what is known of the rule.
 
     calls: network calls of one move, the first included: a function (a, b, **options), or a number for the moves over a
