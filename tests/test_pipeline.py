@@ -81,6 +81,23 @@ def test_bad_requests_say_what_is_accepted(pipe, kw, said):
     assert "\n" not in str(e.value)
 
 
+def test_guidance_by_interval_and_rescale(pipe):
+    run = lambda **kw: last(pipe.stream("one", guidance_scale=3.0, seed=3, num_inference_steps=4, sampler="ddim", **kw))
+    assert torch.equal(run(guidance_interval=(0, float("inf"))), run())
+    assert torch.equal(run(guidance_interval=(1e6, 2e6)), last(pipe.stream("one", guidance_scale=1.0, seed=3, num_inference_steps=4, sampler="ddim")))
+    assert not torch.equal(run(guidance_rescale=0.7), run())
+    r = pipe("one", guidance_interval=(0.2, 5), guidance_rescale=0.5, seed=0, num_inference_steps=1).recipes[0]
+    assert (r["guidance_interval"], r["guidance_rescale"]) == ([0.2, 5.0], 0.5)
+
+
+def test_brownian_noise_draws_one_path_for_any_number_of_steps(pipe):
+    run = lambda n, noise: last(pipe.stream("one", seed=[3, 4], num_inference_steps=n, sampler="ddim", eta=1.0, noise=noise))
+    apart = lambda noise: float((run(60, noise) - run(120, noise)).square().mean())
+    assert apart("brownian") < 0.25 * apart("seeded")
+    with pytest.raises(BadInput, match="goes back up"): pipe("one", sampler="restart", noise="brownian")
+    with pytest.raises(BadInput, match="did you mean 'brownian'"): pipe("one", noise="browian")
+
+
 def test_aliases_and_options(pipe):
     assert pipe("one", sampler="euler a", seed=1, num_inference_steps=2).recipes[0]["sampler"] == "euler_ancestral"
     r = pipe("one", sampler="DPM++ 2M Karras", seed=1, num_inference_steps=2).recipes[0]

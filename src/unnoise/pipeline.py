@@ -28,6 +28,7 @@ from unnoise import hub
 from unnoise.denoiser import Denoiser
 from unnoise.errors import BadInput, unknown
 from unnoise.guide.cfg import cfg_batched
+from unnoise.guide.scale import Scale, interval
 from unnoise.nets.fuse import fuse
 from unnoise.process import noise as noises
 from unnoise.process import schedule
@@ -39,6 +40,7 @@ from unnoise.train import objective
 if TYPE_CHECKING:
     from PIL import Image
 
+NOISES = {"seeded": noises.seeded, "brownian": noises.brownian}
 DEFAULTS = {"num_inference_steps": 20, "guidance_scale": 2.0, "sampler": DEFAULT_SAMPLER, "spacing": DEFAULT_SPACING}
 KEY = "unnoise"  # the PNG text chunk that holds a picture's recipe
 
@@ -55,6 +57,9 @@ class Request:
     sampler: str
     spacing: str
     options: dict[str, Any] = field(default_factory=dict)
+    noise: str = "seeded"
+    rescale: float = 0.0
+    interval: tuple[float, float] | None = None
     timesteps: tuple[float, ...] | None = None  # the levels, where they are not the spacing's: of a tuned grid, or given ones
 
     def recipe(self, pipe: Pipeline, i: int) -> dict:
@@ -62,6 +67,9 @@ class Request:
         d = {"model": pipe.name, "model_sha256": pipe.sha256, "prompt": self.prompts[i], "negative_prompt": self.negatives[i],
              "seed": self.seeds[i], "sampler": self.sampler, "spacing": self.spacing, "steps": self.steps, "guidance": self.guidance}
         if self.options: d["options"] = self.options
+        if self.noise != "seeded": d["noise"] = self.noise
+        if self.rescale: d["guidance_rescale"] = self.rescale
+        if self.interval: d["guidance_interval"] = list(self.interval)
         if self.timesteps is not None: d["timesteps"] = list(self.timesteps)
         return {**d, **revisions()}
 
@@ -127,18 +135,21 @@ class Pipeline:
     def __call__(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
                  num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
                  num_images: int = 1, sampler: str | None = None, spacing: str | None = None,
-                 timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None, batch_size: int = 64,
+                 timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None, guidance_rescale: float = 0.0,
+                 guidance_interval: tuple[float, float] | None = None, noise: str = "seeded", batch_size: int = 64,
                  progress: Callable[[int], None] | None = None, **options) -> Result:
         """Draw num_images images (of each prompt, when a list is given), with seeds seed, seed + 1, …
 
         prompt None or "": any of the model's images. negative_prompt: what to steer away from (with guidance_scale > 1, where
         1 is off). seed: an int, or one an image; None draws one and reports it. sampler: a name of SAMPLERS or one that people
         type ("euler a"); its options (eta=…) are keywords. timesteps or sigmas (sigma / alpha): any decreasing list of levels
-        instead of num_inference_steps and spacing. progress(k) is called with the number of network calls just done, over all.
+        instead of num_inference_steps and spacing. guidance_rescale: phi of guide.shaping.matched, 0 is off; guidance_interval:
+        guide only where lo < sigma / alpha <= hi. noise: "seeded", or "brownian" (one path a seed, the same for any number of
+        steps of an SDE sampler). progress(k) is called with the number of network calls just done, over all.
         BadInput on anything unknown or out of range, naming what is accepted.
         """
         request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing,
-                               timesteps, sigmas, **options)
+                               timesteps, sigmas, guidance_rescale, guidance_interval, noise, **options)
         if batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
         count = _Count(progress)
         parts = []
@@ -152,14 +163,16 @@ class Pipeline:
     def stream(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
                num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
                num_images: int = 1, sampler: str | None = None, spacing: str | None = None,
-               timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None, **options) -> Iterator[State]:
+               timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None, guidance_rescale: float = 0.0,
+               guidance_interval: tuple[float, float] | None = None, noise: str = "seeded", **options) -> Iterator[State]:
         """The States of one run of the same arguments as a call, as they are made; `decode(state.x0)` is the preview."""
         request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing,
-                               timesteps, sigmas, **options)
+                               timesteps, sigmas, guidance_rescale, guidance_interval, noise, **options)
         return self.run(request)
 
     def request(self, prompt=None, negative_prompt=None, num_inference_steps=None, guidance_scale=None, seed=None, num_images=1,
-                sampler=None, spacing=None, timesteps=None, sigmas=None, **options) -> Request:
+                sampler=None, spacing=None, timesteps=None, sigmas=None, guidance_rescale=0.0, guidance_interval=None,
+                noise="seeded", **options) -> Request:
         """The arguments of a call, checked and made complete."""
         prompts, negatives, seeds = self._batch(prompt, negative_prompt, seed, num_images)
         levels = self._levels(timesteps, sigmas, num_inference_steps, spacing)
@@ -172,7 +185,13 @@ class Pipeline:
                 raise unknown(f"option (sampler {name!r})", option, [*SAMPLERS[name].options, *_CALL_OPTIONS])
         if levels: grid = "given"
         elif grid == "tuned": levels, options = self._tuned(steps, name), {**self.tuned[steps].get("options", {}), **options}
-        return Request(prompts, negatives, steps, self._scale(guidance_scale), seeds, name, grid, options, levels)
+        if noise not in NOISES: raise unknown("noise", noise, NOISES)
+        if noise == "brownian" and SAMPLERS[name].detour:
+            raise BadInput(f"sampler {name!r} goes back up to noisier levels, where Brownian noise would repeat itself: use noise 'seeded'")
+        if not 0 <= guidance_rescale <= 1: raise BadInput(f"guidance_rescale must lie in [0, 1], given {guidance_rescale!r}")
+        if guidance_interval is not None: guidance_interval = _interval(guidance_interval)
+        return Request(prompts, negatives, steps, self._scale(guidance_scale), seeds, name, grid, options, noise,
+                       float(guidance_rescale), guidance_interval, levels)
 
     def _batch(self, prompt, negative, seed: int | np.integer | Sequence[int] | None,
                num_images: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
@@ -238,14 +257,14 @@ class Pipeline:
         if prompt: raise BadInput(f"model {self.name!r} takes no prompt, given {prompt!r}")
         return 0
 
-    def denoiser(self, prompts: Sequence[str], negatives: Sequence[str] | None = None, guidance: float = 1.0,
+    def denoiser(self, prompts: Sequence[str], negatives: Sequence[str] | None = None, guidance: Scale = 1.0, rescale: float = 0.0,
                  net: Callable[..., Tensor] | None = None) -> Denoiser:
         """E[x0 | x, prompt] of a batch, guided away from `negatives` (default: no condition): a Denoiser for any sampler."""
         net = net or self.fast
         if self.words is None: return self.process.denoiser(net)
         cond, uncond = (torch.tensor([self.label(p) for p in ps]) for ps in (prompts, negatives or [""] * len(prompts)))
         bind = lambda labels: self.process.denoiser(lambda x, t: net(x, t, labels=labels))
-        return bind(cond) if guidance == 1 else cfg_batched(bind, cond, uncond, guidance)
+        return bind(cond) if guidance == 1 else cfg_batched(bind, cond, uncond, guidance, rescale)
 
     @property
     def fast(self) -> Callable[..., Tensor]:
@@ -258,8 +277,9 @@ class Pipeline:
         net = self.fast if count is None else count.around(self.fast)
         path = self.path(r)
         x = noises.seeded(r.seeds, "init")(torch.zeros(self.codec.shape(len(r.seeds)))) * float(path[0].sigma)
-        denoise = self.denoiser(r.prompts, r.negatives, r.guidance, net)
-        return SAMPLERS[r.sampler](denoise, x, path, noises.seeded(r.seeds), **r.options)
+        scale = interval(r.guidance, *r.interval) if r.interval else r.guidance
+        denoise = self.denoiser(r.prompts, r.negatives, scale, r.rescale, net)
+        return SAMPLERS[r.sampler](denoise, x, path, NOISES[r.noise](r.seeds), **r.options)
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Tensors of this model's space as uint8 images (n, h, w, c), or as floats for a model of vectors."""
@@ -308,6 +328,13 @@ def _seeds(seed: int | np.integer | Sequence[int] | None, n: int) -> tuple[int, 
     seeds = tuple(int(s) for s in seed)
     if len(seeds) != n: raise BadInput(f"{len(seeds)} seeds given for {n} images")
     return seeds
+
+
+def _interval(given) -> tuple[float, float]:
+    try: lo, hi = (float(v) for v in given)
+    except (TypeError, ValueError): raise BadInput(f"guidance_interval must be two numbers (lo, hi) of sigma / alpha, given {given!r}") from None
+    interval(1.0, lo, hi)  # says what is wrong with them
+    return lo, hi
 
 
 def _need_pictures(a: np.ndarray) -> None:

@@ -40,7 +40,8 @@ def test_one_image_goes_to_the_named_file(tiny, tmp_path, capfd):
     assert code == 0 and json.loads(out)["files"] == [str(tmp_path / "x.png")] and [p.name for p in tmp_path.iterdir()] == ["x.png"]
 
 
-@pytest.mark.parametrize("extra", [[], ["--sampler", "euler a"], ["--sampler", "ddim", "--option", "eta=0.7"], ["--spacing", "karras", "--negative", "one"]])
+@pytest.mark.parametrize("extra", [[], ["--sampler", "euler a"], ["--sampler", "ddim", "--option", "eta=0.7"], ["--spacing", "karras", "--negative", "one"],
+                                   ["--sampler", "ddpm", "--noise", "brownian", "--guidance-rescale", "0.5"]])
 def test_replay_makes_the_same_picture(tiny, tmp_path, capfd, extra):
     run(capfd, "generate", "boot", "-n", 2, "--seed", 5, "--steps", 3, "--model", tiny, "-o", tmp_path / "x.png", *extra)
     for name in ("x-6.png", "x.png"):

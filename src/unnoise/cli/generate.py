@@ -22,6 +22,8 @@ def generate(
     seed: Annotated[Optional[int], typer.Option("--seed", help="The first image's seed; drawn and reported when left out.")] = None,  # noqa: UP045
     sampler: Annotated[Optional[str], typer.Option("--sampler", help="See `unnoise samplers`.")] = None,  # noqa: UP045
     spacing: Annotated[Optional[str], typer.Option("--spacing", help="The grid of noise levels, see `unnoise samplers`.")] = None,  # noqa: UP045
+    noise: Annotated[str, typer.Option("--noise", help="seeded, or brownian (one path a seed for SDE samplers at any number of steps).")] = "seeded",
+    rescale: Annotated[float, typer.Option("--guidance-rescale", help="Restore the spread that guidance changes; 0 is off.")] = 0.0,
     option: Annotated[Optional[list[str]], typer.Option("--option", help="An option of the sampler, as in eta=0.5; may be repeated.")] = None,  # noqa: UP045
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images made at once.")] = 64,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
@@ -34,7 +36,8 @@ def generate(
 
     pipe = load(model)
     request: dict[str, Any] = {"negative_prompt": negative, "num_inference_steps": steps, "guidance_scale": guidance, "seed": seed,
-                               "num_images": n, "sampler": sampler, "spacing": spacing, **_options(option or [])}
+                               "num_images": n, "sampler": sampler, "spacing": spacing, "noise": noise, "guidance_rescale": rescale,
+                               **_options(option or [])}
     with progress("drawing", None, "call") as advance:
         result = pipe(prompt, batch_size=batch_size, progress=advance, **request)
     files = result.save(output)

@@ -48,7 +48,8 @@ def replay_recipes(pipe, recipes: list[dict], file: Path):
     each = lambda key: [_field(q, key, file) for q in recipes]
     grid = {"timesteps": r["timesteps"]} if "timesteps" in r else {"num_inference_steps": get("steps"), "spacing": get("spacing")}
     result = pipe(each("prompt"), negative_prompt=each("negative_prompt"), guidance_scale=get("guidance"), seed=each("seed"),
-                  sampler=get("sampler"), **grid, **r.get("options", {}))
+                  sampler=get("sampler"), **grid, **{k: r[k] for k in ("noise", "guidance_rescale", "guidance_interval") if k in r},
+                  **r.get("options", {}))
     return result, changed
 
 

@@ -75,30 +75,43 @@ def _once() -> None:
 class _Norm(Function):
     @staticmethod
     def forward(ctx, x, t, w, b, groups, eps, act):
-        v = tokens(x)
-        ctx.groups, ctx.act, ctx.rows = groups, act, None if t is None else len(t)
-        t = x.new_zeros(1, x.shape[1]) if t is None else t
-        shift = t[:, None] - _grouped(v.mean(1, keepdim=True) + t[:, None], groups)
-        d = v + shift  # centred before it is squared: nothing cancels
-        r = (_grouped((d * d).mean(1, keepdim=True), groups) + eps).rsqrt()
-        ctx.save_for_backward(x, shift, r, w, b)
-        torch.addcmul(b, d, w * r, out=d)
-        return image(F.silu(d, inplace=True) if act else d, x)
+        v, y = tokens(x), tokens(torch.empty_like(x))
+        add = (x.new_zeros(1, x.shape[1]) if t is None else t)[:, None].expand(len(x), -1, -1)
+        saved = []
+        for vi, yi, ti in _parts(v, y, add):
+            shift = ti - _grouped(vi.mean(1, keepdim=True) + ti, groups)
+            d = torch.add(vi, shift, out=yi)  # centred before it is squared: nothing cancels
+            r = (_grouped((d * d).mean(1, keepdim=True), groups) + eps).rsqrt()
+            torch.addcmul(b, d, w * r, out=d)
+            if act: F.silu(d, inplace=True)
+            saved.append((shift, r))
+        ctx.save_for_backward(x, *map(torch.cat, zip(*saved)), w, b)
+        ctx.groups, ctx.act, ctx.rows = groups, act, 0 if t is None else len(t)
+        return image(y, x)
 
     @staticmethod
     def backward(ctx, gy):
         _once()
         x, shift, r, w, b = ctx.saved_tensors
-        g, d = tokens(gy.contiguous(memory_format=LAST)), tokens(x) + shift
-        if ctx.act:
-            z = torch.addcmul(b, d, w * r)
-            g = torch.ops.aten.silu_backward.grad_input(g, z, grad_input=z)
-        s, sd = g.sum(1, keepdim=True), (g * d).sum(1, keepdim=True)
-        mean, slope = (_grouped(w * v, ctx.groups) / d.shape[1] for v in (s, sd))
-        torch.addcmul(-r * mean, d, -r**3 * slope, out=d)
-        torch.addcmul(d, g, w * r, out=d)
-        gt = None if ctx.rows is None else d.sum(1) if ctx.rows == len(d) else d.sum((0, 1))[None]
-        return image(d, x), gt, (sd * r).sum((0, 1)), s.sum((0, 1)), None, None, None
+        v, gx, sums = tokens(x), tokens(torch.empty_like(x)), []
+        for vi, gi, out, si, ri in _parts(v, tokens(gy.contiguous(memory_format=LAST)), gx, shift, r):
+            d = torch.add(vi, si, out=out)
+            if ctx.act:
+                z = torch.addcmul(b, d, w * ri)
+                gi = torch.ops.aten.silu_backward.grad_input(gi, z, grad_input=z)
+            s, sd = gi.sum(1, keepdim=True), (gi * d).sum(1, keepdim=True)
+            mean, slope = (_grouped(w * u, ctx.groups) / v.shape[1] for u in (s, sd))
+            torch.addcmul(-ri * mean, d, -ri**3 * slope, out=d)
+            torch.addcmul(d, gi, w * ri, out=d)
+            sums.append((s, sd, d.sum(1) if ctx.rows else s[:, 0]))
+        s, sd, gt = map(torch.cat, zip(*sums))
+        gt = None if not ctx.rows else gt if ctx.rows == len(x) else gt.sum(0, keepdim=True)
+        return image(gx, x), gt, (sd * r).sum((0, 1)), s.sum((0, 1)), None, None, None
+
+
+def _parts(v: Tensor, *more: Tensor):
+    """Slices of all by samples, about 1 MB of v each: what is written stays in the cache until it is read again."""
+    return zip(*(u.split(max(2**18 // v[0].numel(), 1)) for u in (v, *more)))
 
 
 def _grouped(v: Tensor, groups: int) -> Tensor:
