@@ -14,6 +14,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,11 +49,11 @@ class Fused:
     def _run(self, x: Tensor, t: Tensor | None, context: Tensor | None, labels: Tensor | None) -> Tensor:
         self.net.check_input(x)
         emb = self.net.embed(t, len(x), labels)
-        temb = None if emb is None else self.times(emb).split(self.widths, dim=-1)
+        temb = None if emb is None or self.times is None else self.times(emb).split(self.widths, dim=-1)
         return unet.walk(self.parts, x.contiguous(memory_format=torch.channels_last), temb, context)
 
 
-def fuse(net: nn.Module, old: Fused | None = None) -> Callable[..., Tensor]:
+def fuse(net: nn.Module, old: Layer | None = None) -> Callable[..., Tensor]:
     """`net` in its fast form; `net` itself where there is none: another class, device, dtype or CPU, or ops not in this PyTorch.
 
     old: an earlier answer, returned again as long as the weights have not changed since.
@@ -77,8 +78,7 @@ def _stamp(net: nn.Module) -> tuple:
 # --- layers: each function turns modules into a closure ------------------------------------------------------------------
 
 def _pack(w: Tensor, b: Tensor | None, padding: int | tuple[int, int], stride: int, groups: int = 1) -> Layer:
-    padding = [padding] * 2 if isinstance(padding, int) else list(padding)
-    where = (padding, [stride] * 2, [1, 1], groups)
+    where = ([padding] * 2 if isinstance(padding, int) else list(padding), [stride] * 2, [1, 1], groups)
     packed = torch.ops.mkldnn._reorder_convolution_weight(w.detach(), *where, [2, groups * w.shape[1], 16, 16])
     bias = None if b is None else b.detach()
     return lambda x: torch.ops.mkldnn._convolution_pointwise(x, packed, bias, *where, "none", [], "")
@@ -86,7 +86,7 @@ def _pack(w: Tensor, b: Tensor | None, padding: int | tuple[int, int], stride: i
 
 def _conv(m: nn.Conv2d) -> Layer:
     wide = min(m.in_channels, m.out_channels) >= 256 and m.kernel_size == (3, 3) and m.stride == m.padding == (1, 1)
-    return _winograd(m) if wide else _pack(m.weight, m.bias, m.padding[0], m.stride[0])
+    return _winograd(m) if wide else _pack(m.weight, m.bias, int(m.padding[0]), m.stride[0])
 
 
 def _winograd(m: nn.Conv2d) -> Layer:
@@ -115,7 +115,7 @@ def _winograd(m: nn.Conv2d) -> Layer:
     return run
 
 
-def _linear(*layers: nn.Module, rows: slice = slice(None), act: tuple[str, str] = ("none", "")) -> Layer:
+def _linear(*layers: Any, rows: slice = slice(None), act: tuple[str, str] = ("none", "")) -> Layer:
     """Linear layers (or 1x1 convolutions) of one input, as one product over the last axis; `rows` picks outputs."""
     w = torch.cat([m.weight.detach().flatten(1) for m in layers])[rows].contiguous()
     b = None if layers[0].bias is None else torch.cat([m.bias.detach() for m in layers])[rows].contiguous()
@@ -170,7 +170,7 @@ def _self_attention(m: unet.SelfAttention2D) -> Layer:
     norm, qkv, out = _norm(m.group_norm, act=False), _linear(m.to_q, m.to_k, m.to_v), _linear(m.to_out[0])
 
     def run(x: Tensor, context: Tensor | None = None) -> Tensor:
-        h = out(unet.attend(*qkv(_tokens(norm(x))).chunk(3, dim=-1), m.heads))
+        h = out(unet.attend(*qkv(_tokens(norm(x))).chunk(3, dim=-1), heads=m.heads))
         return h.add_(_tokens(x)).transpose(1, 2).view(x.shape)
     return run
 
@@ -187,7 +187,7 @@ def _transformer(m: unet.Transformer2DModel) -> Layer:
     return run
 
 
-def _block(m: unet.BasicTransformerBlock) -> Layer:
+def _block(m: Any) -> Layer:
     a, b, up = m.attn1, m.attn2, m.ff.net[0].proj
     qkv, out1 = _linear(a.to_q, a.to_k, a.to_v), _linear(a.to_out[0])
     q, kv, out2 = _linear(b.to_q), _linear(b.to_k, b.to_v), _linear(b.to_out[0])
@@ -196,8 +196,8 @@ def _block(m: unet.BasicTransformerBlock) -> Layer:
     down = _linear(m.ff.net[2])
 
     def run(x: Tensor, context: Tensor) -> Tensor:
-        x = out1(unet.attend(*qkv(m.norm1(x)).chunk(3, dim=-1), a.heads)).add_(x)
-        x = out2(unet.attend(q(m.norm2(x)), *kv(context).chunk(2, dim=-1), b.heads)).add_(x)
+        x = out1(unet.attend(*qkv(m.norm1(x)).chunk(3, dim=-1), heads=a.heads)).add_(x)
+        x = out2(unet.attend(q(m.norm2(x)), *kv(context).chunk(2, dim=-1), heads=b.heads)).add_(x)
         h = m.norm3(x)
         return down(value(h).mul_(gate(h))).add_(x)
     return run
@@ -226,7 +226,7 @@ _ATTENTION = {unet.SelfAttention2D: _self_attention, unet.Transformer2DModel: _t
 
 def _parts(net: UNet, count) -> SimpleNamespace:
     """What `unet.walk` walks through. Resnets are numbered as `net.modules()` meets them."""
-    def block(m: nn.Module) -> SimpleNamespace:
+    def block(m: Any) -> SimpleNamespace:
         parts = SimpleNamespace(resnets=[_resnet(r, next(count)) for r in m.resnets])
         if hasattr(m, "attentions"): parts.attentions = [_ATTENTION[type(a)](a) for a in m.attentions]
         if hasattr(m, "downsamplers"): parts.downsamplers = [_conv(m.downsamplers[0].conv)]

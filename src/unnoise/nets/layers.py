@@ -110,8 +110,8 @@ class _Norm(Function):
 
 
 def _parts(v: Tensor, *more: Tensor):
-    """Slices of all by samples, about 1 MB of v each: what is written stays in the cache until it is read again."""
-    return zip(*(u.split(max(2**18 // v[0].numel(), 1)) for u in (v, *more)))
+    """Slices of all by samples, about 2 MB of v each: what is written stays in the cache until it is read again."""
+    return zip(*(u.split(max(2**19 // v[0].numel(), 1)) for u in (v, *more)))
 
 
 def _grouped(v: Tensor, groups: int) -> Tensor:

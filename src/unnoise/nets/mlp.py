@@ -36,7 +36,11 @@ class MLP(nn.Module):
         """x (n, …), t (), (1,) or (n,), labels (n,) int64 -> (n, …). `context` is accepted for the UNet's signature; must be None."""
         c, h = self.config, self.proj_in(x.flatten(1))
         if x[0].numel() != c.size: raise BadInput(f"MLP takes {c.size} numbers a sample, given {tuple(x.shape[1:])}")
-        if c.time: h = h + self.time_embedding(sinusoid(t.reshape(-1), c.width).to(h.dtype))
+        if c.time:
+            if t is None: raise BadInput("this MLP needs a time t, given None")
+            h = h + self.time_embedding(sinusoid(t.reshape(-1), c.width).to(h.dtype))
         if c.num_class_embeds: h = h + self.class_embedding(labels)
-        for norm, (up, down) in zip(self.norms, self.layers): h = h + down(F.silu(up(norm(h))))
+        for norm, pair in zip(self.norms, self.layers):
+            up, down = pair.children()
+            h = h + down(F.silu(up(norm(h))))
         return self.proj_out(h).reshape(x.shape)
