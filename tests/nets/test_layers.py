@@ -26,7 +26,8 @@ def quickly(x: torch.Tensor, run) -> torch.Tensor:
 
 @pytest.mark.parametrize("act", [True, False])
 @pytest.mark.parametrize("rows", [None, 1, 3])
-@pytest.mark.parametrize("n, c, h, w, groups, offset", [(3, 8, 2, 3, 4, 0.0), (3, 6, 1, 1, 2, 0.0), (3, 4, 3, 2, 1, 50.0), (3, 4, 2, 2, 4, 0.0)])
+@pytest.mark.parametrize("n, c, h, w, groups, offset", [(3, 8, 2, 3, 4, 0.0), (3, 6, 1, 1, 2, 0.0), (3, 4, 3, 2, 1, 50.0),
+                                                        (3, 4, 2, 2, 4, 0.0)])
 def test_norm_has_the_plain_formula_and_its_gradients(act, rows, n, c, h, w, groups, offset):
     m, x = nn.GroupNorm(groups, c, eps=1e-3).double(), image(n, c, h, w, offset=offset)
     nn.init.normal_(m.weight), nn.init.normal_(m.bias)
@@ -115,7 +116,8 @@ def test_trains_as_diffusers_does(name, layout):
     g = torch.randn(y.shape, generator=torch.Generator().manual_seed(5))
     ours = torch.autograd.grad(y, [a["x"], *net.parameters()], g)
     theirs = torch.autograd.grad(want, [a["x"], *(dict(peer.named_parameters())[k] for k, _ in net.named_parameters())], g)
-    least = 1e-3 * max(float(v.abs().max()) for v in theirs)  # some are 0 but for rounding: a bias before a norm of single channels
+    # Some are 0 but for rounding, such as a bias before a norm of single channels.
+    least = 1e-3 * max(float(v.abs().max()) for v in theirs)
     for k, u, v in zip(["x", *dict(net.named_parameters())], ours, theirs):
         assert float((u - v).abs().max()) <= 1e-4 * max(float(v.abs().max()), least), k
 

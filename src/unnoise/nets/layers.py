@@ -1,16 +1,20 @@
 """Layers in the form that trains fastest on a CPU in channels-last layout; elsewhere they are the modules themselves.
 
-norm  silu(group norm(x + t)) in few passes over memory; kept for the backward pass are x and numbers for each channel. (PyTorch's
-      kernel takes as long for a group of 2 channels as for one of 16.) With d = x + t - mean, r = 1 / sqrt(mean(d^2) + eps),
+norm  silu(group norm(x + t)) in few passes over memory; kept for the backward pass are x and numbers for each channel.
+      (PyTorch's kernel takes as long for a group of 2 channels as for one of 6.) With d = x + t - mean,
+      r = 1 / sqrt(mean(d^2) + eps),
       z = w r d + b and g = dL/dz, means and r taken over a group, k its channels times pixels:
-          dL/dx = r (w g - mean(w g) - r^2 mean(w g d) d),  dL/dw = sum(g d r),  dL/db = sum(g),  dL/dt = sum(dL/dx) over pixels.
+          dL/dx = r (w g - mean(w g) - r^2 mean(w g d) d),  dL/dw = sum(g d r),  dL/db = sum(g),
+          dL/dt = sum(dL/dx) over pixels.
 conv  PyTorch's convolution; the bias's gradient is a plain sum over pixels, which oneDNN takes ten times as long for.
 pixel linear layers of every pixel, as one 1x1 convolution: oneDNN's product is on some CPUs twice as fast as PyTorch's own.
-up    "repeat 2 x 2, then 3x3 convolution" as four 2x2 convolutions of the small image, 4/9 of the work: the repeated pixels of a
-      row are multiplied by sums of taps, (w0, w1 + w2) for the even outputs and (w0 + w1, w2) for the odd ones.
+up    "repeat 2 x 2, then 3x3 convolution" as four 2x2 convolutions of the small image, 4/9 of the work: the repeated pixels
+      of a row are multiplied by sums of taps, (w0, w1 + w2) for the even outputs and (w0 + w1, w2) for the odd ones.
 Equal to the modules up to rounding, forward and backward. Differentiable once: create_graph=True raises.
 """
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +25,7 @@ LAST = torch.channels_last
 
 
 def quick(x: Tensor, *layers: nn.Module) -> bool:
-    """Whether these layers, in training, take x by the forms of this file: plain modules (wrapped ones may do other things)."""
+    """Whether these layers, in training, take x by the forms of this file: plain modules only, wrapped ones may do more."""
     return (x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.is_contiguous(memory_format=LAST)
             and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
             and all(m.training and type(m) in (nn.GroupNorm, nn.Conv2d, nn.Linear) for m in layers))
@@ -34,12 +38,12 @@ def norm(m: nn.GroupNorm, x: Tensor, t: Tensor | None = None, act: bool = True) 
     return F.silu(y) if act else y
 
 
-def conv(m: nn.Module, x: Tensor) -> Tensor:
+def conv(m: nn.Conv2d, x: Tensor) -> Tensor:
     """m(x)."""
     return _Conv.apply(x, m.weight, m.bias, m.stride, m.padding) if quick(x, m) else m(x)
 
 
-def pixel(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
+def pixel(x: Tensor, *layers: Any) -> tuple[Tensor, ...]:
     """Each linear layer's output for every pixel: (n, c, h, w) -> (n, h w, outputs). All have biases, or none."""
     if not quick(x, *layers): return tuple(m(tokens(x)) for m in layers)
     w = torch.cat([m.weight for m in layers])[:, :, None, None]
@@ -68,8 +72,9 @@ def image(v: Tensor, like: Tensor) -> Tensor:
 
 
 def _once() -> None:
-    """Raise where a graph of the backward pass is asked for. (once_differentiable lets allow_unused=True turn that into zeros.)"""
-    if torch.is_grad_enabled(): raise RuntimeError("a network in training differentiates once on a CPU; call eval() for create_graph=True")
+    """Raise where the backward pass is to be in a graph. (once_differentiable, with allow_unused=True, would give zeros.)"""
+    if torch.is_grad_enabled():
+        raise RuntimeError("a network in training differentiates once on a CPU; call eval() for create_graph=True")
 
 
 class _Norm(Function):
@@ -132,5 +137,6 @@ class _Conv(Function):
         _once()
         (x, w), (stride, padding), (gx, gw, gb) = ctx.saved_tensors, ctx.where, ctx.needs_input_grad[:3]
         g = g.contiguous(memory_format=LAST)
-        dx, dw, _ = torch.ops.aten.convolution_backward(g, x, w, None, stride, padding, (1, 1), False, (0, 0), 1, (gx, gw, False))
+        back = torch.ops.aten.convolution_backward
+        dx, dw, _ = back(g, x, w, None, stride, padding, (1, 1), False, (0, 0), 1, (gx, gw, False))
         return dx, dw, g.sum((0, 2, 3)) if gb else None, None, None

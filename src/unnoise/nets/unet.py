@@ -235,8 +235,8 @@ class Block(nn.Module):
         super().__init__()
         self.resnets = nn.ModuleList(ResnetBlock2D(cin, cout, temb, c) for cin, cout in channels)
         out = channels[0][1]
-        if _attention(kind, out, head, c) is not None:
-            self.attentions = nn.ModuleList(_attention(kind, out, head, c) for _ in channels)
+        layers = [a for a in (_attention(kind, out, head, c) for _ in channels) if a is not None]
+        if layers: self.attentions = nn.ModuleList(layers)
         if resample == "down": self.downsamplers = nn.ModuleList([_Conv(out, 2)])
         if resample == "up": self.upsamplers = nn.ModuleList([_UpConv(out, 1)])
 
