@@ -188,8 +188,8 @@ def beta(s: Schedule, steps: int, a: float = 0.6, b: float = 0.6) -> np.ndarray:
     return _round(s, _beta_quantile(w, a, b) * (s.T - 1))
 
 
-def few(s: Schedule, steps: int, high: float = 5.0, fall: float = 0.91, low: float = 0.05,
-        rise: float = 0.93) -> np.ndarray:
+def few(s: Schedule, steps: int, high: float = 5.0, fall: float = 0.85, low: float = 0.05,
+        rise: float = 1.1) -> np.ndarray:
     """For 5 to 20 steps: quantiles of the density 1 / ((1 + (r / high)^fall) (1 + (low / r)^rise)) over log r.
 
     r = sigma / alpha. Even in log r between `low` and `high`, where trajectories choose what they become, thinner on both
