@@ -13,8 +13,8 @@ OUT ?= out
 
 .venv/.dev: .venv/.base
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
-# this peer asks for torchvision, which it needs for its data sets alone: measured without them
-	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt smalldiffusion
+# these peers ask for torchvision, which they need for data sets and pretrained networks alone; what is measured needs neither
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt azula smalldiffusion
 	touch $@
 
 demo: .venv/.base

@@ -33,7 +33,8 @@ def finish(p: subprocess.Popen) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path):
-    file = write(tmp_path, UNET, train={"accumulate": 2})
+    # Adam turns rounding in a gradient near 0 into a part of its step, so what 1e-5 can hold depends on the rate.
+    file = write(tmp_path, UNET, train={"accumulate": 2, "lr": 5e-4})
     results = {}
     for n in (1, 2):
         code, out, err = finish(start(n, str(file), "--out", str(tmp_path / str(n))))
