@@ -188,13 +188,15 @@ def beta(s: Schedule, steps: int, a: float = 0.6, b: float = 0.6) -> np.ndarray:
     return _round(s, _beta_quantile(w, a, b) * (s.T - 1))
 
 
-def few(s: Schedule, steps: int, high: float = 5.0, fall: float = 0.85, low: float = 0.05,
+def few(s: Schedule, steps: int, high: float = 5.0, fall: float = 0.85, low: float | None = None,
         rise: float = 1.1) -> np.ndarray:
     """For 5 to 20 steps: quantiles of the density 1 / ((1 + (r / high)^fall) (1 + (low / r)^rise)) over log r.
 
     r = sigma / alpha. Even in log r between `low` and `high`, where trajectories choose what they become, thinner on both
-    sides. The last of n levels is the quantile 1 - 1/n: it falls as n grows, at most to the schedule's lowest level.
+    sides. The last of n levels is the quantile 1 - 1/n: it falls as n grows, at most to the schedule's lowest level. low None:
+    0.05, 0.07 and 0.055 at 5, 10 and 20 steps, between these in between (measured on mixtures: python -m bench.nfe).
     """
+    if low is None: low = float(np.interp(steps, (5, 10, 20), (0.05, 0.07, 0.055)))
     for name, value in (("high", high), ("fall", fall), ("low", low), ("rise", rise)):
         if not 0 < value < math.inf: raise BadInput(f"{name} must be a positive number, given {value}")
     floor = s.limits()[0]

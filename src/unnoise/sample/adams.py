@@ -36,7 +36,7 @@ _T, _G = (torch.from_numpy(v) / 2 for v in np.polynomial.legendre.leggauss(64)) 
 
 
 LIMIT = 0.25  # of the overshoot at which the correction has faded to a half
-COARSE = 3.3  # the correction is left out on paths whose first finite step takes sigma / alpha down by more than this
+COARSE = 4.2  # the correction is left out on paths whose first finite step takes sigma / alpha down by more than this
 
 
 @ladder(order=4)
