@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import unnoise
 from unnoise import codec as codecs
-from unnoise.errors import BadInput
+from unnoise.errors import BadInput, unknown
 from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.nets.unet import UNet, config_from
@@ -62,7 +62,6 @@ def find(name: str | os.PathLike) -> Path:
     if path.is_dir(): return path
     if str(name) in bundled(): return BUNDLED / str(name)
     if path.is_file(): raise BadInput(f"{name} is a file: a model is a folder with model_index.json (or one of: {', '.join(bundled())})")
-    from unnoise.errors import unknown
     raise unknown("model", name, [*bundled(), "a model folder"])
 
 

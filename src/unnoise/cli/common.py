@@ -27,13 +27,3 @@ def progress(label: str, total: int | None, unit: str = "step") -> Iterator:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total, note="")
         yield lambda n=1, note="": bar.update(task, advance=n, note=note)
-
-
-def finite(name: str, value: float | None) -> float | None:
-    """`value`, or BadInput when it is inf or nan."""
-    import math
-
-    from unnoise.errors import BadInput
-
-    if value is not None and not math.isfinite(value): raise BadInput(f"{name} must be a finite number, given {value}")
-    return value
