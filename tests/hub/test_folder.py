@@ -96,7 +96,7 @@ def test_broken_json_is_named(folder, part, content):
                                             ("norm_num_groups", 7), ("layers_per_block", "two")])
 def test_a_config_that_is_not_built_is_refused_by_its_key(folder, key, value):
     config = json.loads((folder / "unet/config.json").read_text()) | {key: value}
-    with pytest.raises(BadInput, match="UNet"): config_from(config) and hub._build("unet", config, folder)
+    with pytest.raises(BadInput, match="UNet"): config_from(config) and hub.folder._build("unet", config, folder)
 
 
 def test_non_finite_weights_are_neither_written_nor_read(tiny, tmp_path):

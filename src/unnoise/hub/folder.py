@@ -33,7 +33,7 @@ from unnoise.text.words import Words
 from unnoise.train.recipe import ProcessSection
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-BUNDLED = Path(__file__).parent / "models"
+BUNDLED = Path(__file__).parent.parent / "models"
 _BETAS = {"ddpm": ("linear", 1e-4, 0.02), "scaled_linear": ("scaled_linear", 0.00085, 0.012), "cosine": ("squaredcos_cap_v2", 1e-4, 0.02)}
 _PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 _TWINS = {"unet": ["diffusers", "UNet2DConditionModel"], "mlp": ["unnoise", "MLP"], "classifier": ["unnoise", "Classifier"]}
