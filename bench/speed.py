@@ -77,7 +77,7 @@ class Peer:
 def pipeline_row(pipe: Pipeline, twins: dict[str, nn.Module], batch: int, scale: float, steps: int, repeats: int) -> dict:
     """Prompt to PIL images."""
     prompt = pipe.words.words[7]
-    labels = torch.full((batch,), pipe.label(prompt))
+    labels = torch.full((batch,), pipe.words.label(prompt))
     sides = {"unnoise": lambda: pipe(prompt, num_images=batch, guidance_scale=scale, num_inference_steps=steps, seed=0,
                                      sampler="dpmpp_2m", spacing="trailing").images}
     for k, twin in twins.items():

@@ -15,7 +15,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +24,18 @@ import torch
 from torch import Tensor
 
 import unnoise
+from unnoise import device as devices
 from unnoise import hub
+try: from unnoise.codec.latents import Latents
+except ImportError: Latents = ()
 from unnoise.denoiser import Denoiser
 from unnoise.errors import BadInput, unknown
 from unnoise.guide.cfg import cfg_batched
 from unnoise.guide.scale import Scale, interval
-from unnoise.nets.fuse import fuse
 from unnoise.process import noise as noises
 from unnoise.process import schedule
-from unnoise.process.level import ve
+from unnoise.process.level import Level, ve
+from unnoise.runner import Runner
 from unnoise.sample import REVISION, SAMPLERS, State, last, resolve
 from unnoise.sample.default import DEFAULT_SAMPLER, DEFAULT_SPACING
 from unnoise.train import objective
@@ -61,6 +64,13 @@ class Request:
     rescale: float = 0.0
     interval: tuple[float, float] | None = None
     timesteps: tuple[float, ...] | None = None  # the levels, where they are not the spacing's: of a tuned grid, or given ones
+    size: tuple[int, int] | None = None  # height and width in pixels, where they are not the model's own
+    clip_skip: int = 0
+
+    def only(self, places: Sequence[int]) -> Request:
+        """The same request for some of its images."""
+        pick = lambda values: tuple(values[i] for i in places)
+        return replace(self, prompts=pick(self.prompts), negatives=pick(self.negatives), seeds=pick(self.seeds))
 
     def recipe(self, pipe: Pipeline, i: int) -> dict:
         """The recipe of image i, as stored in its file."""
@@ -71,6 +81,8 @@ class Request:
         if self.rescale: d["guidance_rescale"] = self.rescale
         if self.interval: d["guidance_interval"] = list(self.interval)
         if self.timesteps is not None: d["timesteps"] = list(self.timesteps)
+        if self.size: d |= {"height": self.size[0], "width": self.size[1]}
+        if self.clip_skip: d["clip_skip"] = self.clip_skip
         return {**d, **revisions()}
 
 
@@ -122,22 +134,25 @@ class Result:
 class Pipeline:
     """A model ready to draw. Stateless: calls may run at the same time and do not see each other."""
 
-    def __init__(self, folder: hub.Folder):
+    def __init__(self, folder: hub.Folder, *, device: str | torch.device = "cpu", dtype: str | torch.dtype = "fp32",
+                 memory_budget: str | int | None = None, compile: bool = False):
         if folder.process is None: raise BadInput(f"{folder.name!r} is a classifier: it judges images and cannot draw them")
         self.folder, self.name, self.sha256 = folder, folder.name, folder.sha256
-        self.net, self.codec, self.words = folder.net, folder.codec, folder.words
-        self._fast: Callable[..., Tensor] | None = None
+        self.net, self.codec, self.words, self.text = folder.net, folder.codec, folder.words, folder.text
         self.process = objective.resolve(folder.process)
         self.schedule = self.process.curve
-        self.defaults = {**DEFAULTS, **{k: v for k, v in folder.defaults.items() if k in DEFAULTS}}
+        self.defaults = {**DEFAULTS, **{k: v for k, v in folder.defaults.items() if k in (*DEFAULTS, "spacing_options", "options")}}
         self.tuned = {int(k): v for k, v in folder.defaults.get("tuned", {}).items()}
+        self.runner = Runner(folder, devices.device(device), devices.dtype(dtype, devices.device(device)), memory_budget, compile)
 
     def __call__(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
                  num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
                  num_images: int = 1, sampler: str | None = None, spacing: str | None = None,
                  timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None, guidance_rescale: float = 0.0,
-                 guidance_interval: tuple[float, float] | None = None, noise: str = "seeded", batch_size: int = 64,
-                 progress: Callable[[int], None] | None = None, **options) -> Result:
+                 guidance_interval: tuple[float, float] | None = None, noise: str = "seeded", height: int | None = None,
+                 width: int | None = None, clip_skip: int = 0, batch_size: int | None = None,
+                 progress: Callable[[int], None] | None = None, on_state: Callable[[int, State], None] | None = None,
+                 **options) -> Result:
         """Draw num_images images (of each prompt, when a list is given), with seeds seed, seed + 1, …
 
         prompt None or "": any of the model's images. negative_prompt: what to steer away from (with guidance_scale > 1, where
@@ -145,34 +160,58 @@ class Pipeline:
         type ("euler a"); its options (eta=…) are keywords. timesteps or sigmas (sigma / alpha): any decreasing list of levels
         instead of num_inference_steps and spacing. guidance_rescale: phi of guide.shaping.matched, 0 is off; guidance_interval:
         guide only where lo < sigma / alpha <= hi. noise: "seeded", or "brownian" (one path a seed, the same for any number of
-        steps of an SDE sampler). progress(k) is called with the number of network calls just done, over all.
+        steps of an SDE sampler). height, width: pixels, for models of latents: multiples of 8 (the model's own by default).
+        clip_skip: how many of the text encoder's last layers to leave out. batch_size: images at once; no image depends on it.
+        progress(k) is called with the number of network calls just done, over all; on_state(i, state) with every State of every
+        batch, i the place of its first image.
         BadInput on anything unknown or out of range, naming what is accepted.
         """
         request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing,
-                               timesteps, sigmas, guidance_rescale, guidance_interval, noise, **options)
-        if batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
-        count = _Count(progress)
-        parts = []
-        for i in range(0, len(request.seeds), batch_size):
-            part = _part(request, slice(i, i + batch_size))
-            parts.append(self.decode(last(self.run(part, count))))
-        batches = math.ceil(len(request.seeds) / batch_size)
+                               timesteps, sigmas, guidance_rescale, guidance_interval, noise, height, width, clip_skip, **options)
+        if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
+        arrays: list[np.ndarray] = [np.empty(0)] * len(request.seeds)
+        parts, calls = self._parts(request, batch_size), 0
+        for places in parts:
+            count = _Count(progress)
+            made = self.decode(self._finish(request.only(places), count, None if on_state is None else partial(on_state, places[0])))
+            calls += count.calls
+            for i, a in zip(places, made): arrays[i] = a
         recipes = tuple(request.recipe(self, i) for i in range(len(request.seeds)))
-        return Result(np.concatenate(parts), request.seeds, count.calls // batches, recipes)
+        return Result(np.stack(arrays), request.seeds, calls // len(parts), recipes)
+
+    def _parts(self, r: Request, batch_size: int | None) -> list[list[int]]:
+        """The images of a request in batches: those that attend to equally many tokens together."""
+        n = batch_size or self.runner.batch(self._shape(1, r))
+        groups: dict[int, list[int]] = {}
+        for i in range(len(r.seeds)): groups.setdefault(self._chunks(r.only([i])), []).append(i)
+        return [g[i : i + n] for g in groups.values() for i in range(0, len(g), n)]
+
+    def _finish(self, r: Request, count: _Count, watch: Callable[[State], None] | None) -> Tensor:
+        """The last x of a run. One that is not finite in 16 bits is made again in float32; BadInput when that is not either."""
+        def through(state: State) -> State:
+            if watch: watch(state)
+            return state
+        x = last(through(s) for s in self.run(r, count))
+        if torch.isfinite(x).all(): return x
+        if self.runner.dtype == torch.float32: raise BadInput(f"model {self.name!r} gave non-finite values (seeds {list(r.seeds)})")
+        self.runner.widen()
+        count.calls = 0
+        return self._finish(r, count, watch)
 
     def stream(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
                num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
                num_images: int = 1, sampler: str | None = None, spacing: str | None = None,
                timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None, guidance_rescale: float = 0.0,
-               guidance_interval: tuple[float, float] | None = None, noise: str = "seeded", **options) -> Iterator[State]:
+               guidance_interval: tuple[float, float] | None = None, noise: str = "seeded", height: int | None = None,
+               width: int | None = None, clip_skip: int = 0, **options) -> Iterator[State]:
         """The States of one run of the same arguments as a call, as they are made; `decode(state.x0)` is the preview."""
         request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing,
-                               timesteps, sigmas, guidance_rescale, guidance_interval, noise, **options)
+                               timesteps, sigmas, guidance_rescale, guidance_interval, noise, height, width, clip_skip, **options)
         return self.run(request)
 
     def request(self, prompt=None, negative_prompt=None, num_inference_steps=None, guidance_scale=None, seed=None, num_images=1,
                 sampler=None, spacing=None, timesteps=None, sigmas=None, guidance_rescale=0.0, guidance_interval=None,
-                noise="seeded", **options) -> Request:
+                noise="seeded", height=None, width=None, clip_skip=0, **options) -> Request:
         """The arguments of a call, checked and made complete."""
         prompts, negatives, seeds = self._batch(prompt, negative_prompt, seed, num_images)
         levels = self._levels(timesteps, sigmas, num_inference_steps, spacing)
@@ -183,6 +222,7 @@ class Pipeline:
         for option in options:
             if option not in SAMPLERS[name].options:
                 raise unknown(f"option (sampler {name!r})", option, [*SAMPLERS[name].options, *_CALL_OPTIONS])
+        if sampler is None and "options" in self.defaults and grid != "tuned": options = {**self.defaults["options"], **options}
         if levels: grid = "given"
         elif grid == "tuned": levels, options = self._tuned(steps, name), {**self.tuned[steps].get("options", {}), **options}
         if noise not in NOISES: raise unknown("noise", noise, NOISES)
@@ -191,7 +231,23 @@ class Pipeline:
         if not 0 <= guidance_rescale <= 1: raise BadInput(f"guidance_rescale must lie in [0, 1], given {guidance_rescale!r}")
         if guidance_interval is not None: guidance_interval = _interval(guidance_interval)
         return Request(prompts, negatives, steps, self._scale(guidance_scale), seeds, name, grid, options, noise,
-                       float(guidance_rescale), guidance_interval, levels)
+                       float(guidance_rescale), guidance_interval, levels, self._size(height, width), self._skip(clip_skip))
+
+    def _size(self, height: int | None, width: int | None) -> tuple[int, int] | None:
+        """The size asked for, where it is not the model's own."""
+        if height is None and width is None: return None
+        own = (getattr(self.codec, "height", None), getattr(self.codec, "width", None))
+        size = (own[0] if height is None else height, own[1] if width is None else width)
+        if isinstance(self.codec, Latents): self.codec.check_size(*size)
+        elif size != own: raise BadInput(f"model {self.name!r} draws {own[0]} x {own[1]} only, given {size[0]} x {size[1]}")
+        return None if size == own else size  # type: ignore[return-value]
+
+    def _skip(self, clip_skip: int) -> int:
+        if isinstance(clip_skip, bool) or not isinstance(clip_skip, int) or clip_skip < 0:
+            raise BadInput(f"clip_skip must be a whole number, not negative, given {clip_skip!r}")
+        if clip_skip and self.text is None: raise BadInput(f"model {self.name!r} has no text encoder: clip_skip must be 0, given {clip_skip}")
+        if self.text and clip_skip >= self.text.layers: raise BadInput(f"clip_skip must be less than the text encoder's {self.text.layers} layers, given {clip_skip}")
+        return clip_skip
 
     def _batch(self, prompt, negative, seed: int | np.integer | Sequence[int] | None,
                num_images: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
@@ -203,15 +259,16 @@ class Pipeline:
         if num_images == 1 and len(prompts) == 1 and seed is not None and not isinstance(seed, (int, np.integer)): num_images = len(seed)
         negatives = [negative or ""] * len(prompts) if negative is None or isinstance(negative, str) else list(negative)
         if len(negatives) != len(prompts): raise BadInput(f"{len(negatives)} negative prompts given for {len(prompts)} prompts")
-        for p in {*prompts, *negatives}: self.label(p)
+        for p in {*prompts, *negatives}: self.check_prompt(p)
         prompts, negatives = (tuple(p for p in ps for _ in range(num_images)) for ps in (prompts, negatives))
         return prompts, negatives, _seeds(seed, len(prompts))
 
     def _scale(self, given: float | None) -> float:
-        scale = given if given is not None else 1.0 if self.words is None else self.defaults["guidance_scale"]
+        free = self.words is None and self.text is None
+        scale = given if given is not None else 1.0 if free else self.defaults["guidance_scale"]
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
             raise BadInput(f"guidance_scale must be a finite number, given {scale!r}")
-        if self.words is None and scale != 1:
+        if free and scale != 1:
             raise BadInput(f"model {self.name!r} has no condition to guide by: guidance_scale must be 1, given {scale}")
         return float(scale)
 
@@ -248,48 +305,77 @@ class Pipeline:
 
     def path(self, request: Request) -> schedule.Path:
         """The levels that a request visits, clean data last."""
-        if request.timesteps is None: return self.schedule.path(request.steps, request.spacing)
-        return schedule.path_of([self.schedule.at(t) for t in request.timesteps])
+        if request.timesteps is not None: return schedule.path_of([self.schedule.at(t) for t in request.timesteps])
+        own = self.defaults.get("spacing_options", {}) if request.spacing == self.defaults["spacing"] else {}
+        return self.schedule.path(request.steps, request.spacing, **own)
 
-    def label(self, prompt: str) -> int:
-        """The class a prompt names (the null label for an empty one). BadInput lists the words."""
-        if self.words is not None: return self.words.label(prompt)
-        if prompt: raise BadInput(f"model {self.name!r} takes no prompt, given {prompt!r}")
-        return 0
+    def check_prompt(self, prompt: str) -> None:
+        """BadInput when this model cannot take a prompt; says what it takes."""
+        if self.text is not None: self.text.check(prompt)
+        elif self.words is not None: self.words.label(prompt)
+        elif prompt: raise BadInput(f"model {self.name!r} takes no prompt, given {prompt!r}")
 
     def denoiser(self, prompts: Sequence[str], negatives: Sequence[str] | None = None, guidance: Scale = 1.0, rescale: float = 0.0,
-                 net: Callable[..., Tensor] | None = None) -> Denoiser:
-        """E[x0 | x, prompt] of a batch, guided away from `negatives` (default: no condition): a Denoiser for any sampler."""
-        net = net or self.fast
-        if self.words is None: return self.process.denoiser(net)
-        cond, uncond = (torch.tensor([self.label(p) for p in ps]) for ps in (prompts, negatives or [""] * len(prompts)))
-        bind = lambda labels: self.process.denoiser(lambda x, t: net(x, t, labels=labels))
-        return bind(cond) if guidance == 1 else cfg_batched(bind, cond, uncond, guidance, rescale)
+                 net: Callable[..., Tensor] | None = None, path: schedule.Path | None = None, clip_skip: int = 0) -> Denoiser:
+        """E[x0 | x, prompt] of a batch, guided away from `negatives` (default: no condition): a Denoiser for any sampler.
+
+        path: the levels of the run, for prompts that change by step.
+        """
+        net, negatives = net or self.fast, negatives or [""] * len(prompts)
+        if self.words is None and self.text is None: return self.process.denoiser(net)
+        key = "context" if self.text is not None else "labels"
+        def bind(condition: Tensor) -> Denoiser:
+            ready = self.runner.prepared(condition)
+            return self.process.denoiser(lambda x, t: net(x, t, **{key: ready()}))
+        def guided(cond: Tensor, uncond: Tensor) -> Denoiser:
+            if isinstance(guidance, (int, float)) and guidance == 1: return bind(cond)
+            return cfg_batched(bind, cond, uncond, guidance, rescale)
+        if self.text is None: return guided(*(torch.tensor([self.words.label(p) for p in ps]) for ps in (prompts, negatives)))  # type: ignore[union-attr]
+        parts = [guided(c, u) for c, u in self._contexts(prompts, negatives, path, clip_skip)]
+        return parts[0] if len(parts) == 1 else by_step(parts, path)  # type: ignore[arg-type]
+
+    def _contexts(self, prompts: Sequence[str], negatives: Sequence[str], path: schedule.Path | None,
+                  clip_skip: int) -> list[tuple[Tensor, Tensor]]:
+        """The prompts' and negatives' encodings (n, tokens, width): one pair, or one a step where a prompt changes by step."""
+        from unnoise.text import prompts as prompting
+
+        encoder, n = self.runner.encoder(clip_skip), len(prompts)
+        everything = [*prompts, *negatives]
+        chunks, changing = max(map(encoder.chunks, everything)), any(prompting.parse(p).by_step for p in everything)
+        steps = len(path) - 1 if path and changing else 1
+        encoded = [encoder.encode(everything, step=i, steps=steps, chunks=chunks) for i in range(steps)]
+        self.runner.release_text()
+        return [(e[:n], e[n:]) for e in encoded]
+
+    def _chunks(self, r: Request) -> int:
+        return 1 if self.text is None else max(map(self.text.chunks, (*r.prompts, *r.negatives)))
 
     @property
     def fast(self) -> Callable[..., Tensor]:
         """`net` in the form that runs fastest here (see `nets.fuse`): made anew once its weights have changed."""
-        self._fast = fast = fuse(self.net, self._fast)
-        return fast
+        return self.runner.fast()
 
     def run(self, r: Request, count: _Count | None = None) -> Iterator[State]:
         """The States of a request."""
-        net = self.fast if count is None else count.around(self.fast)
         path = self.path(r)
-        x = noises.seeded(r.seeds, "init")(torch.zeros(self.codec.shape(len(r.seeds)))) * float(path[0].sigma)
+        shape, on = self._shape(len(r.seeds), r), self.runner.device
         scale = interval(r.guidance, *r.interval) if r.interval else r.guidance
-        denoise = self.denoiser(r.prompts, r.negatives, scale, r.rescale, net)
+        denoise = self.denoiser(r.prompts, r.negatives, scale, r.rescale, self.runner.counted(count), path, r.clip_skip)
+        x = noises.seeded(r.seeds, "init")(torch.zeros(shape, device=on)) * float(path[0].sigma)
         return SAMPLERS[r.sampler](denoise, x, path, NOISES[r.noise](r.seeds), **r.options)
+
+    def _shape(self, n: int, r: Request) -> tuple[int, ...]:
+        return self.codec.shape(n, *r.size) if r.size and isinstance(self.codec, Latents) else self.codec.shape(n)
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Tensors of this model's space as uint8 images (n, h, w, c), or as floats for a model of vectors."""
-        return self.codec.decode(x)
+        return self.runner.decode(x)
 
     def save_pretrained(self, folder: str | os.PathLike) -> FilePath:
         """Write the model as a folder in the published layout; returns its path."""
         f = self.folder
         return hub.save(folder, name=self.name, kind=f.kind, net=self.net, weights=None, codec=self.codec, words=self.words,
-                        process=f.process, defaults=f.defaults)
+                        process=f.process, defaults=f.defaults, text=f.text)
 
     from_pretrained = staticmethod(lambda name: load(name))
 
@@ -297,9 +383,29 @@ class Pipeline:
 _CALL_OPTIONS = tuple(p for p in inspect.signature(Pipeline.__call__).parameters if p not in ("self", "options"))
 
 
-def load(name: str | os.PathLike = "digits") -> Pipeline:
-    """The pipeline of a bundled model or a local model folder. BadInput names what is missing, damaged or not supported."""
-    return Pipeline(hub.load(name))
+def load(name: str | os.PathLike = "digits", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto",
+         variant: str | None = None, memory_budget: str | int | None = None, compile: bool = False,
+         tokenizer: str | os.PathLike | None = None) -> Pipeline:
+    """The pipeline of a bundled model, a local model folder, a single-file checkpoint or a fetched hub id ("owner/model").
+
+    device, dtype ("fp32", "fp16", "bf16"): "auto" is what a short trial finds best. variant: of the weight files ("fp16").
+    memory_budget ("3GB"): what the process may take; weights beyond it are read from the file at each call. compile: by
+    torch.compile. tokenizer: a folder, for checkpoints without one. BadInput names what is missing, damaged or not supported.
+    """
+    on = devices.device(device)
+    return Pipeline(hub.load(name), device=on, dtype=devices.dtype(dtype, on),
+                    memory_budget=memory_budget, compile=compile)
+
+
+def by_step(parts: Sequence[Denoiser], path: schedule.Path) -> Denoiser:
+    """A Denoiser that is parts[i] from level i of the path to just above level i + 1."""
+    floors = [float(l.ratio) for l in path[1:-1]]
+
+    def denoise(x: Tensor, l: Level) -> Tensor:
+        r = float(l.ratio.max())
+        return parts[sum(r <= f * (1 + 1e-9) for f in floors)](x, l)
+
+    return denoise
 
 
 class _Count:
@@ -308,16 +414,9 @@ class _Count:
     def __init__(self, listener: Callable[[int], None] | None = None):
         self.calls, self.listener = 0, listener
 
-    def around(self, net: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def counted(*args, **kwargs):
-            self.calls += 1
-            if self.listener: self.listener(1)
-            return net(*args, **kwargs)
-        return counted
-
-
-def _part(r: Request, s: slice) -> Request:
-    return replace(r, prompts=r.prompts[s], negatives=r.negatives[s], seeds=r.seeds[s])
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.listener: self.listener(1)
 
 
 def _seeds(seed: int | np.integer | Sequence[int] | None, n: int) -> tuple[int, ...]:

@@ -1,14 +1,24 @@
 """`unnoise generate`: images from a prompt."""
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from unnoise.cli import sweep as sweeps
 from unnoise.cli.common import emit, progress
 from unnoise.errors import BadInput
+
+if TYPE_CHECKING:
+    from unnoise.cli.terminal import Screen
+    from unnoise.look import Preview, Stages
+    from unnoise.pipeline import Pipeline, Result
 
 
 def generate(
@@ -25,27 +35,89 @@ def generate(
     noise: Annotated[str, typer.Option("--noise", help="seeded, or brownian (one path a seed for SDE samplers at any number of steps).")] = "seeded",
     rescale: Annotated[float, typer.Option("--guidance-rescale", help="Restore the spread that guidance changes; 0 is off.")] = 0.0,
     option: Annotated[Optional[list[str]], typer.Option("--option", help="An option of the sampler, as in eta=0.5; may be repeated.")] = None,  # noqa: UP045
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images made at once.")] = 64,
+    width: Annotated[Optional[int], typer.Option("--width", help="Width in pixels, for models of latents (a multiple of 8).")] = None,  # noqa: UP045
+    height: Annotated[Optional[int], typer.Option("--height", help="Height in pixels, likewise.")] = None,  # noqa: UP045
+    clip_skip: Annotated[Optional[int], typer.Option("--clip-skip", help="How many last layers of the text encoder to leave out.")] = None,  # noqa: UP045
+    batch_size: Annotated[Optional[int], typer.Option("--batch-size", help="Images made at once; changes none of them.")] = None,  # noqa: UP045
+    device: Annotated[Optional[str], typer.Option("--device", help="cpu, cuda, …; chosen when left out.")] = None,  # noqa: UP045
+    dtype: Annotated[Optional[str], typer.Option("--dtype", help="fp32, fp16 or bf16; chosen when left out.")] = None,  # noqa: UP045
+    memory_budget: Annotated[Optional[str], typer.Option("--memory-budget", help="What the process may take, as in 2GB.")] = None,  # noqa: UP045
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first: slow to begin, faster for many images.")] = False,
+    sweep: Annotated[Optional[list[str]], typer.Option("--sweep", metavar="NAME=A,B,…", help="One labelled grid over guidance, steps, sampler, seed, "  # noqa: UP045
+                     "negative, spacing, eta, …; a second one makes the first the rows.")] = None,
+    stages: Annotated[Optional[Path], typer.Option("--stages", metavar="DIR", help="Write what the first image passes through, step by step.")] = None,  # noqa: UP045
+    preview: Annotated[bool, typer.Option("--preview", help="Show the image in the terminal as it forms.")] = False,
+    preview_every: Annotated[Optional[int], typer.Option("--preview-every", metavar="K", help="Show every K-th step (else: within 2 % of the time).")] = None,  # noqa: UP045
+    preview_decoder: Annotated[bool, typer.Option("--preview-decoder", help="Show latents by their decoder: slower and sharper.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Draw images from a prompt and write them as PNG files that carry their own recipe."""
     began = time.perf_counter()
     output = output or Path(_slug(prompt) + ".png")
     _writable(output)
+    if sweep and stages: raise BadInput("--stages looks into one run: leave out --sweep")
+    if preview_every is not None and preview_every < 1: raise BadInput(f"--preview-every must be at least 1, given {preview_every}")
+    request = {"prompt": prompt, "num_images": n, **_options(option or []), **_given(
+        negative_prompt=negative or None, num_inference_steps=steps, guidance_scale=guidance, seed=seed, sampler=sampler, spacing=spacing,
+        noise=noise if noise != "seeded" else None, guidance_rescale=rescale or None, width=width, height=height, clip_skip=clip_skip)}
+    axes = sweeps.axes(sweep or [], {k: v for k, v in request.items() if (k, v) != ("prompt", "")}, _value)
     from unnoise.pipeline import load
 
-    pipe = load(model)
-    request: dict[str, Any] = {"negative_prompt": negative, "num_inference_steps": steps, "guidance_scale": guidance, "seed": seed,
-                               "num_images": n, "sampler": sampler, "spacing": spacing, "noise": noise, "guidance_rescale": rescale,
-                               **_options(option or [])}
-    with progress("drawing", None, "call") as advance:
-        result = pipe(prompt, batch_size=batch_size, progress=advance, **request)
+    pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=_budget(memory_budget), compile=compiled or None))
+    viewer = _viewer(pipe, preview_every, preview_decoder) if preview or preview_every or preview_decoder else None
+    draw = partial(_draw, pipe, batch_size, viewer)
+    out = sweeps.run(pipe, axes, request, output, draw) if axes else _one(pipe, request, output, stages, draw)
+    out |= {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
+    emit(out, as_json, "\n".join([out["grid"]] if "grid" in out else out["files"]))
+
+
+def _one(pipe: Pipeline, request: dict[str, Any], output: Path, stages: Path | None, draw: Callable[..., Result]) -> dict[str, Any]:
+    """Draw the images of a request and write them; stages: the folder that takes what the first one passes through."""
+    from unnoise.look import Stages
+
+    look = None
+    if stages is not None:
+        request = {**request, "seed": pipe.request(**request).seeds[0]}  # everything is checked before the folder is touched
+        look = Stages(pipe, stages)
+    result = draw(request, look)
     files = result.save(output)
-    out: dict[str, Any] = {"files": [str(f) for f in files], "seeds": list(result.seeds), "nfe": result.nfe,
-                           "seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
-    if len(files) > 1 and output.suffix: out["grid"] = str(output)
-    shown = [str(output)] if "grid" in out else out["files"]
-    emit(out, as_json, "\n".join(shown))
+    out: dict[str, Any] = {"files": [str(f) for f in files], "seeds": list(result.seeds), "nfe": result.nfe}
+    if len(files) > 1 and output.suffix and not output.is_dir(): out["grid"] = str(output)
+    if look: out["stages"] = [str(f) for f in look.close()]
+    return out
+
+
+def _draw(pipe: Pipeline, batch_size: int | None, viewer: tuple[Preview, Screen] | None, request: dict[str, Any],
+          look: Stages | None = None) -> Result:
+    """The Result of a request, drawn under a preview or else a progress bar."""
+    listeners = [*([viewer[0]] if viewer else []), *([look] if look else [])]
+    def on_state(i, state):
+        for listener in listeners: listener(i, state)
+    with nullcontext() if viewer else progress("drawing", None, "call") as advance:
+        result = pipe(**request, batch_size=batch_size, progress=advance, on_state=on_state if listeners else None)
+    if viewer: viewer[1].show(result.images[0], f"seed {result.seeds[0]}, {result.nfe} calls")
+    return result
+
+
+def _viewer(pipe: Pipeline, every: int | None, decoder: bool) -> tuple[Preview, Screen] | None:
+    """What previews a run on this terminal. None, with a word on stderr, where it cannot show pictures: the run is worth more."""
+    from unnoise.cli.terminal import Screen, ability
+    from unnoise.look import Preview
+
+    how = ability(sys.stderr)
+    screen = Screen(sys.stderr, how or "blocks")
+    preview = Preview(pipe, lambda image, state, k: screen.show(image, f"step {k}, sigma/alpha {float(state.level.ratio):.3g}"), every, decoder)
+    if how: return preview, screen
+    print("no preview: stderr is no terminal that shows colours", file=sys.stderr)
+    return None
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if v is not None}
+
+
+def _budget(text: str | None) -> int | str | None:
+    return int(text) if text and text.isdecimal() else text
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:

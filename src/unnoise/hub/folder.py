@@ -52,6 +52,7 @@ class Folder:
     defaults: dict
     sha256: str
     path: Path | None = None
+    text: object | None = None
 
 
 # --- reading --------------------------------------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ def scheduler_config(p: ProcessSection) -> dict:
 
 def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, weights: dict[str, Tensor] | None, codec: codecs.Codec,
          words: Words | None, process: ProcessSection | None, defaults: dict | None = None, card: str = "",
-         dtype: torch.dtype | None = None) -> Path:
+         dtype: torch.dtype | None = None, text=None) -> Path:
     """Write a model folder; a temporary one is renamed when it is whole. Returns its path. `weights` None: the net's own.
 
     BadInput: the folder exists and is not a model folder, cannot be written, or the weights are not finite.

@@ -1,0 +1,325 @@
+"""The autoencoder of Stable Diffusion (AutoencoderKL), with the parameter names of the published checkpoints.
+
+    x (n, 3, h, w) in [-1, 1]  --encoder, quant_conv-->  mean, log variance (n, latent_channels, h / f, w / f)
+    z (n, latent_channels, h / f, w / f)  --post_quant_conv, decoder-->  (n, 3, h, w),    f = 2^(number of blocks - 1)
+
+Latents here are the network's own; what a diffusion model sees is (z - shift) * scale, which is `codec.latents`' work.
+`walk_encoder` and `walk_decoder` go through the parts of a network, its modules or what is made of them for speed. Both are
+two halves: a deep one, all of it at the latents' resolution (with the attention), and a wide one, where the memory goes.
+Only the wide half is taken by tiles (`nets.tiles`).
+The config keys and defaults are those of diffusers' AutoencoderKL, so that a folder opens in both.
+Rombach et al. 2022, High-Resolution Image Synthesis with Latent Diffusion Models.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from torch import Tensor, nn
+
+from unnoise.errors import BadInput
+from unnoise.nets import layers
+from unnoise.nets.tiles import tiled
+from unnoise.nets.unet import ResnetBlock2D, SelfAttention2D, UNetConfig, _UpConv
+
+
+class AutoencoderConfig(BaseModel):
+    """The shape of an autoencoder, and the scale and shift between its latents and those of a diffusion model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    in_channels: PositiveInt = 3
+    out_channels: PositiveInt = 3
+    down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",)
+    up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",)
+    block_out_channels: tuple[PositiveInt, ...] = Field((64,), min_length=1)
+    layers_per_block: PositiveInt = 1
+    latent_channels: PositiveInt = 4
+    norm_num_groups: PositiveInt = 32
+    sample_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 32
+    scaling_factor: float = Field(0.18215, gt=0, allow_inf_nan=False)
+    shift_factor: float | None = Field(None, allow_inf_nan=False)
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+    mid_block_add_attention: bool = True
+    force_upcast: bool = True  # a note on fp16; here every decoder output is checked
+
+    @property
+    def factor(self) -> int:
+        """Pixels of an image along the side of one latent cell."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+
+FIXED: dict[str, tuple] = {"act_fn": ("silu",), "latents_mean": (None,), "latents_std": (None,)}
+
+
+def autoencoder_config_from(d: dict) -> AutoencoderConfig:
+    """An AutoencoderConfig from a published `config.json`: BadInput names a key whose value asks for what is not built here."""
+    own = {k: v for k, v in d.items() if k in AutoencoderConfig.model_fields}
+    for k, v in d.items():
+        if k in own or k.startswith("_"): continue
+        if k not in FIXED: raise BadInput(f"autoencoder config key {k!r} is not known (accepted: {', '.join(AutoencoderConfig.model_fields)})")
+        if v not in FIXED[k]: raise BadInput(f"autoencoder config {k} = {v!r} is not supported (accepted: {FIXED[k][0]!r})")
+    try: return AutoencoderConfig(**own)
+    except ValidationError as e:
+        first = e.errors()[0]
+        raise BadInput(f"autoencoder config {first['loc'][0]} = {own.get(str(first['loc'][0]))!r}: {first['msg']}") from e
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z | x) = N(mean, exp(logvar)), each (n, c, h, w); logvar is kept within [-30, 20]."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def mode(self) -> Tensor:
+        """The likeliest latents: the mean."""
+        return self.mean
+
+    def sample(self, noise: Tensor | None = None) -> Tensor:
+        """mean + exp(logvar / 2) noise. noise: unit normals of the mean's shape; None draws them from PyTorch's own generator."""
+        return self.mean + (self.logvar / 2).exp() * (torch.randn_like(self.mean) if noise is None else noise)
+
+    def kl(self) -> Tensor:
+        """KL(q || N(0, 1)) in nats, summed over all but the batch: (n,)."""
+        return 0.5 * (self.mean**2 + self.logvar.exp() - 1 - self.logvar).flatten(1).sum(1)
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------------
+
+class Resnet(ResnetBlock2D):
+    """The UNet's, without time. Where nothing is differentiated, what is dead is overwritten: a third less memory at its peak."""
+
+    def forward(self, x: Tensor, temb: Tensor | None = None) -> Tensor:
+        if torch.is_grad_enabled(): return super().forward(x, None)
+        h = self.conv2(_act(self.norm2, self.conv1(_act(self.norm1, x))))
+        return h.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+def _act(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """silu(norm(x)); x is left as it is."""
+    return layers.norm(norm, x) if torch.is_grad_enabled() else F.silu(norm(x), inplace=True)
+
+
+class Down(nn.Module):
+    """Every other pixel, by a convolution whose padding is on the right and below only."""
+
+    def __init__(self, c: int):
+        super().__init__()
+        self.conv = nn.Conv2d(c, c, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return layers.conv(self.conv, F.pad(x, (0, 1, 0, 1)))
+
+
+class Stage(nn.Module):
+    """The layers of one resolution: resnets, then attention after the first ("mid") or resampling ("down", "up")."""
+
+    def __init__(self, cin: int, cout: int, count: int, c: UNetConfig, kind: str):
+        super().__init__()
+        self.resnets = nn.ModuleList(Resnet(cin if j == 0 else cout, cout, None, c) for j in range(count))
+        if kind == "attention": self.attentions = nn.ModuleList([SelfAttention2D(cout, cout, c)])
+        if kind == "down": self.downsamplers = nn.ModuleList([Down(cout)])
+        if kind == "up": self.upsamplers = nn.ModuleList([_UpConv(cout, 1)])
+
+
+class Half(nn.Module):
+    """What the encoder and the decoder have alike."""
+
+    conv_norm_out: nn.GroupNorm
+    conv_out: nn.Conv2d
+
+    def finish(self, x: Tensor) -> Tensor:
+        """From the last block's channels to the output."""
+        return layers.conv(self.conv_out, _act(self.conv_norm_out, x))
+
+
+class Encoder(Half):
+    """Images (n, in_channels, h, w) -> moments (n, 2 latent_channels, h / f, w / f)."""
+
+    def __init__(self, c: AutoencoderConfig):
+        super().__init__()
+        ch, n, like = c.block_out_channels, len(c.block_out_channels), _like(c)
+        self.conv_in = nn.Conv2d(c.in_channels, ch[0], 3, padding=1)
+        self.down_blocks = nn.ModuleList(Stage(ch[max(i - 1, 0)], ch[i], c.layers_per_block, like, "down" if i < n - 1 else "") for i in range(n))
+        self.mid_block = Stage(ch[-1], ch[-1], 2, like, "attention" if c.mid_block_add_attention else "")
+        self.conv_norm_out = nn.GroupNorm(c.norm_num_groups, ch[-1], 1e-6)
+        self.conv_out = nn.Conv2d(ch[-1], 2 * c.latent_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return walk_encoder(self, x)
+
+
+class Decoder(Half):
+    """Latents (n, latent_channels, h, w) -> images (n, out_channels, f h, f w)."""
+
+    def __init__(self, c: AutoencoderConfig):
+        super().__init__()
+        ch, n, like = c.block_out_channels[::-1], len(c.block_out_channels), _like(c)
+        self.conv_in = nn.Conv2d(c.latent_channels, ch[0], 3, padding=1)
+        self.mid_block = Stage(ch[0], ch[0], 2, like, "attention" if c.mid_block_add_attention else "")
+        self.up_blocks = nn.ModuleList(Stage(ch[max(i - 1, 0)], ch[i], c.layers_per_block + 1, like, "up" if i < n - 1 else "") for i in range(n))
+        self.conv_norm_out = nn.GroupNorm(c.norm_num_groups, ch[-1], 1e-6)
+        self.conv_out = nn.Conv2d(ch[-1], c.out_channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return walk_decoder(self, z)
+
+
+def _like(c: AutoencoderConfig) -> UNetConfig:
+    """What the UNet's layers read of a config."""
+    return UNetConfig(norm_num_groups=c.norm_num_groups, norm_eps=1e-6)
+
+
+# --- the walks ------------------------------------------------------------------------------------------------------------
+
+def walk_encoder(e: Any, x: Tensor) -> Tensor:
+    """Moments of x through `e`: conv_in, down_blocks[i].{resnets, downsamplers}, mid_block.{resnets, attentions}, finish."""
+    return encoder_deep(e, encoder_wide(e, x))
+
+
+def encoder_wide(e: Any, x: Tensor) -> Tensor:
+    """From pixels to the latents' resolution."""
+    x = e.conv_in(x)
+    for block in e.down_blocks:
+        if hasattr(block, "downsamplers"): x = block.downsamplers[0](_resnets(block, x))
+    return x
+
+
+def encoder_deep(e: Any, x: Tensor) -> Tensor:
+    return e.finish(_mid(e.mid_block, _resnets(e.down_blocks[-1], x)))
+
+
+def walk_decoder(d: Any, z: Tensor) -> Tensor:
+    """The image of z through `d`: conv_in, mid_block.{resnets, attentions}, up_blocks[i].{resnets, upsamplers}, finish."""
+    return decoder_wide(d, decoder_deep(d, z))
+
+
+def decoder_deep(d: Any, z: Tensor) -> Tensor:
+    """All that is at the latents' resolution."""
+    return _resnets(d.up_blocks[0], _mid(d.mid_block, d.conv_in(z)))
+
+
+def decoder_wide(d: Any, x: Tensor) -> Tensor:
+    """From there to pixels. `x` is the only name of what is on its way, so that nothing is kept longer than it is needed."""
+    for i, block in enumerate(d.up_blocks):
+        if i: x = _resnets(block, x)
+        if hasattr(block, "upsamplers"): x = block.upsamplers[0](x)
+    return d.finish(x)
+
+
+def _resnets(block: Any, x: Tensor) -> Tensor:
+    for resnet in block.resnets: x = resnet(x, None)
+    return x
+
+
+def _mid(block: Any, x: Tensor) -> Tensor:
+    x = block.resnets[0](x, None)
+    if hasattr(block, "attentions"): x = block.attentions[0](x)
+    return block.resnets[1](x, None)
+
+
+# --- the whole ------------------------------------------------------------------------------------------------------------
+
+class Autoencoder(nn.Module):
+    """Images <-> latents, neither scaled nor shifted."""
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        self.config = c = config
+        _check(c)
+        self.encoder, self.decoder = Encoder(c), Decoder(c)
+        if c.use_quant_conv: self.quant_conv = nn.Conv2d(2 * c.latent_channels, 2 * c.latent_channels, 1)
+        if c.use_post_quant_conv: self.post_quant_conv = nn.Conv2d(c.latent_channels, c.latent_channels, 1)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """Images (n, in_channels, h, w) in [-1, 1], h and w divisible by f -> the distribution of their latents. BadInput else."""
+        self.check_images(x)
+        return self.posterior(walk_encoder(self.encoder, x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (n, latent_channels, h, w) -> images (n, out_channels, f h, f w), about [-1, 1], not clipped. BadInput else."""
+        return walk_decoder(self.decoder, self.before(z))
+
+    forward = decode
+
+    def posterior(self, moments: Tensor) -> Posterior:
+        """The encoder's output as a distribution."""
+        mean, logvar = (self.quant_conv(moments) if self.config.use_quant_conv else moments).chunk(2, dim=1)
+        return Posterior(mean, logvar.clamp(-30, 20))
+
+    def before(self, z: Tensor) -> Tensor:
+        """What the decoder is given for latents z. BadInput for another shape."""
+        c = self.config.latent_channels
+        if z.ndim != 4 or z.shape[1] != c or 0 in z.shape[2:]: raise BadInput(f"latents must be (n, {c}, h, w), given {tuple(z.shape)}")
+        return self.post_quant_conv(z) if self.config.use_post_quant_conv else z
+
+    def check_images(self, x: Tensor) -> None:
+        """BadInput when x has a shape that the encoder cannot take."""
+        c, f = self.config.in_channels, self.config.factor
+        if x.ndim != 4 or x.shape[1] != c or 0 in x.shape[2:] or x.shape[2] % f or x.shape[3] % f:
+            raise BadInput(f"images must be (n, {c}, h, w) with h, w divisible by {f}, given {tuple(x.shape)}")
+
+    @torch.no_grad()
+    def tiled_encode(self, x: Tensor, tile: int = 64, overlap: int = 16, passes: int = 1) -> Posterior:
+        """`encode` by overlapping tiles, without gradients: memory grows with the tile and not with the image (see `tiled`).
+
+        tile, overlap: latent cells along a side (f pixels each). A tile as large as the image gives bit for bit what `encode` gives.
+        """
+        self.check_images(x)
+        x = tiled(partial(encoder_wide, self.encoder), x, (self.config.factor, 1), tile, overlap, _reach(self.config, 0), passes)
+        return self.posterior(encoder_deep(self.encoder, x))
+
+    @torch.no_grad()
+    def tiled_decode(self, z: Tensor, tile: int = 64, overlap: int = 16, passes: int = 1, parts: Any = None) -> Tensor:
+        """`decode` by overlapping tiles, without gradients: memory grows with the tile and not with the image (see `tiled`).
+
+        tile, overlap: latent cells along a side (f pixels each). A tile as large as the image gives bit for bit what `decode` gives.
+        parts: what `walk_decoder` walks through instead of the decoder's modules.
+        """
+        d = self.decoder if parts is None else parts
+        x = decoder_deep(d, self.before(z))
+        return tiled(partial(decoder_wide, d), x, (1, self.config.factor), tile, overlap, _reach(self.config, 1), passes)
+
+
+def _check(c: AutoencoderConfig) -> None:
+    n = len(c.block_out_channels)
+    for key, accepted in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
+        given = getattr(c, key)
+        if len(given) != n: raise BadInput(f"autoencoder {key} has {len(given)} entries for {n} block_out_channels")
+        for kind in given:
+            if kind != accepted: raise BadInput(f"autoencoder block type {kind!r} is not supported (accepted: {accepted})")
+    for width in c.block_out_channels:
+        if width % c.norm_num_groups: raise BadInput(f"autoencoder width {width} is not divisible by norm_num_groups = {c.norm_num_groups}")
+
+
+def _reach(c: AutoencoderConfig, more: int) -> int:
+    """How many cells away an input of the wide half can change its output (more: a decoder's block has one resnet more).
+
+    A 3x3 convolution at u pixels a cell reaches 1 / u: two a resnet, one a resampling (twice as far on the way down), one at the end.
+    """
+    n = len(c.block_out_channels)
+    convs = 2 * (c.layers_per_block + more)
+    return math.ceil(sum((convs + 2) / 2**i for i in range(1, n)) + 1 / 2 ** (n - 1))
+
+
+OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def legacy_keys(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights under today's names of the attention (query -> to_q, …), its 1x1 convolutions (c, c, 1, 1) as matrices."""
+    out = {}
+    for name, w in weights.items():
+        head, _, layer = name.partition(".attentions.")
+        if layer:
+            i, part, *rest = layer.split(".")
+            name = ".".join([f"{head}.attentions.{i}", OLD.get(part, part), *rest])
+            if w.ndim == 4 and w.shape[2:] == (1, 1): w = w.flatten(1)
+        out[name] = w
+    return out

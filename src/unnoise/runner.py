@@ -1,0 +1,121 @@
+"""How a model's networks run on a machine: device, number type, the fast form of each, and the memory they may take.
+
+On an x86 CPU in float32 the UNet and the autoencoder run in the form of `nets.fuse`; weights that lie in a mapped file are
+given back to the system once they are packed. A memory budget keeps only so many packed bytes: the layers beyond it are packed
+from the file at every call (sequential offload), and pictures are decoded in tiles. Elsewhere the networks run as they are,
+channels-last, or compiled. Safe to use from several threads.
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unnoise import device as devices
+from unnoise import hub
+from unnoise.errors import BadInput
+from unnoise.hub import weights
+from unnoise.nets.fuse import fuse
+
+if TYPE_CHECKING:
+    from unnoise.text.encode import PromptEncoder
+
+Call = Callable[..., Tensor]
+
+
+class Runner:
+    """The networks of a model folder, ready to run."""
+
+    def __init__(self, folder: hub.Folder, device: torch.device, dtype: torch.dtype, memory_budget: str | int | None = None,
+                 compile: bool = False):
+        self.folder, self.device, self.dtype, self.compile = folder, device, dtype, compile
+        self.budget = None if memory_budget is None else devices.size_of(memory_budget)
+        self._lock, self._fused, self._compiled = threading.RLock(), {}, {}
+        self.plain = device.type != "cpu" or dtype != torch.float32 or compile
+        if self.plain:
+            for net in self._nets(): self._place(net)
+
+    def _nets(self) -> list[nn.Module]:
+        f = self.folder
+        return [n for n in (f.net, getattr(f.codec, "net", None), f.text.net if f.text else None) if isinstance(n, nn.Module)]
+
+    def _place(self, net: nn.Module) -> None:
+        net.to(self.device, self.dtype)
+        if net is not getattr(self.folder.text, "net", None): net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def widen(self) -> None:
+        """From now on compute in float32."""
+        with self._lock:
+            self.dtype = torch.float32
+            for net in self._nets(): net.float()
+            self._fused, self._compiled = {}, {}
+
+    # --- the denoising network ---
+
+    def fast(self) -> Call:
+        """The denoising network in the form that runs fastest here."""
+        net = self.folder.net
+        if self.plain: return self._cast(net)
+        with self._lock: return self._fuse("net", net)
+
+    def _fuse(self, key: str, net: nn.Module) -> Any:
+        self._fused[key] = fuse(net, self._fused.get(key))
+        return self._fused[key]
+
+    def _cast(self, net: nn.Module) -> Call:
+        """The network in its own number type, between float32 arguments and result."""
+        with self._lock:
+            if self.compile and "net" not in self._compiled: self._compiled["net"] = torch.compile(net)
+        call = self._compiled.get("net", net)
+        def run(x: Tensor, t: Tensor | None, context: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+            given = {k: v for k, v in (("context", context), ("labels", labels)) if v is not None}
+            with torch.inference_mode(not x.requires_grad): return call(x.to(self.dtype), t, **given).float()
+        return run
+
+    def counted(self, count: Callable[[], None] | None) -> Call:
+        """`fast`, calling `count` at each call."""
+        net = self.fast()
+        if count is None: return net
+        def counted(*args, **kwargs):
+            count()
+            return net(*args, **kwargs)
+        return counted
+
+    def prepared(self, condition: Tensor) -> Callable[[], Any]:
+        """A condition as the network takes it, made at its first use: a prompt's keys and values are computed once a run."""
+        made = []
+        def ready():
+            if not made:
+                c = condition.to(self.device)
+                if c.is_floating_point():
+                    prepare = getattr(self.folder.net if self.plain else self.fast(), "prepare", None)
+                    c = c.to(self.dtype)
+                    with torch.inference_mode(): c = prepare(c) if prepare else c
+                made.append(c)
+            return made[0]
+        return ready
+
+    def batch(self, shape: tuple[int, ...]) -> int:
+        """How many samples of this shape to make at once."""
+        places = shape[-1] * shape[-2] if len(shape) == 4 else 1
+        return 1 if self.budget else max(1, min(64, 64 * 32 * 32 // places // 4))
+
+    # --- text and pictures ---
+
+    def encoder(self, skip: int = 0) -> PromptEncoder:
+        """The prompt encoder, computing in a type that this device is good at."""
+        assert self.folder.text is not None
+        return replace(self.folder.text, skip=skip)
+
+    def release_text(self) -> None:
+        """Give back the memory of a mapped text encoder: the next prompt reads it again."""
+        if self.folder.text: weights.release(self.folder.text.net.parameters())
+
+    def decode(self, x: Tensor) -> np.ndarray:
+        """Tensors of the model's space as images."""
+        return self.folder.codec.decode(x)
