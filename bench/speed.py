@@ -1,6 +1,6 @@
 """How fast is inference? Our UNet and pipeline against diffusers with the very same weights, steps and threads.
 
-    python -m bench.speed [--json] [--steps 20] [--batches 1,16] [--repeats 7] [--threads 0]
+    python -m bench.speed [--model digits] [--json] [--steps 20] [--batches 1,16] [--repeats 7] [--threads 0]
                           [--device cpu] [--dtype fp32] [--compile]
 
 Rows "forward": one call of the network (batch = rows of the call). Rows "pipeline": prompt to PIL images, `--steps` calls of
@@ -8,16 +8,19 @@ DPM-Solver++ 2M each, with classifier-free guidance by batch doubling and withou
 documentation shows, under torch.inference_mode, once with contiguous and once with channels-last weights: `ratio` is against
 the better of the two. "share" is the rate of the products alone over the convolution rate that the machine reaches, with the
 products counted as the plain network has them (ours does fewer, so a share may pass 1).
+--model sd15 and small are Stable Diffusion folders: see bench/stable.py.
 On other devices than the CPU the plain network is timed (rows "forward" only), compiled on both sides with --compile.
 """
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from bench import common
+from bench import common, stable
 from unnoise.nets.fuse import fuse
 from unnoise.pipeline import Pipeline
 
@@ -90,23 +93,28 @@ def pipeline_row(pipe: Pipeline, twins: dict[str, nn.Module], batch: int, scale:
 
 def main(argv: list[str] | None = None) -> None:
     p = common.parser(__doc__)
-    p.add_argument("--steps", type=int, default=20)
-    p.add_argument("--batches", default="1,16")
+    p.add_argument("--steps", type=int, default=None, help="20; of sd15 2")
+    p.add_argument("--batches", default=None, help="comma-separated; 1,16, of Stable Diffusion 1,8")
+    p.add_argument("--model", default="digits", choices=("digits", "small", "sd15"))
+    p.add_argument("--folder", type=Path, help="where the sd15 or small folder is, or shall be made")
+    p.add_argument("--what", default="all", choices=("all", "forward", "pipeline", "process"), help="which rows, for sd15 and small")
     p.add_argument("--device", default="cpu")
     p.add_argument("--dtype", default="fp32", choices=DTYPES)
     p.add_argument("--compile", action="store_true")
     a = p.parse_args(argv)
     common.ready(a.threads)
+    batches = [int(b) for b in (a.batches or ("1,16" if a.model == "digits" else "1,8")).split(",")]
+    steps = a.steps or (2 if a.model == "sd15" else 20)
+    if a.model != "digits": return stable.main(a.model, a.folder, batches, steps, a.repeats, a.threads, a.json, a.what)
     folder, cpu = common.digits(), a.device == "cpu"
     net = folder.net.to(a.device, DTYPES[a.dtype])
     if not cpu: net = net.to(memory_format=torch.channels_last)  # what its convolutions like best there
     twins = {k: common.twin(net, layout) for k, layout in LAYOUTS.items()}
-    batches = [int(b) for b in a.batches.split(",")]
     rates = common.rates() if cpu else {}
     rows = [forward_row(net, twins, b, a.repeats, rates, a.compile) for b in sorted({*batches, *(2 * b for b in batches)})]
     if cpu and not a.compile and a.dtype == "fp32":
         pipe = Pipeline(folder)
-        rows += [pipeline_row(pipe, twins, b, scale, a.steps, a.repeats) for b in batches for scale in (2.0, 1.0)]
+        rows += [pipeline_row(pipe, twins, b, scale, steps, a.repeats) for b in batches for scale in (2.0, 1.0)]
     common.report("speed", rows, a.json, model=folder.name, device=a.device, dtype=a.dtype, compiled=a.compile, gflops=rates)
 
 

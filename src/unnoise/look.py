@@ -85,7 +85,7 @@ class Stages:
         pair = decode(self.pipe, x / math.hypot(alpha, sigma)), decode(self.pipe, x0)
         self.rows.append({"step": k, "t": float(self.pipe.schedule.timestep(state.level).flatten()[0]), **_numbers(alpha, sigma),
                           **_spread(x, x0, self._before)})
-        self.pictures.append((_fit(pair[0], 64, 256), _fit(pair[1], 64, 256)))
+        self.pictures.append((_fit(pair[0], 1, 256), _fit(pair[1], 1, 256)))
         self._before = x.cpu(), x0.cpu()
         for what, image in ("x", pair[0]), ("x0", pair[1]), ("channels", channels({"x": x, "x0": x0})):
             write_picture(image, self.folder / f"step-{k:03}-{what}.png")
@@ -103,11 +103,11 @@ class Stages:
         about = {"model": self.pipe.name, "schedule": self.pipe.schedule.name, "T": self.pipe.schedule.T}
         write_bytes(json.dumps({**about, "steps": self.rows}, indent=1).encode(), self.folder / "stages.json")
 
-    def sheet(self, columns: int = 8) -> Image.Image:
+    def sheet(self) -> Image.Image:
         """x over its x0 estimate, by step, each under its step, t and sigma/alpha."""
         n = len(self.rows)
         shown = sorted({round(k) for k in np.linspace(0, n - 1, min(n, SHOWN))})
-        blocks = []
+        blocks, columns = [], math.ceil(len(shown) / math.ceil(len(shown) / 8))  # 8 in a row at most, rows alike
         for k in range(0, len(shown), columns):
             part = shown[k : k + columns]
             blocks.append(sheet([[self.pictures[i][j] for i in part] for j in (0, 1)], [_label(self.rows[i]) for i in part], ["x", "x0"], most=160))
@@ -157,7 +157,7 @@ def channels(tensors: dict[str, Tensor]) -> Image.Image:
         planes = x[0].float().cpu().numpy()
         ends = [(float(p.min()), float(p.max())) for p in planes]
         greys = [_grey(p, lo, hi) for p, (lo, hi) in zip(planes, ends)]
-        blocks.append(sheet([greys], [f"channel {k}\n{lo:.2f} to {hi:.2f}" for k, (lo, hi) in enumerate(ends)], [name], least=96))
+        blocks.append(sheet([greys], [f"channel {k}\n{lo:.2f} to {hi:.2f}" for k, (lo, hi) in enumerate(ends)], [name], margin=20))
     return _stack(blocks)
 
 
@@ -169,16 +169,17 @@ def _grey(plane: np.ndarray, lo: float, hi: float) -> Image.Image:
 # --- sheets: pictures in rows and columns under labels --------------------------------------------------------------------
 
 def sheet(rows: Sequence[Sequence[Image.Image]], columns: Sequence[str], names: Sequence[str] = (), title: str = "",
-          over: str = "", least: int = 96, most: int = 512) -> Image.Image:
+          over: str = "", least: int = 96, most: int = 512, margin: int = 0) -> Image.Image:
     """Pictures in rows and columns: columns[j] above column j, names[i] left of row i, `over` above all columns, `title` on top.
 
-    Small pictures are enlarged by a whole factor until a side has `least` pixels, large ones reduced to `most`.
+    Small pictures are enlarged by a whole factor until a side has `least` pixels, large ones reduced to `most`. margin: the
+    least width of the names, in pixels.
     """
     cells = [[_fit(p, least, most) for p in row] for row in rows]
     w, h = max(p.width for row in cells for p in row), max(p.height for row in cells for p in row)
     w = max(w, min(150, max(_size(c, 13)[0] for c in columns)))
     columns, names = [_wrap(c, w) for c in columns], [_wrap(c, 150) for c in names]
-    left = max((_size(c, 13)[0] for c in names), default=-PAD) + 2 * PAD
+    left = max((max(margin, _size(c, 13)[0]) for c in names), default=-PAD) + 2 * PAD
     width = left + len(columns) * (w + PAD)
     heads = [(_wrap(title, width - 2 * PAD, 15), 15), (_plain(over), 13), (max(columns, key=lambda c: _size(c, 13)[1]), 13)]
     heights = [_size(text, size)[1] + PAD if text else 0 for text, size in heads]
@@ -217,8 +218,8 @@ def _plain(text: str) -> str:
 
 def _wrap(text: str, width: int, size: int = 13, lines: int = 3) -> str:
     """Text broken into lines of about `width` pixels; what does not fit in so many lines ends in dots."""
-    broken = [textwrap.wrap(line, max(4, round(width / (0.52 * size))), max_lines=lines, placeholder=" ...") for line in _plain(text).split("\n")]
-    return "\n".join(line for part in broken for line in part)
+    broken = lambda line: textwrap.wrap(line, max(4, round(width / (0.55 * size))), max_lines=lines, placeholder=" ...")
+    return "\n".join("\n".join(broken(line)) if _size(line, size)[0] > width else line for line in _plain(text).split("\n"))
 
 
 def _size(text: str, size: int) -> tuple[int, int]:
@@ -237,8 +238,8 @@ def _text(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, size: int, f
 class Curve:
     """Points (x, y) of a plot: joined by a line, or (dots) marked one by one. A name puts it into the legend."""
 
-    xs: Sequence[float]
-    ys: Sequence[float]
+    xs: Sequence[float] | np.ndarray
+    ys: Sequence[float] | np.ndarray
     colour: tuple[int, int, int]
     name: str = ""
     dots: bool = False
@@ -247,15 +248,14 @@ class Curve:
 def plot_schedule(s: Schedule, t: Sequence[float], logsnr: Sequence[float | None]) -> Image.Image:
     """A schedule and the levels t that a run visited on it: alpha and sigma, log SNR, and the grid by step."""
     ts = np.arange(s.T)
-    both = np.r_[s.alphas > 0] & (s.sigmas > 0)
-    visited = [(float(l.alpha), float(l.sigma)) for l in map(s.at, np.clip(t, -1, s.T - 1))]
+    both = (s.alphas > 0) & (s.sigmas > 0)
+    a, b = (v.numpy() for v in s.at(t))
     marked = [(u, v) for u, v in zip(t, logsnr) if v is not None]
-    a, b = zip(*visited)
     curves = [Curve(ts, s.alphas, BLUE, "alpha"), Curve(ts, s.sigmas, RED, "sigma"), Curve(t, a, BLUE, dots=True), Curve(t, b, RED, dots=True)]
     snr = [Curve(ts[both], 2 * np.log(s.alphas[both] / s.sigmas[both]), BLUE)]
-    if marked: snr.append(Curve(*zip(*marked), BLUE, "levels visited", dots=True))
+    snr.append(Curve([u for u, _ in marked], [v for _, v in marked], BLUE, "levels visited", dots=True))
     steps = range(len(t))
-    panels = [plot("alpha and sigma", "t", curves), plot("log SNR = log(alpha^2 / sigma^2)", "t", snr),
+    panels = [plot("alpha and sigma", "t", curves), plot("log SNR = 2 log(alpha / sigma)", "t", snr),
               plot("the grid: t of each step", "step", [Curve(steps, t, GREY), Curve(steps, t, INK, dots=True)])]
     image = Image.new("RGB", (sum(p.width for p in panels), panels[0].height), "white")
     for i, p in enumerate(panels): image.paste(p, (i * p.width, 0))
@@ -264,7 +264,7 @@ def plot_schedule(s: Schedule, t: Sequence[float], logsnr: Sequence[float | None
 
 def plot(title: str, xlabel: str, curves: Sequence[Curve], size: tuple[int, int] = (420, 320), fine: int = 4) -> Image.Image:
     """Curves over labelled axes. Lines are drawn `fine` times as large and reduced, which smooths them; text is not."""
-    (w, h), (left, top, right, bottom) = size, (54, 34, 16, 44)
+    (w, h), (left, top, right, bottom) = size, (54, 34, 20, 44)
     xs, ys = (np.concatenate([np.asarray(getattr(c, k), float) for c in curves]) for k in ("xs", "ys"))
     (x_lo, x_hi), (y_lo, y_hi) = _range(xs, 0.0), _range(ys, 0.04)
     px = lambda x: left + (x - x_lo) / (x_hi - x_lo) * (w - left - right)
@@ -285,17 +285,18 @@ def plot(title: str, xlabel: str, curves: Sequence[Curve], size: tuple[int, int]
     _text(draw, (left + w - right) // 2, h - 20, xlabel, 12, GREY, "ma")
     for x in x_ticks: _text(draw, px(x), h - bottom + 6, f"{x:g}", 11, GREY, "ma")
     for y in y_ticks: _text(draw, left - 7, py(y), f"{y:g}", 11, GREY, "rm")
-    _legend(draw, [c for c in curves if c.name], w - right - 8, top + 6)
+    _legend(draw, [c for c in curves if c.name], w - right, 11)
     return image
 
 
-def _legend(draw: ImageDraw.ImageDraw, curves: Sequence[Curve], right: int, y: int) -> None:
-    width = max((_size(c.name, 12)[0] for c in curves), default=0)
-    for c in curves:
-        if c.dots: draw.ellipse((right - width - 18, y + 4, right - width - 12, y + 10), c.colour)
-        else: draw.line((right - width - 22, y + 7, right - width - 8, y + 7), c.colour, 2)
-        _text(draw, right - width, y, c.name, 12)
-        y += 18
+def _legend(draw: ImageDraw.ImageDraw, curves: Sequence[Curve], x: int, y: int) -> None:
+    """The names of curves in one line that ends at x, each after a piece of its line."""
+    for c in reversed(curves):
+        x -= _size(c.name, 12)[0]
+        _text(draw, x, y, c.name, 12)
+        if c.dots: draw.ellipse((x - 12, y + 5, x - 6, y + 11), c.colour)
+        else: draw.line((x - 18, y + 8, x - 6, y + 8), c.colour, 2)
+        x -= 32
 
 
 def _range(v: np.ndarray, margin: float) -> tuple[float, float]:

@@ -26,8 +26,7 @@ from torch import Tensor
 import unnoise
 from unnoise import device as devices
 from unnoise import hub
-try: from unnoise.codec.latents import Latents
-except ImportError: Latents = ()
+from unnoise.codec.latents import Latents
 from unnoise.denoiser import Denoiser
 from unnoise.errors import BadInput, unknown
 from unnoise.guide.cfg import cfg_batched
@@ -246,7 +245,8 @@ class Pipeline:
         if isinstance(clip_skip, bool) or not isinstance(clip_skip, int) or clip_skip < 0:
             raise BadInput(f"clip_skip must be a whole number, not negative, given {clip_skip!r}")
         if clip_skip and self.text is None: raise BadInput(f"model {self.name!r} has no text encoder: clip_skip must be 0, given {clip_skip}")
-        if self.text and clip_skip >= self.text.layers: raise BadInput(f"clip_skip must be less than the text encoder's {self.text.layers} layers, given {clip_skip}")
+        if self.text and clip_skip >= (layers := self.text.net.config.num_hidden_layers):
+            raise BadInput(f"clip_skip must be less than the text encoder's {layers} layers, given {clip_skip}")
         return clip_skip
 
     def _batch(self, prompt, negative, seed: int | np.integer | Sequence[int] | None,
@@ -393,7 +393,7 @@ def load(name: str | os.PathLike = "digits", *, device: str | torch.device = "au
     torch.compile. tokenizer: a folder, for checkpoints without one. BadInput names what is missing, damaged or not supported.
     """
     on = devices.device(device)
-    return Pipeline(hub.load(name), device=on, dtype=devices.dtype(dtype, on),
+    return Pipeline(hub.load(name, variant=variant, tokenizer=tokenizer), device=on, dtype=devices.dtype(dtype, on),
                     memory_budget=memory_budget, compile=compile)
 
 

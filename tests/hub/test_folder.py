@@ -8,7 +8,8 @@ import torch
 
 from unnoise import hub
 from unnoise.errors import BadInput
-from unnoise.nets.unet import config_from
+from unnoise.hub import schedulers
+from unnoise.nets.unet import UNet, config_from
 from unnoise.train.recipe import ProcessSection
 
 FILE = f"unet/{hub.WEIGHTS}"
@@ -96,7 +97,7 @@ def test_broken_json_is_named(folder, part, content):
                                             ("norm_num_groups", 7), ("layers_per_block", "two")])
 def test_a_config_that_is_not_built_is_refused_by_its_key(folder, key, value):
     config = json.loads((folder / "unet/config.json").read_text()) | {key: value}
-    with pytest.raises(BadInput, match="UNet"): config_from(config) and hub.folder._build("unet", config, folder)
+    with pytest.raises(BadInput, match="UNet"): UNet(config_from(config))
 
 
 def test_non_finite_weights_are_neither_written_nor_read(tiny, tmp_path):
@@ -130,7 +131,7 @@ def test_a_failing_write_leaves_the_old_model(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("schedule", ["ddpm", "scaled_linear", "cosine", "flow", "edm", "scaled_linear-zsnr"])
 def test_scheduler_config_round_trips(schedule):
     p = ProcessSection(schedule=schedule)
-    assert ProcessSection(**hub.scheduler_config(p)["unnoise"]) == p
+    assert ProcessSection(**schedulers.write(p)["unnoise"]) == p
 
 
 def test_unknown_model_names_the_bundled_ones():

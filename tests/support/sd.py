@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -18,7 +19,8 @@ TINY_UNET = {"sample_size": 8, "in_channels": 4, "out_channels": 4, "layers_per_
              "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
 TINY_VAE = {"sample_size": 32, "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8, "latent_channels": 4,
             "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-WORDS = "a photo of an astronaut riding a horse on mars the cat dog red green blue apple apples two keyboard typewriter picture drawing in style".split()
+WORDS = re.findall(r"\S+", "a photo of an astronaut riding a horse on mars the cat dog red green blue apple apples two keyboard typewriter "
+                   "picture drawing in style")
 
 
 def write_tokenizer(folder: Path, pad: str = "<|endoftext|>") -> Path:
@@ -34,7 +36,7 @@ def write_tokenizer(folder: Path, pad: str = "<|endoftext|>") -> Path:
                 merges.append(f"{pair[0]} {pair[1]}")
                 tokens.append("".join(pair))
             parts[-2:] = ["".join(pair)]
-    tokens = list(dict.fromkeys(tokens)) + ["<|startoftext|>", "<|endoftext|>"]
+    tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
@@ -75,3 +77,8 @@ SD15 = {"unet": {"sample_size": 64, "layers_per_block": 2, "block_out_channels":
         "vae": {"sample_size": 512, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "norm_num_groups": 32,
                 "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4},
         "text": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}}
+SMALL = {"unet": {"sample_size": 16, "layers_per_block": 1, "block_out_channels": (96, 192, 256), "norm_num_groups": 32, "attention_head_dim": 4,
+                  "cross_attention_dim": 256, "down_block_types": ("CrossAttnDownBlock2D",) * 3, "up_block_types": ("CrossAttnUpBlock2D",) * 3},
+         "vae": {"sample_size": 128, "block_out_channels": (32, 64, 96, 96), "layers_per_block": 1, "norm_num_groups": 32,
+                 "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4},
+         "text": {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 4}}

@@ -73,17 +73,19 @@ def generate(
 
 def _one(pipe: Pipeline, request: dict[str, Any], output: Path, stages: Path | None, draw: Callable[..., Result]) -> dict[str, Any]:
     """Draw the images of a request and write them; stages: the folder that takes what the first one passes through."""
-    from unnoise.look import Stages
-
     look = None
     if stages is not None:
+        from unnoise.look import Stages
+
         request = {**request, "seed": pipe.request(**request).seeds[0]}  # everything is checked before the folder is touched
         look = Stages(pipe, stages)
     result = draw(request, look)
     files = result.save(output)
     out: dict[str, Any] = {"files": [str(f) for f in files], "seeds": list(result.seeds), "nfe": result.nfe}
     if len(files) > 1 and output.suffix and not output.is_dir(): out["grid"] = str(output)
-    if look: out["stages"] = [str(f) for f in look.close()]
+    if look:
+        look.close()
+        out["stages"] = str(stages)
     return out
 
 

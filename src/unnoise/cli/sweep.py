@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,16 +85,17 @@ def run(pipe: Pipeline, given: list[Axis], request: dict[str, Any], output: Path
     request = {k: v for k, v in request.items() if k not in [a.keyword for a in given]}
     rows, columns = given if len(given) == 2 else (None, given[0])
     cells = [dict(zip([a.keyword for a in given], values)) for values in product(*(a.values for a in given))]
+    slugs = [_slug(f"{k:0{len(str(len(cells) - 1))}}", given, texts) for k, texts in enumerate(product(*(a.texts for a in given)))]
     if not any(a.keyword == "seed" for a in given): request = {**request, "seed": pipe.request(**request | cells[0]).seeds[0]}
     _check(pipe, given, [request | cell for cell in cells])
     if output.is_dir() or not output.suffix:
         make_folder(output)
         output = output / "sweep.png"
     pictures, entries, recipes = [], [], []
-    for k, cell in enumerate(cells):
+    for cell, slug in zip(cells, slugs):
         began = time.perf_counter()
         result = draw(request | cell)
-        files = result.save(output.with_name(f"{output.stem}-{k:0{len(str(len(cells) - 1))}}-{_slug(given, cell)}.png"))
+        files = result.save(output.with_name(f"{output.stem}-{slug}.png"))
         seconds = round(time.perf_counter() - began, 3)
         named = {a.name: cell[a.keyword] for a in given}
         entries += [{**named, "file": str(f), "seed": s, "nfe": result.nfe, "seconds": seconds} for f, s in zip(files, result.seeds)]
@@ -101,7 +103,8 @@ def run(pipe: Pipeline, given: list[Axis], request: dict[str, Any], output: Path
         recipes += result.recipes
     width = len(columns.values)
     image = sheet([pictures[i : i + width] for i in range(0, len(pictures), width)], _labels(columns), _labels(rows, f"{rows.name} ") if rows else (),
-                  _title(pipe, request, given), columns.name)
+                  _title(pipe, request, given), columns.name,
+                  least=96 * math.ceil(math.sqrt(request["num_images"])))
     write_png(image, output, json.dumps({"sweep": [{"name": a.name, "values": list(a.values)} for a in given], "cells": recipes}))
     return {"files": [e["file"] for e in entries], "grid": str(output), "sweep": entries, "seeds": list(dict.fromkeys(e["seed"] for e in entries))}
 
@@ -120,11 +123,12 @@ def _labels(axis: Axis, before: str = "") -> list[str]:
 def _title(pipe: Pipeline, request: dict[str, Any], given: list[Axis]) -> str:
     """What the cells share: the prompt, the model and the settings given."""
     names = {keyword: name for name, (keyword, _) in SWEPT.items()}
-    shared = [f"{names.get(k, k)} {v}" for k, v in request.items() if k != "prompt" and v not in (None, "", 0.0, "seeded") and (k, v) != ("num_images", 1)]
+    shared = [f"{names.get(k, k)} {v}" for k, v in request.items() if k not in ("prompt", "num_images")]
     prompt = [] if any(a.keyword == "prompt" for a in given) else [request.get("prompt") or "no prompt"]
     return ", ".join([*prompt, *shared, f"model {pipe.name}"])
 
 
-def _slug(given: list[Axis], cell: dict[str, Any]) -> str:
-    text = "-".join(f"{a.name}-{cell[a.keyword]}" for a in given)
+def _slug(number: str, given: list[Axis], texts: tuple[str, ...]) -> str:
+    """A cell's part of a file name. Its number keeps apart what the letters alone would not."""
+    text = "-".join([number, *(f"{a.name}-{t}" for a, t in zip(given, texts))])
     return "".join(c if c.isalnum() or c in "._" else "-" for c in text)[:60].strip("-")

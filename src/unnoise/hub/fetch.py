@@ -109,11 +109,11 @@ def absent(name: str) -> BadInput:
 
 def manifest(path: Path) -> dict | None:
     """What `unnoise.json` of a fetched folder says: repo, commit, revision, variant, files {name: {size, sha256}}; None without one."""
-    try: d = json.loads((path / MANIFEST).read_bytes())
+    try:
+        d = json.loads((path / MANIFEST).read_bytes())
+        right = all({"size", "sha256"} <= f.keys() for f in d["files"].values()) and {"repo", "commit", "revision", "variant"} <= d.keys()
     except FileNotFoundError: return None
-    except (OSError, ValueError): d = None
-    try: right = all({"size", "sha256"} <= f.keys() for f in d["files"].values()) and {"repo", "commit", "revision", "variant"} <= d.keys()
-    except (TypeError, KeyError, AttributeError): right = False
+    except (OSError, ValueError, TypeError, KeyError, AttributeError): d, right = {}, False
     if not right: raise BadInput(f"{path / MANIFEST} is damaged: delete the folder {path} and fetch the model again")
     return d
 

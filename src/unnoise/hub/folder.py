@@ -1,12 +1,14 @@
 """Model folders in and out: the published layout, safetensors only, checked before anything of it is used.
 
-    model_index.json                         the parts, and the sha256 of every weight file
+    model_index.json                         the parts, and the sha256 of every file
     unet/  (or mlp/, classifier/)            config.json + diffusion_pytorch_model.safetensors
+    vae/                                     the same; or codec/config.json, ours, for models of pixels and vectors
+    text_encoder/, tokenizer/                config.json + model.safetensors; vocab.json + merges.txt; or words/config.json, ours
     scheduler/scheduler_config.json          the schedule and prediction type in diffusers' keys, ours under "unnoise"
-    codec/config.json, words/config.json     ours: data <-> tensors, and the words that condition a model
     README.md                                the card
 
-What a file is, is decided by its bytes: a pickle, an archive or a web page under a .safetensors name is refused by name.
+A weight file may carry a variant (`….fp16.safetensors`) or be cut into shards (`….safetensors.index.json`). A single-file
+checkpoint in the original layout of Stable Diffusion opens too (`hub.original`); it has no tokenizer: one beside it is used.
 """
 from __future__ import annotations
 
@@ -14,34 +16,41 @@ import hashlib
 import json
 import os
 import shutil
-import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load as parse_safetensors
-from safetensors.torch import save as make_safetensors
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import unnoise
 from unnoise import codec as codecs
+from unnoise.codec.latents import Latents
 from unnoise.errors import BadInput, unknown
+from unnoise.hub import schedulers, weights
+from unnoise.nets.autoencoder import Autoencoder, autoencoder_config_from, legacy_keys
 from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.nets.unet import UNet, config_from
 from unnoise.text.words import Words
 from unnoise.train.recipe import ProcessSection
 
+if TYPE_CHECKING:
+    from unnoise.text.encode import PromptEncoder
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BUNDLED = Path(__file__).parent.parent / "models"
-_BETAS = {"ddpm": ("linear", 1e-4, 0.02), "scaled_linear": ("scaled_linear", 0.00085, 0.012), "cosine": ("squaredcos_cap_v2", 1e-4, 0.02)}
-_PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
-_TWINS = {"unet": ["diffusers", "UNet2DConditionModel"], "mlp": ["unnoise", "MLP"], "classifier": ["unnoise", "Classifier"]}
+NETS = ("unet", "mlp", "classifier")
+_TWINS = {"unet": ["diffusers", "UNet2DConditionModel"], "mlp": ["unnoise", "MLP"], "classifier": ["unnoise", "Classifier"],
+          "vae": ["diffusers", "AutoencoderKL"], "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
+FAMILIES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline", "UnnoisePipeline")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """What a model folder holds, loaded and checked."""
+    """What a model folder holds, loaded and checked. Large nets keep the number type of their file and lie in a map of it."""
 
     name: str
     net: nn.Module
@@ -52,18 +61,23 @@ class Folder:
     defaults: dict
     sha256: str
     path: Path | None = None
-    text: object | None = None
+    text: PromptEncoder | None = None
 
 
 # --- reading --------------------------------------------------------------------------------------------------------------
 
 def find(name: str | os.PathLike) -> Path:
-    """The folder of a bundled name or of a local folder. BadInput names the bundled ones."""
+    """Where a model lies: a local folder or checkpoint file, a bundled name, or a hub id that was fetched. BadInput names these."""
     path = Path(name)
     if path.is_dir(): return path
     if str(name) in bundled(): return BUNDLED / str(name)
-    if path.is_file(): raise BadInput(f"{name} is a file: a model is a folder with model_index.json (or one of: {', '.join(bundled())})")
-    raise unknown("model", name, [*bundled(), "a model folder"])
+    if path.is_file(): return path
+    from unnoise.hub import fetch
+
+    if fetched := fetch.local(str(name)): return fetched
+    if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
+        raise BadInput(f"model {str(name)!r} is neither a folder nor fetched: unnoise fetch {name} gets it (bundled: {', '.join(bundled())})")
+    raise unknown("model", name, [*bundled(), "a model folder", "a .safetensors checkpoint", "owner/model, once fetched"])
 
 
 def bundled() -> list[str]:
@@ -76,70 +90,127 @@ def read_json(path: Path) -> dict:
     try: d = json.loads(path.read_bytes())
     except FileNotFoundError: raise BadInput(f"{path} is missing") from None
     except OSError as e: raise BadInput(f"cannot read {path}: {e.strerror}") from e
-    except ValueError: raise BadInput(f"{path} is not valid JSON") from None
+    except (ValueError, RecursionError): raise BadInput(f"{path} is not valid JSON") from None
     if not isinstance(d, dict): raise BadInput(f"{path} must hold a JSON object, it holds {type(d).__name__}")
     return d
 
 
-def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, after checking what it is, its length and (where known) its hash. Never runs code."""
-    try: raw = path.read_bytes()
-    except FileNotFoundError: raise BadInput(f"{path} is missing") from None
-    except OSError as e: raise BadInput(f"cannot read {path}: {e.strerror}") from e
-    _check_bytes(raw, path)
-    if sha256 and hashlib.sha256(raw).hexdigest() != sha256:
-        raise BadInput(f"{path} is damaged: its sha256 differs from the one recorded in model_index.json")
-    try: weights = parse_safetensors(raw)
-    except Exception as e:  # the parser has its own exception type
-        raise BadInput(f"{path} is not a valid safetensors file: {e}") from None
-    for name, t in weights.items():
-        if t.is_floating_point() and not torch.isfinite(t).all(): raise BadInput(f"{path}: tensor {name!r} holds non-finite values")
-    return weights
+def load(name: str | os.PathLike, dtype: torch.dtype = torch.float32, variant: str | None = None,
+         tokenizer: str | os.PathLike | None = None) -> Folder:
+    """Load and check a model folder or checkpoint file. BadInput names the file that is missing, broken or does not fit.
 
-
-def _check_bytes(raw: bytes, path: Path) -> None:
-    """BadInput when the bytes are not those of a whole safetensors file; says what they are instead."""
-    head = raw[:512].lstrip().lower()
-    what = ("a web page" if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")) else
-            "a zip archive (a PyTorch checkpoint?)" if raw[:4] == b"PK\x03\x04" else
-            "a pickle" if raw[:1] == b"\x80" and raw[1:2] in b"\x02\x03\x04\x05" and raw[1:2] else
-            "a Git LFS pointer" if head.startswith(b"version https://git-lfs") else
-            "empty" if not raw else None)
-    if what: raise BadInput(f"{path} is {what}, not safetensors; only safetensors files are read")
-    if len(raw) < 8: raise BadInput(f"{path} is truncated: {len(raw)} bytes")
-    n = struct.unpack("<Q", raw[:8])[0]
-    if n > min(len(raw) - 8, 100_000_000): raise BadInput(f"{path} is truncated or not safetensors: its header asks for {n} bytes of {len(raw)}")
-    try: header = json.loads(raw[8 : 8 + n])
-    except ValueError: raise BadInput(f"{path} is not safetensors: its header is not JSON") from None
-    try: end = max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
-    except (TypeError, KeyError, IndexError, AttributeError): raise BadInput(f"{path}: the header is damaged") from None
-    if len(raw) != 8 + n + end: raise BadInput(f"{path} is truncated or has extra bytes: {len(raw)} bytes, its header says {8 + n + end}")
-
-
-def load(name: str | os.PathLike, dtype: torch.dtype = torch.float32) -> Folder:
-    """Load and check a model folder. BadInput names the file that is missing, broken or does not fit; nothing is run from it."""
+    variant: of the weight files ("fp16"); None takes the plain ones, or the only variant there is. tokenizer: the folder of
+    one, instead of the model's own. Nothing is run from the folder.
+    """
     path = find(name)
+    if path.is_file(): return _load_file(path, dtype, tokenizer)
     index = read_json(path / "model_index.json")
-    kinds = [k for k in _TWINS if k in index]
-    if not kinds: raise BadInput(f"{path / 'model_index.json'} names none of the networks that are supported ({', '.join(_TWINS)})")
-    kind = kinds[0]
-    config, file = read_json(path / kind / "config.json"), f"{kind}/{WEIGHTS}"
-    weights = read_weights(path / file, index.get("_sha256", {}).get(file))
-    net = _build(kind, config, path)
-    _fill(net, weights, path / file)
-    codec = codecs.from_config(read_json(path / "codec" / "config.json"))
+    check_family(index, path)
+    kind = next((k for k in NETS if k in index), None)
+    if kind is None: raise BadInput(f"{path / 'model_index.json'} names none of the networks that are supported ({', '.join(NETS)})")
+    seen = _Seen(path, index.get("_sha256", {}), variant)
+    process, defaults = _scheduling(path, index) if kind != "classifier" else (None, {})
+    config = read_json(path / kind / "config.json")
+    net = _net(kind, config, seen.weights(kind), path / kind, dtype)
+    codec = _vae(seen, dtype, config) if "vae" in index else codecs.from_config(read_json(path / "codec" / "config.json"))
+    text = _text(seen, dtype, tokenizer) if "text_encoder" in index else None
     words = _words(path / "words" / "config.json") if "words" in index else None
-    process = None
-    if kind != "classifier":
-        section = read_json(path / "scheduler" / "scheduler_config.json").get("unnoise")
-        if section is None: raise BadInput(f"{path / 'scheduler'}: a published schedule without our section is not supported yet")
-        try: process = ProcessSection(**section)
-        except (TypeError, ValueError) as e:
-            raise BadInput(f"{path / 'scheduler' / 'scheduler_config.json'}: {' '.join(str(e).split()[:20])}") from None
-    net.eval().requires_grad_(False).to(dtype)
-    parts = [file, *(f"{p}/config.json" for p in (kind, "codec", "words")), "scheduler/scheduler_config.json"]
-    digest = hashlib.sha256(b"".join((path / p).read_bytes() for p in parts if (path / p).exists())).hexdigest()
-    return Folder(index.get("_name", path.name), net, kind, codec, words, process, index.get("_defaults", {}), digest, path)
+    folder = Folder(index.get("_name", path.resolve().name), net, kind, codec, words, process, defaults, seen.digest(), path, text)
+    return _fits(folder)
+
+
+def _load_file(path: Path, dtype: torch.dtype, tokenizer: str | os.PathLike | None) -> Folder:
+    """A single-file checkpoint of Stable Diffusion in the original layout."""
+    found = tokenizer or next((p for p in (path.parent / "tokenizer", path.with_suffix("") / "tokenizer") if p.is_dir()), None)
+    from unnoise.hub import original
+
+    head = weights.header(path)
+    parts = original.convert(weights.read(path), metadata=head.metadata)
+    if found is None:
+        raise BadInput(f"{path} is a single-file checkpoint, which has no tokenizer: put the model's tokenizer folder (vocab.json and "
+                       f"merges.txt) beside it as {path.parent / 'tokenizer'}, or name it with tokenizer=")
+    sampling = schedulers.read(parts.scheduler, latents=True)
+    net = _net("unet", parts.unet.config, parts.unet.weights, path, dtype)
+    codec = _latents(parts.vae.config, parts.vae.weights, path, dtype, parts.unet.config)
+    text = _encoder(parts.text_encoder.config, parts.text_encoder.weights, path, dtype, Path(found))
+    return _fits(Folder(path.stem, net, "unet", codec, None, sampling.process, sampling.defaults, weights.sha256_of(path), path, text))
+
+
+def check_family(index: dict, path: Path) -> None:
+    """BadInput for a model of another family (SDXL, SD3, Flux, …), which it names."""
+    family = index.get("_class_name")
+    other = sorted(set(index) & {"text_encoder_2", "text_encoder_3", "transformer", "prior", "image_encoder_2", "vqvae", "movq"})
+    other = [k for k in other if isinstance(index[k], list) and any(index[k])]
+    if other or (isinstance(family, str) and family not in FAMILIES and "unnoise" not in str(index.get("_unnoise_version", ""))):
+        raise BadInput(f"{path} holds a {family}{f' with {other[0]}' if other else ''}, which is not supported (supported: Stable Diffusion 1.x "
+                       f"and 2.x in one of {', '.join(FAMILIES)})")
+
+
+class _Seen:
+    """Reads the weight files of a folder, and remembers what was read for the model's hash."""
+
+    def __init__(self, path: Path, sha256: dict[str, str], variant: str | None):
+        self.path, self.known, self.variant, self.read = path, sha256, variant, {}
+        for name, expected in sha256.items():
+            if not name.endswith(".safetensors"): self._check(name, expected)
+
+    def _check(self, name: str, expected: str) -> None:
+        file = self.path / name
+        try: found = hashlib.sha256(file.read_bytes()).hexdigest()
+        except FileNotFoundError: raise BadInput(f"{file} is missing") from None
+        except OSError as e: raise BadInput(f"cannot read {file}: {e.strerror}") from e
+        if found != expected: raise BadInput(f"{file} is damaged: its sha256 differs from the one recorded in model_index.json")
+
+    def weights(self, part: str) -> dict[str, Tensor]:
+        """The tensors of a part, from one file or from its shards."""
+        out: dict[str, Tensor] = {}
+        for file in weight_files(self.path / part, self.variant):
+            name = f"{part}/{file.name}"
+            out |= weights.read(file, self.known.get(name))
+            self.read[name] = weights.sha256_of(file)
+        return out
+
+    def digest(self) -> str:
+        """One hash of all that determines the pictures: weights, configs, tokenizer."""
+        small = sorted(p for k in ("unet", "mlp", "classifier", "vae", "text_encoder", "tokenizer", "codec", "words", "scheduler")
+                       for p in (self.path / k).glob("*") if p.suffix in (".json", ".txt") and not p.name.endswith(".index.json"))
+        known = self.read | {str(p.relative_to(self.path)): hashlib.sha256(p.read_bytes()).hexdigest() for p in small}
+        return hashlib.sha256(json.dumps(sorted(known.items())).encode()).hexdigest()
+
+
+def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
+    """The safetensors files of a part: one, or the shards that its index names. BadInput says what there is instead."""
+    for stem in ("diffusion_pytorch_model", "model"):
+        dotted = f".{variant}" if variant else ""
+        if (one := folder / f"{stem}{dotted}.safetensors").exists(): return [one]
+        for index in (folder / f"{stem}.safetensors.index{dotted}.json", folder / f"{stem}{dotted}.safetensors.index.json"):
+            if index.exists(): return _shards(index)
+    others = sorted({p.name.split(".")[1] for p in folder.glob("*.*.safetensors")} - {"safetensors"})
+    others = [o for o in others if o not in ("non_ema", "index") and not o.startswith("safetensors")]
+    if variant: raise BadInput(f"{folder} has no weights of variant {variant!r} (there are: {', '.join(others) or 'none with a variant'})")
+    if len(others) == 1: return weight_files(folder, others[0])
+    pickles = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".ckpt", ".pt", ".pth"))
+    also = f" ({pickles[0]} is there, a pickle: those are never opened)" if pickles else ""
+    raise BadInput(f"{folder / ('model.safetensors' if folder.name == 'text_encoder' else WEIGHTS)} is missing{also}")
+
+
+def _shards(index: Path) -> list[Path]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(n, str) for n in names.values()):
+        raise BadInput(f"{index} must map tensors to files under 'weight_map'")
+    files = sorted(set(names.values()))
+    for n in files:
+        if "/" in n or "\\" in n or not n.endswith(".safetensors"): raise BadInput(f"{index}: {n!r} is not a safetensors file beside it")
+    return [index.parent / n for n in files]
+
+
+def _scheduling(path: Path, index: dict) -> tuple[ProcessSection, dict]:
+    """The process, and the defaults: what the folder's own section says, else what its published scheduler does."""
+    file = path / "scheduler" / "scheduler_config.json"
+    config = read_json(file)
+    try: found = schedulers.read(config, latents="vae" in index)
+    except BadInput as e: raise BadInput(f"{file}: {e}") from None
+    return found.process, {**found.defaults, **index.get("_defaults", {})}
 
 
 def _words(path: Path) -> Words:
@@ -148,43 +219,91 @@ def _words(path: Path) -> Words:
     return Words(tuple(words))
 
 
-def _build(kind: str, config: dict, path: Path) -> nn.Module:
-    config = {k: v for k, v in config.items() if not k.startswith("_")}
+def _vae(seen: _Seen, dtype: torch.dtype, unet: dict) -> Latents:
+    folder = seen.path / "vae"
+    return _latents(read_json(folder / "config.json"), seen.weights("vae"), folder, dtype, unet)
+
+
+def _latents(config: dict, tensors: dict[str, Tensor], where: Path, dtype: torch.dtype, unet: dict) -> Latents:
+    """The codec of a latent model: its autoencoder, at the size that the UNet was trained for."""
+    net = _made(lambda: Autoencoder(autoencoder_config_from(_public(config))), legacy_keys(tensors), where, dtype)
+    c, f = net.config, net.config.factor
+    size = unet.get("sample_size") or (c.sample_size // f if isinstance(c.sample_size, int) else 64)
+    h, w = (size, size) if isinstance(size, int) else size
+    return Latents.of(net, h * f, w * f)
+
+
+def _text(seen: _Seen, dtype: torch.dtype, tokenizer: str | os.PathLike | None) -> PromptEncoder:
+    folder = seen.path / "text_encoder"
+    return _encoder(read_json(folder / "config.json"), seen.weights("text_encoder"), folder, dtype, Path(tokenizer or seen.path / "tokenizer"))
+
+
+def _encoder(config: dict, tensors: dict[str, Tensor], where: Path, dtype: torch.dtype, tokenizer: Path) -> PromptEncoder:
+    """Tokenizer and text encoder as one, checked to fit each other."""
+    from unnoise.nets import clip
+    from unnoise.text.encode import PromptEncoder
+    from unnoise.text.tokenizer import Tokenizer
+
+    tensors = clip.published_keys(tensors)
+    make = lambda: clip.TextEncoder(clip.text_config_from(_public(config)), projection="text_projection.weight" in tensors)
+    return PromptEncoder(Tokenizer.load(tokenizer), _made(make, tensors, where, dtype))
+
+
+def _public(config: dict) -> dict:
+    return {k: v for k, v in config.items() if not k.startswith("_")}
+
+
+def _net(kind: str, config: dict, tensors: dict[str, Tensor], where: Path, dtype: torch.dtype) -> nn.Module:
+    config = _public(config)
+    makers: dict[str, Callable[[], nn.Module]] = {"unet": lambda: UNet(config_from(config)), "mlp": lambda: MLP(MLPConfig(**config)),
+                                                  "classifier": lambda: Classifier(ClassifierConfig(**config))}
+    return _made(makers[kind], tensors, where, dtype)
+
+
+def _made(make: Callable[[], nn.Module], tensors: dict[str, Tensor], where: Path, dtype: torch.dtype) -> nn.Module:
+    """A network with the weights of a file: checked tensor by tensor; those of a mapped file stay views of it."""
     try:
-        if kind == "unet": return UNet(config_from(config))
-        return MLP(MLPConfig(**config)) if kind == "mlp" else Classifier(ClassifierConfig(**config))
-    except BadInput as e: raise BadInput(f"{path / kind / 'config.json'}: {e}") from None
-    except ValueError as e: raise BadInput(f"{path / kind / 'config.json'}: {' '.join(str(e).split()[:20])}") from None
+        with torch.device("meta"): net = make()
+    except BadInput as e: raise BadInput(f"{where / 'config.json' if where.is_dir() else where}: {e}") from None
+    except (ValueError, TypeError) as e: raise BadInput(f"{where / 'config.json'}: {' '.join(str(e).split()[:20])}") from None
+    _check(net, tensors, where)
+    net.load_state_dict(tensors, assign=True)
+    net.eval().requires_grad_(False)
+    return net if any(weights.mapped(t) for t in net.parameters()) else net.to(dtype)
 
 
-def _fill(net: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+def _check(net: nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
     own = net.state_dict()
     for k, v in own.items():
-        if k not in weights: raise BadInput(f"{file}: tensor {k!r} is missing")
-        if weights[k].shape != v.shape:
-            raise BadInput(f"{file}: tensor {k!r} has shape {tuple(weights[k].shape)}, the config asks for {tuple(v.shape)}")
-    extra = sorted(set(weights) - set(own))
-    if extra: raise BadInput(f"{file}: tensor {extra[0]!r} is not part of this network ({len(extra)} such)")
-    net.load_state_dict({k: v.to(own[k].dtype) for k, v in weights.items()})
+        if k not in tensors: raise BadInput(f"{where}: tensor {k!r} is missing")
+        if tensors[k].shape != v.shape:
+            raise BadInput(f"{where}: tensor {k!r} has shape {tuple(tensors[k].shape)}, the config asks for {tuple(v.shape)}")
+        if tensors[k].is_floating_point() != v.is_floating_point(): raise BadInput(f"{where}: tensor {k!r} holds {tensors[k].dtype}")
+    extra = sorted(set(tensors) - set(own))
+    if extra: raise BadInput(f"{where}: tensor {extra[0]!r} is not part of this network ({len(extra)} such)")
+
+
+def _fits(f: Folder) -> Folder:
+    """The folder, once its parts are known to fit each other."""
+    where = f.path or f.name
+    if isinstance(f.net, UNet):
+        cross = any("CrossAttn" in k for k in (*f.net.config.down_block_types, f.net.config.mid_block_type or ""))
+        if f.text and cross and f.net.config.cross_attention_dim != f.text.width:
+            raise BadInput(f"{where}: text_encoder has width {f.text.width}, the UNet attends to {f.net.config.cross_attention_dim}")
+        if cross and not f.text: raise BadInput(f"{where}: the UNet attends to a prompt, but the model has no text_encoder")
+        if isinstance(f.codec, Latents) and f.net.config.out_channels != (c := f.codec.net.config.latent_channels):
+            raise BadInput(f"{where}: the UNet makes {f.net.config.out_channels} latent channels, the autoencoder has {c}")
+    return f
 
 
 # --- writing --------------------------------------------------------------------------------------------------------------
 
-def scheduler_config(p: ProcessSection) -> dict:
-    """`scheduler_config.json`: diffusers' keys where the schedule is a published one, and ours whole under "unnoise"."""
-    base = p.schedule.removesuffix("-zsnr")
-    d: dict = {"_class_name": "UnnoiseSchedule", "unnoise": p.model_dump()}
-    if base in _BETAS and p.predict in _PREDICTIONS and p.frame == "unit" and p.clock == "table":
-        name, start, end = _BETAS[base]
-        d |= {"_class_name": "DDIMScheduler", "_diffusers_version": "0.35.0", "num_train_timesteps": 1000, "beta_schedule": name,
-              "beta_start": start, "beta_end": end, "prediction_type": _PREDICTIONS[p.predict], "timestep_spacing": "trailing",
-              "rescale_betas_zero_snr": p.schedule.endswith("-zsnr"), "clip_sample": False, "set_alpha_to_one": True, "steps_offset": 0}
-    return d
+Content = bytes | Callable[[Path], Any]
 
 
 def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, weights: dict[str, Tensor] | None, codec: codecs.Codec,
          words: Words | None, process: ProcessSection | None, defaults: dict | None = None, card: str = "",
-         dtype: torch.dtype | None = None, text=None) -> Path:
+         dtype: torch.dtype | None = None, text: PromptEncoder | None = None) -> Path:
     """Write a model folder; a temporary one is renamed when it is whole. Returns its path. `weights` None: the net's own.
 
     BadInput: the folder exists and is not a model folder, cannot be written, or the weights are not finite.
@@ -192,42 +311,67 @@ def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, wei
     folder = Path(folder)
     if folder.exists() and not (folder / "model_index.json").exists() and any(folder.iterdir() if folder.is_dir() else [1]):
         raise BadInput(f"{folder} exists and is not a model folder: it is left as it is")
-    weights = {k: v.detach().cpu().contiguous() for k, v in (weights or net.state_dict()).items()}
-    if dtype: weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}
-    for k, v in weights.items():
-        if v.is_floating_point() and not torch.isfinite(v).all(): raise BadInput(f"refusing to save {name}: tensor {k!r} is not finite")
-    raw = make_safetensors(weights, metadata={"format": "pt"})
-    index = {"_class_name": "UnnoisePipeline", "_unnoise_version": unnoise.__version__, "_name": name, kind: _TWINS[kind],
-             "codec": ["unnoise", type(codec).__name__], "_sha256": {f"{kind}/{WEIGHTS}": hashlib.sha256(raw).hexdigest()}}
-    files: dict[str, bytes] = {f"{kind}/{WEIGHTS}": raw, f"{kind}/config.json": _json(_net_config(kind, net)),
-                               "codec/config.json": _json(codec.config())}
+    latent = isinstance(codec, Latents)
+    published = kind == "unet" and latent and text is not None
+    index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline" if published else "UnnoisePipeline",
+                             "_unnoise_version": unnoise.__version__, "_name": name, kind: _TWINS[kind]}
+    if published: index |= {"_diffusers_version": "0.35.0", "requires_safety_checker": False,
+                            **{k: [None, None] for k in ("safety_checker", "feature_extractor", "image_encoder")}}
+    files: dict[str, Content] = _weights_and_config(f"{kind}/{WEIGHTS}", weights or net.state_dict(), _net_config(kind, net), dtype)
+    if isinstance(codec, Latents):
+        index["vae"] = _TWINS["vae"]
+        files |= _weights_and_config(f"vae/{WEIGHTS}", codec.net.state_dict(), _vae_config(codec), dtype)
+    else:
+        index["codec"] = ["unnoise", type(codec).__name__]
+        files["codec/config.json"] = _json(codec.config())
+    if text:
+        projected = "text_projection.weight" in text.net.state_dict()
+        index["text_encoder"] = ["transformers", "CLIPTextModelWithProjection" if projected else "CLIPTextModel"]
+        index["tokenizer"] = _TWINS["tokenizer"]
+        files |= _weights_and_config("text_encoder/model.safetensors", text.net.state_dict(), _text_config(text.net, projected), dtype)
+        files["tokenizer"] = text.tokenizer.save
     if words:
         index["words"] = ["unnoise", "Words"]
         files["words/config.json"] = _json(words.config())
     if process:
-        config = scheduler_config(process)
-        index["scheduler"] = ["diffusers" if config["_class_name"] == "DDIMScheduler" else "unnoise", config["_class_name"]]
+        config = schedulers.write(process, defaults or {})
+        index["scheduler"] = ["unnoise" if config["_class_name"].startswith("Unnoise") else "diffusers", config["_class_name"]]
         files["scheduler/scheduler_config.json"] = _json(config)
     if defaults: index["_defaults"] = defaults
     if card: files["README.md"] = card.encode()
-    return write_folder(folder, {**files, "model_index.json": _json(index)})
+    return write_folder(folder, files, index)
 
 
-def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
-    """Write files under a temporary folder, then put it in the place of `folder`."""
+def _weights_and_config(file: str, tensors: dict[str, Tensor], config: dict, dtype: torch.dtype | None) -> dict[str, Content]:
+    for k, v in tensors.items():
+        if v.is_floating_point() and not torch.isfinite(v).all(): raise BadInput(f"refusing to save {file}: tensor {k!r} is not finite")
+    def write(path: Path) -> None:
+        cast = {k: (v.to(dtype) if dtype and v.is_floating_point() else v).detach().cpu().contiguous() for k, v in tensors.items()}
+        save_file(cast, path, metadata={"format": "pt"})
+    return {file: write, f"{file.split('/')[0]}/config.json": _json(config)}
+
+
+def write_folder(folder: Path, files: dict[str, Content], index: dict) -> Path:
+    """Write files under a temporary folder, then put it in the place of `folder`; the index, with all hashes, last."""
     temp = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(temp, ignore_errors=True)
-        for name, raw in files.items():
+        for name, content in files.items():
             (temp / name).parent.mkdir(parents=True, exist_ok=True)
-            (temp / name).write_bytes(raw)
+            if isinstance(content, bytes): (temp / name).write_bytes(content)
+            else: content(temp / name)
+        made = sorted(p for p in temp.rglob("*") if p.is_file())
+        index = {**index, "_sha256": {str(p.relative_to(temp)): weights.sha256_of(p) for p in made if p.name != "README.md"}}
+        (temp / "model_index.json").write_bytes(_json(index))
         old = folder.with_name(f".{folder.name}.old")
         if folder.exists(): folder.rename(old)
         temp.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as e:
+    except Exception as e:
         shutil.rmtree(temp, ignore_errors=True)
-        raise BadInput(f"cannot write {folder}: {e.strerror or e}") from e
+        if isinstance(e, OSError) or "SafetensorError" in type(e).__name__:
+            raise BadInput(f"cannot write {folder}: {getattr(e, 'strerror', None) or e}") from e
+        raise
     return folder
 
 
@@ -235,12 +379,25 @@ def _json(d: dict) -> bytes:
     return json.dumps(d, indent=2).encode() + b"\n"
 
 
+def _config(net: Any) -> dict:
+    return json.loads(net.config.model_dump_json())
+
+
 def _net_config(kind: str, net: nn.Module) -> dict:
-    d = json.loads(net.config.model_dump_json())  # type: ignore[union-attr]
+    d = _config(net)
     if kind == "unet":
         d = {"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.35.0", **d}
         if d["time"]: del d["time"]  # diffusers knows no nets without it
     return d
+
+
+def _vae_config(codec: Latents) -> dict:
+    return {"_class_name": "AutoencoderKL", "_diffusers_version": "0.35.0", **_config(codec.net), "scaling_factor": codec.scale,
+            "shift_factor": codec.shift or None}
+
+
+def _text_config(net: nn.Module, projected: bool) -> dict:
+    return {"architectures": ["CLIPTextModelWithProjection" if projected else "CLIPTextModel"], "model_type": "clip_text_model", **_config(net)}
 
 
 def save_run(run, weights: dict[str, Tensor], folder: Path) -> Path:

@@ -88,6 +88,7 @@ _DONE: dict[str, tuple] = {
 _PREDICT = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 _CURVES = {"linear": "ddpm", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 _WARPS = {"use_karras_sigmas": "karras", "use_exponential_sigmas": "logsnr", "use_lu_lambdas": "logsnr", "use_beta_sigmas": "beta"}
+_SPACED = ("leading", "trailing", "linspace")
 _ONE_MORE = ("DPMSolverMultistep", "DPMSolverSinglestep", "UniPCMultistep", "DEISMultistep")  # n + 1 timesteps, the last left out
 _OF_SIGMA = ("LMSDiscrete", "EulerDiscrete", "HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE")
 
@@ -98,6 +99,7 @@ _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "PNDM": ("lms", {}), "KDPM2Discrete": ("dpmpp_2s", {}), "KDPM2AncestralDiscrete": ("dpmpp_2s", {"eta": 1.0}),
 }
 _NEAR = {
+    "LMSDiscrete": "theirs takes the last step, to sigma = 0, at order 4, ours at order 1",
     "PNDM": "PNDM is not built: lms is the nearest (both Adams-Bashforth of order 4 on the noise; theirs in equal timesteps, with one more call)",
     "KDPM2Discrete": "KDPM2 takes its middle estimate for the noise, dpmpp_2s for the clean sample: the nearest",
     "KDPM2AncestralDiscrete": "KDPM2 takes its middle estimate for the noise, dpmpp_2s for the clean sample: the nearest, at eta = 1",
@@ -134,6 +136,8 @@ def _section(section: Any) -> ProcessSection:
 def checked(defaults: Any) -> dict[str, Any]:
     """`defaults` as given, or BadInput when a sampler, grid or option that it names does not exist."""
     if not isinstance(defaults, dict): raise BadInput(f"scheduler: 'unnoise_defaults' must be an object, given {defaults!r}")
+    for key, kind in (("sampler", str), ("spacing", str), ("options", dict), ("spacing_options", dict)):
+        if not isinstance(defaults.get(key, kind()), kind): raise BadInput(f"scheduler: default {key} cannot be {defaults[key]!r}")
     sampler, spacing = defaults.get("sampler", "ddim"), defaults.get("spacing", "trailing")
     if sampler not in SAMPLERS: raise unknown("sampler", sampler, SAMPLERS)
     if spacing not in GRIDS: raise unknown("spacing", spacing, GRIDS)
@@ -155,7 +159,9 @@ def _published(config: dict, latents: bool) -> Sampling:
         process, defaults = _process(c), _grid(kind, c, notes)
     name, options = _PLAIN[kind] if kind in _PLAIN else _solver(kind, c, notes)
     if options: defaults["options"] = options
-    if c.get("clip_sample"): defaults["clip"] = _number(c, "clip_sample_range", 0, math.inf)
+    if c.get("clip_sample"):
+        defaults["clip"] = _number(c, "clip_sample_range", 0, math.inf)
+        if kind == "DDIM": notes.append("theirs moves with the clipped sample and the noise of the unclipped one, ours with the two that go together")
     if not c.get("set_alpha_to_one", True) or c.get("final_sigmas_type") == "sigma_min" or kind == "DEISMultistep":
         notes.append("theirs ends on the cleanest level and leaves its noise in; ours goes on to clean data")
     if c.get("lambda_min_clipped", -math.inf) > -math.inf: notes.append("lambda_min_clipped is not used: the grid starts at the noisiest level")
@@ -234,7 +240,8 @@ def _trained(c: dict) -> tuple[str, dict[str, float]]:
         options: dict[str, float] = {"T": len(betas)}
         if name != "cosine": options |= {"start": float(betas[0]), "end": float(betas[-1])}
         options = _unlike(name, options)
-        if np.allclose(schedule.named(name, **options).alphas**2, np.cumprod(1 - betas), rtol=1e-5, atol=0): return name, options
+        kept = schedule.named(name, **options).alphas ** 2
+        if np.allclose(1 - kept / np.r_[1.0, kept[:-1]], betas, rtol=1e-5, atol=0): return name, options
     raise BadInput(f"scheduler: these trained_betas are none of the schedules that are supported ({', '.join(_CURVES)})")
 
 
@@ -256,10 +263,12 @@ def _grid(kind: str, c: dict, notes: list[str]) -> dict[str, Any]:
     """`spacing`, and `spacing_options` where they differ from ours; adds to the notes."""
     warps = [key for key in _WARPS if c.get(key)]
     if len(warps) > 1: raise BadInput(f"scheduler: only one of {', '.join(warps)} can be set")
-    named = _choice(c, "timestep_spacing", dict.fromkeys(("leading", "trailing", "linspace"), c["timestep_spacing"])) if "timestep_spacing" in c else None
+    named = _choice(c, "timestep_spacing", {s: s for s in _SPACED}) if "timestep_spacing" in c else None
     if warps:
         if warps == ["use_beta_sigmas"]: notes.append("theirs has Beta quantiles of sigma, ours of the timestep, as in the paper")
-        if kind in _OF_SIGMA and named != "linspace": notes.append(f"theirs runs between the ends of its {named} timesteps, ours over the whole schedule")
+        if kind in _OF_SIGMA and named != "linspace":
+            notes.append(f"theirs runs between the ends of its {named} timesteps, ours over the whole schedule")
+        if _endless(c): notes.append("theirs begins at a sigma that stands for no signal at all (thousands), ours at exp(5.1) after its first level")
         return {"spacing": _WARPS[warps[0]]}
     if kind == "LCM": return {"spacing": "trailing"}
     if kind in _ONE_MORE and named in (None, "linspace"): return {"spacing": "trailing"}  # T-1 to (T-1)/n: within one of trailing's
@@ -267,6 +276,11 @@ def _grid(kind: str, c: dict, notes: list[str]) -> dict[str, Any]:
     if kind not in ("DDIM", "DDPM", "PNDM") and named == "linspace": notes.append("theirs has fractions in its linspace timesteps, ours whole ones")
     offset = _whole(c, "steps_offset", 0, 1_000_000) if named == "leading" else 1
     return {"spacing": named} | ({"spacing_options": {"offset": offset}} if offset != 1 else {})
+
+
+def _endless(c: dict) -> bool:
+    """Whether the curve ends (almost) without signal, so that sigma / alpha does not."""
+    return c["beta_schedule"] == "squaredcos_cap_v2" or bool(c.get("rescale_betas_zero_snr"))
 
 
 def _solver(kind: str, c: dict, notes: list[str]) -> tuple[str, dict[str, Any]]:
@@ -277,6 +291,7 @@ def _solver(kind: str, c: dict, notes: list[str]) -> tuple[str, dict[str, Any]]:
         size = _choice(c, "variance_type", sizes)
         return "ddpm", {} if size == "small" else {"variance": size}
     order = _whole(c, "solver_order", 1, 3)
+    if order == 3 and kind in ("UniPCMultistep", "DEISMultistep"): notes.append("theirs takes the step before the last at order 2, ours at order 3")
     if kind == "UniPCMultistep":
         b_h = _choice(c, "solver_type", {"bh1": "bh1", **dict.fromkeys(("bh2", "midpoint", "heun", "logrho"), "bh2")})
         return "unipc", {k: v for k, v in (("order", order), ("b_h", b_h)) if v != SAMPLERS["unipc"].options[k]}
@@ -308,8 +323,8 @@ def _dpm(kind: str, order: int, algorithm: str, solver: str, notes: list[str]) -
 
 _KEPT = ("sampler", "spacing", "spacing_options", "options", "clip", "num_inference_steps")
 _NO_SAMPLE = ("EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete")  # which take no network that predicts x0
-_WRITTEN = {name: kind for kind, (name, _) in _PLAIN.items() if kind not in _NEAR and kind in KEYS and not kind.startswith("EDM")} | {
-    "consistency": "LCM", "ddpm": "DDPM", "unipc": "UniPCMultistep", "ab": "DEISMultistep", "dpmpp_2m": "DPMSolverMultistep",
+_WRITTEN = {name: kind for kind, (name, _) in _PLAIN.items() if kind not in _NEAR and not kind.startswith("EDM")} | {
+    "lms": "LMSDiscrete", "consistency": "LCM", "ddpm": "DDPM", "unipc": "UniPCMultistep", "ab": "DEISMultistep", "dpmpp_2m": "DPMSolverMultistep",
     "dpmpp_3m": "DPMSolverMultistep", "dpmpp_2m_sde": "DPMSolverMultistep", "dpmpp_2s": "DPMSolverSinglestep"}
 
 
@@ -320,9 +335,8 @@ def write(process: ProcessSection, defaults: dict | None = None) -> dict:
     Nothing is clipped unless `defaults` has `clip`.
     """
     defaults = checked({k: v for k, v in (defaults or {}).items() if k in _KEPT})
-    curve = _betas(process) if process.schedule != "edm" else None
-    if curve is not None: d = _class(process, defaults, curve)
-    else: d = _edm_class(process, defaults) or {"_class_name": OURS}
+    curve = _betas(process)
+    d = _class(process, defaults, curve) if curve else _edm_class(process, defaults) or {"_class_name": OURS}
     return d | {"unnoise": process.model_dump()} | ({"unnoise_defaults": defaults} if defaults else {})
 
 
@@ -343,7 +357,8 @@ def _class(p: ProcessSection, defaults: dict, curve: dict[str, Any]) -> dict[str
     if (curve["rescale_betas_zero_snr"] and "rescale_betas_zero_snr" not in KEYS[kind]) or (p.predict == "x0" and kind in _NO_SAMPLE):
         kind, extra = "DDIM", {}
     clip = defaults.get("clip")
-    d = curve | extra | {"set_alpha_to_one": True, "final_sigmas_type": "zero", "clip_sample": clip is not None, **_spacing(kind, defaults)}
+    d = curve | extra | {"set_alpha_to_one": True, "final_sigmas_type": "zero", "clip_sample": clip is not None, **_spacing(kind, defaults, curve)}
+    if extra.get("solver_type") == "bh1": d["final_sigmas_type"] = "sigma_min"  # theirs is nan on the way to sigma = 0
     if clip is not None: d["clip_sample_range"] = clip
     own = {k: v for k, v in d.items() if k in KEYS[kind]}
     return {"_class_name": f"{kind}Scheduler", "_diffusers_version": VERSION, **own}
@@ -362,12 +377,12 @@ def _twin(defaults: dict) -> tuple[str, dict[str, Any]]:
     return _WRITTEN.get(name, "DDIM"), {"solver_order": 3 if name == "dpmpp_3m" else 2, "algorithm_type": algorithm}
 
 
-def _spacing(kind: str, defaults: dict) -> dict[str, Any]:
+def _spacing(kind: str, defaults: dict, curve: dict[str, Any]) -> dict[str, Any]:
     name, keys = defaults.get("spacing", "trailing"), KEYS[kind]
     offset = {"steps_offset": defaults.get("spacing_options", {}).get("offset", 1)}
-    if name in ("leading", "trailing", "linspace"): return {"timestep_spacing": name, **offset}
+    if name in _SPACED: return {"timestep_spacing": name, **offset}
     warp = {"karras": "use_karras_sigmas", "logsnr": "use_exponential_sigmas"}.get(name)
-    if warp in keys: return {"timestep_spacing": "linspace", warp: True, **offset}
+    if warp in keys and not _endless(curve): return {"timestep_spacing": "linspace", warp: True, **offset}
     return {"timestep_spacing": "trailing", **offset}
 
 

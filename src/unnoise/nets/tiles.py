@@ -1,10 +1,9 @@
-"""A convolutional network by overlapping tiles, as one function of the image: without seams, and without tones that shift.
+"""A convolutional network by overlapping tiles: the same result as for the whole image, to rounding.
 
-A tile differs from its place in the whole image in two ways. Its cut sides are padded: what the padding reaches is thrown away
-(as far as the overlap allows) and the rest blended linearly. Its group norms see the tile alone: here they take mean and variance
-of the whole image, as measured in passes over all tiles before the last one. A pass finds the statistics of a norm exactly when
-those of all norms before it were exact; so with as many passes as norms the result is the plain one, to rounding, and one or two
-come close.
+A tile differs from its place in the whole image in two ways. Its cut sides are padded: what the padding can reach is thrown away
+as far as the overlap allows, the rest blended linearly. Its group norms see the tile alone: here they take mean and variance of the
+whole image. All tiles run up to the first norm to measure those, then up to the second, and so on: with k norms and layers that
+cost alike, about k / 2 + 1 times the work, so networks are best cut into short stretches.
 """
 from __future__ import annotations
 
@@ -61,65 +60,75 @@ def _shares(axis: Axis, unit: int) -> dict[int, Tensor]:
     return {s: (r / total)[axis.span(s, unit)].float() for s, r in rises.items()}
 
 
-class Statistics(TorchFunctionMode):
-    """Inside, the k-th group norm of a tile takes mean and variance from `known` (the tile's own where it is empty), and what the
-    tile adds to those of the whole image is kept. It holds for one thread, and changes nothing in the network."""
+class _Stop(Exception):
+    """A tile has come as far as statistics are known."""
 
-    def __init__(self, axes: list[Axis], known: list[tuple[Tensor, Tensor]], collect: bool):
+
+class Statistics(TorchFunctionMode):
+    """Inside, the k-th group norm of a tile takes mean and variance from known[k]; at the first that is not known, what the tile adds
+    to the whole image's is kept, and the tile stops. It holds for one thread, and changes nothing in the network."""
+
+    def __init__(self, axes: list[Axis], known: list[tuple[Tensor, Tensor]]):
         super().__init__()
-        self.axes, self.known, self.collect = axes, known, collect
-        self.at: tuple[int, ...] = (0, 0)
-        self.k = 0
-        self.sums: list[tuple[Tensor, int, Tensor, Tensor]] = []  # of each norm: about what, pixels, sum, sum of squares
+        self.axes, self.known, self.k = axes, known, 0
+        self.at: tuple[int, ...] = ()
+        self.pixels, self.about, self.sums = 0, torch.empty(0), []
+
+    def run(self, work: Callable[[Tensor], Tensor], x: Tensor, at: tuple[int, ...]) -> Tensor | None:
+        """work(x) for the tile x that starts at `at`, None where it stopped."""
+        self.at, self.k = at, 0
+        try:
+            with self: return work(x)
+        except _Stop: return None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return (self._norm if func is F.group_norm else func)(*args, **(kwargs or {}))
 
     def _norm(self, x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
-        if self.collect: self._add(x, groups)
-        k, self.k = self.k, self.k + 1
-        if not self.known: return F.group_norm(x, groups, weight, bias, eps)
-        mean, var = (v.repeat_interleave(x.shape[1] // groups, 1) for v in self.known[k])
+        if self.k == len(self.known):
+            self._add(x.float().unflatten(1, (groups, -1)))
+            raise _Stop
+        mean, var = (v.repeat_interleave(x.shape[1] // groups, 1) for v in self.known[self.k])
+        self.k += 1
         r = (var + eps).rsqrt() * weight
         return torch.addcmul((bias - mean * r).to(x.dtype)[..., None, None], x, r.to(x.dtype)[..., None, None])
 
-    def _add(self, x: Tensor, groups: int) -> None:
-        """Sums are about the first tile's mean: nothing cancels."""
-        unit = x.shape[2] // min(self.axes[0].tile, self.axes[0].size)
+    def _add(self, x: Tensor) -> None:
+        """x (n, groups, channels, h, w). Sums are about the first tile's mean: nothing cancels."""
+        unit = x.shape[-1] // min(self.axes[1].tile, self.axes[1].size)
         wy, wx = (_shares(a, unit)[s].to(x.device) for a, s in zip(self.axes, self.at))
-        d = x.float().unflatten(1, (groups, -1))
-        if len(self.sums) == self.k:
-            about, zero = d.mean((2, 3, 4)), d.new_zeros(d.shape[:2], dtype=torch.float64)
-            self.sums.append((about, unit**2 * math.prod(a.size for a in self.axes) * d.shape[2], zero, zero.clone()))
-        about, _, first, second = self.sums[self.k]
-        d = d - about[:, :, None, None, None]
-        first += (d @ wx @ wy).double().sum(2)
-        second += (d.square_() @ wx @ wy).double().sum(2)
+        if not self.sums: self.about = x.mean((2, 3, 4), keepdim=True)
+        self.pixels = x.shape[2] * unit**2 * math.prod(a.size for a in self.axes)
+        d = x - self.about
+        first = (d @ wx @ wy).double().sum(2)
+        self.sums.append(torch.stack([first, (d.square_() @ wx @ wy).double().sum(2)]))
 
-    def whole(self) -> list[tuple[Tensor, Tensor]]:
-        """(mean, variance) of each norm's groups over the whole image, (n, groups)."""
-        return [((about + first / m).float(), (second / m - (first / m) ** 2).float()) for about, m, first, second in self.sums]
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the whole image at the norm where all tiles stopped, (n, groups)."""
+        first, second = sum(self.sums[1:], self.sums[0]) / self.pixels
+        return self.about.flatten(1) + first.float(), (second - first**2).float()
 
 
-def tiled(run: Callable[[Tensor], Tensor], x: Tensor, units: tuple[int, int], tile: int, overlap: int, reach: int, passes: int) -> Tensor:
-    """run(x) by tiles that overlap. units: pixels of a cell in x and in the result; tile, overlap, reach in cells.
+def tiled(work: Callable[[Tensor], Tensor], x: Tensor, units: tuple[int, int], tile: int, overlap: int, reach: int,
+          exact: bool = True) -> Tensor:
+    """work(x) by tiles of `tile` cells a side that overlap by `overlap` at most, less where `reach` needs less.
 
-    passes: how many times statistics are taken first; 0 normalises every tile by itself, as is usual. Each costs as much as the result.
-    An image that is one tile is run as it is. BadInput for numbers that are no tiling.
+    units: pixels of a cell in x and in the result. Once more over all tiles for each group norm, as far as that norm, measures its
+    statistics; where not `exact` every tile is normalised by itself instead. An image that is one tile is worked on as it is.
     """
-    check_tiling(tile, overlap, passes)
-    axes = [Axis(s // units[0], tile, overlap, reach) for s in x.shape[2:]]
+    check_tiling(tile, overlap)
+    axes = [Axis(s // units[0], tile, min(overlap, 2 * reach + 2), reach) for s in x.shape[2:]]
     places = list(product(*(a.starts for a in axes)))
-    if len(places) == 1: return run(x)
-    known, out = [], x
-    for last in (*(False,) * passes, True):
-        stats = Statistics(axes, known, collect=not last)
+    if len(places) == 1: return work(x)
+    known, out = [], None
+    while out is None:
+        stats = Statistics(axes, known)
         for at in places:
-            stats.at, stats.k = at, 0
             rows, columns = (a.span(s, units[0]) for a, s in zip(axes, at))
-            with stats: y = run(x[:, :, rows, columns])
-            if last: out = _lay(out if at != places[0] else None, y, axes, at, units[1])
-        known = stats.whole()
+            part = x[:, :, rows, columns]
+            y = stats.run(work, part, at) if exact else work(part)
+            if y is not None: out = _lay(out, y, axes, at, units[1])
+        if out is None: known.append(stats.whole())
     return out
 
 
@@ -132,9 +141,8 @@ def _lay(out: Tensor | None, y: Tensor, axes: list[Axis], at: tuple[int, ...], u
     return out
 
 
-def check_tiling(tile: int, overlap: int, passes: int = 0) -> None:
+def check_tiling(tile: int, overlap: int) -> None:
     """BadInput for numbers that are no tiling."""
-    for name, given, low, high in (("tile", tile, 1, None), ("overlap", overlap, 0, tile), ("passes", passes, 0, None)):
-        if isinstance(given, bool) or not isinstance(given, int) or given < low or (high is not None and given >= high):
-            limit = f"from {low}" if high is None else f"from {low} to below the tile's {high}"
-            raise BadInput(f"{name} must be a whole number {limit}, given {given!r}")
+    for given in (tile, overlap):
+        if isinstance(given, bool) or not isinstance(given, int): raise BadInput(f"tile and overlap must be whole numbers, given {given!r}")
+    if not 0 <= overlap < tile: raise BadInput(f"a tile must be at least 1 and overlap by less than itself, given tile {tile}, overlap {overlap}")

@@ -54,7 +54,7 @@ class Tokenizer:
         for key, token in self.named.items():
             if token.content not in known: raise BadInput(f"the {key} {token.content!r} is not in the vocabulary of {len(known)} tokens")
         self._engine = _engine(self.vocab, self.merges, self.named, self.added)
-        self.bos, self.eos, _, self.pad = (int(self._engine.token_to_id(self.named[k].content)) for k in _NAMED)
+        self.bos, self.eos, _, self.pad = (self._engine.token_to_id(self.named[k].content) or 0 for k in _NAMED)
 
     @property
     def size(self) -> int:
@@ -180,9 +180,9 @@ def _engine(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], named: 
     engine.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True),
                                                     pre_tokenizers.ByteLevel(add_prefix_space=False)])
     engine.decoder = decoders.ByteLevel()
-    # one by one: of a token given twice (end and padding are the same in SD 1.x) the first one's flags hold
-    for token in (*added, *named.values()):
-        if token.content not in {t.content for t in engine.get_added_tokens_decoder().values()}: engine.add_tokens([token])
+    # of a token named twice (end and padding are the same in SD 1.x) the later one's flags hold, of an added one its own: as transformers has it
+    listed = {t.content for t in added}
+    engine.add_tokens([*added, *(t for t in named.values() if t.content not in listed)])
     if named:
         eos, bos = ((named[k].content, engine.token_to_id(named[k].content)) for k in ("eos_token", "bos_token"))
         engine.post_processor = processors.RobertaProcessing(eos, bos, trim_offsets=False, add_prefix_space=False)  # type: ignore[arg-type]
@@ -297,7 +297,8 @@ def _specials(config: dict, added: dict[int, AddedToken], folder: Path) -> tuple
         above = {k: v for k, v in _json(other, optional=True).items() if k in _NAMED}
         config, source = {**config, **above}, source | dict.fromkeys(above, other)
         late = folder / "added_tokens.json"
-        listed = ((i, {"content": t, "normalized": True}) for t, i in _json(late, optional=True).items())
+        special = {v["content"] if isinstance(v, dict) else v for k, v in config.items() if k in _NAMED and v}
+        listed = ((i, {"content": t, "normalized": t not in special, "special": t in special}) for t, i in _json(late, optional=True).items())
         added = {**_numbered(listed, late), **added}
     named, flags = {}, {t.content: t for t in added.values()}
     for k in _NAMED:

@@ -1,0 +1,136 @@
+"""Stable Diffusion folders with random weights: ours against diffusers on the same files, float32, the same sampler and steps.
+
+    python -m bench.speed --model sd15|small [--json] [--steps N] [--batches 1,8] [--repeats 5] [--threads 0] [--folder DIR]
+
+"sd15" has the shape of Stable Diffusion 1.5 (860 M parameters in the UNet, 64 x 64 latents, 512 x 512 pictures), "small" a UNet
+of 23 M on 16 x 16 x 4 latents. Rows "forward": one call of the UNet with the prompt's keys and values ready, as in a run. Rows
+"pipeline": prompt to PIL images with guidance 7.5 by DPM-Solver++ 2M. Row "process": one process from its start to the PNG on disk,
+with its peak memory (the largest resident set, files that are mapped included), each side in processes of its own, in turn;
+"lean" is ours with a memory budget of 0.6 of diffusers' peak. diffusers' own pipeline is timed with contiguous and with
+channels-last weights; `ratio` is against the better.
+"""
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import unnoise
+from bench import common
+from tests.support import sd
+
+PROMPT, NEGATIVE, SCALE = "a photo of an astronaut riding a horse on mars", "red apples", 7.5
+PEER = """
+import sys, torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+folder, out, steps, prompt, negative = sys.argv[1:]
+pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+pipe.set_progress_bar_config(disable=True)
+pipe(prompt, negative_prompt=negative, num_inference_steps=int(steps), guidance_scale=7.5,
+     generator=torch.Generator().manual_seed(0)).images[0].save(out)
+"""
+
+
+def folder(shape: str, at: Path) -> Path:
+    """The model folder, made where it is not there yet."""
+    if not (at / "model_index.json").exists():
+        sd.make(at, **(sd.SD15 if shape == "sd15" else sd.SMALL), tokenizer=sd.write_tokenizer(at.with_name(f"{at.name}-words")))
+    return at
+
+
+def peers(model: Path) -> dict:
+    """diffusers' pipeline in both layouts."""
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+    out = {}
+    for name, layout in (("diffusers", torch.contiguous_format), ("diffusers channels_last", torch.channels_last)):
+        pipe = StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
+        pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+        pipe.set_progress_bar_config(disable=True)
+        for part in (pipe.unet, pipe.vae): part.to(memory_format=layout)
+        out[name] = pipe
+    return out
+
+
+def forward_row(pipe: unnoise.Pipeline, others: dict, rows: int, repeats: int, rates: dict) -> dict:
+    """One call of the UNet on `rows` rows, all sides checked to give the same."""
+    shape, c = pipe.codec.shape(rows), pipe.net.config
+    x, t, context = torch.randn(shape), torch.tensor(500), torch.randn(rows, 77, c.cross_attention_dim)
+    fast, ready = pipe.fast, pipe.runner.prepared(context)()
+    sides: dict[str, Callable[[], torch.Tensor]] = {"unnoise": lambda: fast(x, t, context=ready)}
+    for name, p in others.items():
+        y = x.contiguous(memory_format=torch.channels_last) if "last" in name else x
+        sides[name] = lambda p=p, y=y: p.unet(y, t, context).sample
+    with torch.inference_mode():
+        want = sides["diffusers"]()
+        for name, run in sides.items(): torch.testing.assert_close(run(), want, rtol=1e-3, atol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
+        seconds = common.alternate(sides, repeats, 0)
+        rate = common.flops(others["diffusers"].unet, x, t, context) / seconds["unnoise"] / 1e9
+    return {"what": "forward", "rows": rows, "seconds": seconds, **common.ratios(seconds, rows), "gflops": rate, "share": rate / rates["convolution"]}
+
+
+def pipeline_row(pipe: unnoise.Pipeline, others: dict, batch: int, steps: int, repeats: int) -> dict:
+    """Prompt to PIL images."""
+    sides: dict[str, Callable[[], object]] = {
+        "unnoise": lambda: pipe(PROMPT, negative_prompt=NEGATIVE, num_images=batch, guidance_scale=SCALE, num_inference_steps=steps, seed=0,
+                                sampler="dpmpp_2m", spacing="trailing", batch_size=batch).images}
+    for name, p in others.items():
+        sides[name] = lambda p=p: p(PROMPT, negative_prompt=NEGATIVE, num_images_per_prompt=batch, guidance_scale=SCALE, num_inference_steps=steps,
+                                    generator=torch.Generator().manual_seed(0)).images
+    seconds = common.alternate(sides, repeats)
+    return {"what": "pipeline", "batch": batch, "steps": steps, "seconds": seconds, **common.ratios(seconds, batch)}
+
+
+def process_row(model: Path, steps: int, repeats: int, threads: int) -> dict:
+    """Seconds and peak memory of whole processes."""
+    env = {**os.environ, "PYTHONWARNINGS": "ignore", **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+    with tempfile.TemporaryDirectory() as tmp:
+        png, script = Path(tmp, "a.png"), Path(tmp, "peer.py")
+        script.write_text(PEER)
+        ours = [sys.executable, "-m", "unnoise.cli.main", "generate", PROMPT, "--negative", NEGATIVE, "--model", str(model), "-o", str(png),
+                "--steps", str(steps), "--guidance", str(SCALE), "--sampler", "dpmpp_2m", "--spacing", "trailing", "--seed", "0"]
+        theirs = [sys.executable, str(script), str(model), str(png), str(steps), PROMPT, NEGATIVE]
+        peak = _run(theirs, env, png)[1]
+        sides = {"unnoise": ours, "diffusers": theirs, "lean": [*ours, "--memory-budget", str(int(0.6 * peak))]}
+        found = {name: [_run(command, env, png) for _ in range(1)] for name, command in sides.items()}  # warm files
+        found = {name: [] for name in sides}
+        for _ in range(repeats):
+            for name, command in sides.items(): found[name].append(_run(command, env, png))
+    seconds, memory = ({k: statistics.median(r[i] for r in v) for k, v in found.items()} for i in (0, 1))
+    share = lambda d, k: d[k] / d["diffusers"]
+    return {"what": "process", "steps": steps, "seconds": seconds, "peak_bytes": memory,
+            "share_of_time": {k: share(seconds, k) for k in ("unnoise", "lean")}, "share_of_memory": {k: share(memory, k) for k in ("unnoise", "lean")}}
+
+
+def _run(command: list[str], env: dict, png: Path) -> tuple[float, int]:
+    """Seconds and the peak resident set, in bytes, of one process that must write a picture."""
+    png.unlink(missing_ok=True)
+    began = time.perf_counter()
+    p = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert p.stderr is not None
+    said = p.stderr.read().decode()
+    _, status, usage = os.wait4(p.pid, 0)
+    seconds = time.perf_counter() - began
+    if status or not png.exists(): raise RuntimeError(f"no picture was written by {command}: {said[-2000:]}")
+    return seconds, usage.ru_maxrss * 1024
+
+
+def main(shape: str, at: Path | None, batches: list[int], steps: int, repeats: int, threads: int, as_json: bool, what: str) -> None:
+    """All rows of one shape."""
+    with tempfile.TemporaryDirectory() as tmp:
+        model = folder(shape, at or Path(tmp, shape))
+        rows, rates = [], common.rates()
+        if what in ("all", "process"): rows.append(process_row(model, steps, max(3, repeats // 2), threads))
+        if what != "process":
+            pipe, others = unnoise.load(model, device="cpu"), peers(model)
+            if what in ("all", "forward"): rows += [forward_row(pipe, others, 2 * b, repeats, rates) for b in batches]
+            if what in ("all", "pipeline"): rows += [pipeline_row(pipe, others, b, steps, repeats) for b in batches]
+    common.report("speed", rows, as_json, model=shape, dtype="fp32", gflops=rates)

@@ -1,0 +1,247 @@
+"""`unnoise info`: what a model is made of, from its configurations and the headers of its weight files; no net is built.
+
+A folder (bundled, local, or fetched by owner/model) is described by component, a single .safetensors file by the parts that its
+tensors' names show. A file that is missing, damaged or does not fit the others is named, with exit 2.
+"""
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unnoise.cli.common import emit
+from unnoise.errors import BadInput
+
+if TYPE_CHECKING:
+    from unnoise.hub.weights import TensorInfo
+
+NETS = ("unet", "mlp", "classifier", "vae", "text_encoder")            # components with weights
+PLAIN = ("codec", "words", "tokenizer", "scheduler")                   # components that are configurations alone
+_PREFIXES = {"model.diffusion_model": "unet", "first_stage_model": "vae", "cond_stage_model": "text_encoder", "model_ema": "unet (EMA)"}
+_FLOATS = ("F64", "F32", "F16", "BF16")                                # position_ids and the like are no parameters
+_FORMATS = (".safetensors", ".bin", ".ckpt", ".pt", ".msgpack", ".onnx")
+_LICENCE = re.compile(r"^\|\s*licence of the weights\s*\|\s*(.+?)\s*\|", re.M)
+
+
+def info(what: Annotated[str, typer.Argument(metavar="FOLDER|NAME|FILE", help="A model folder, a bundled name, a fetched owner/model, or a "
+                                                                              ".safetensors file.")],
+         no_hash: Annotated[bool, typer.Option("--no-hash", help="Read headers only: no sha256, no check against the manifest.")] = False,
+         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False) -> None:
+    """Say what a model holds: components, parameters, schedule, sizes, licence, hashes."""
+    path = _find(what)
+    d = _file(path, not no_hash) if path.is_file() else _folder(path, not no_hash)
+    emit(d, as_json, None if as_json else _text(d))
+
+
+def _find(what: str) -> Path:
+    from unnoise import hub
+    from unnoise.hub.fetch import absent, is_id, local
+
+    path = Path(what)
+    if path.exists(): return path
+    found = local(what)
+    if not found and is_id(what) and not path.parent.is_dir(): raise absent(what)
+    return found or hub.find(what)
+
+
+# --- weights --------------------------------------------------------------------------------------------------------------
+
+def _count(tensors: Iterable[TensorInfo]) -> dict:
+    """parameters, dtypes and bytes of some tensors."""
+    some = list(tensors)
+    floats = [t for t in some if t.dtype in _FLOATS]
+    return {"parameters": sum(math.prod(t.shape) for t in floats), "dtypes": sorted({t.dtype for t in floats}),
+            "bytes": sum(t.end - t.start for t in some)}
+
+
+def _sha256(path: Path) -> str:
+    """The hash of a weight file, which must hold finite numbers only; what is known of large files is kept."""
+    from unnoise.hub.weights import examine
+
+    facts = examine(path)
+    if facts["bad"]: raise BadInput(f"{path}: tensor {facts['bad']!r} holds non-finite values")
+    return facts["sha256"]
+
+
+def _file(path: Path, hashed: bool) -> dict:
+    """A single file: its parts by the first words of the tensors' names."""
+    from unnoise.hub.weights import header
+
+    head = header(path)
+    groups: dict[str, list] = {}
+    for name, t in head.tensors.items():
+        known = next((p for p in _PREFIXES if name.startswith(p + ".")), None)
+        groups.setdefault(known or name.split(".")[0], []).append(t)
+    parts = {_PREFIXES.get(k, k): {"prefix": k, "tensors": len(v), **_count(v)} for k, v in sorted(groups.items())}
+    spec = {k.removeprefix("modelspec."): v for k, v in head.metadata.items()}
+    return {"name": spec.get("title") or path.stem, "file": str(path), "class": spec.get("architecture"), "components": parts,
+            **{k: v for k, v in _count(head.tensors.values()).items() if k != "dtypes"}, "prediction": spec.get("prediction_type"),
+            "licence": spec.get("license"), "sha256": {path.name: _sha256(path)} if hashed else None}
+
+
+# --- folders --------------------------------------------------------------------------------------------------------------
+
+def _folder(path: Path, hashed: bool) -> dict:
+    from unnoise import hub
+    from unnoise.hub.fetch import manifest
+
+    index = hub.read_json(path / "model_index.json")
+    named = {k: v[1] for k, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1]}
+    used = [k for k in (*NETS, *PLAIN) if k in named]
+    if not set(used) & set(NETS): raise BadInput(f"{path / 'model_index.json'} names none of the networks that are known ({', '.join(NETS)})")
+    configs = {k: _config(path, k) for k in used if k != "tokenizer"}
+    files = {k: _weights(path, k) for k in used if k in NETS}
+    parts = {k: {"class": named[k], **(_component(files[k]) if k in files else {})} for k in used}
+    whole = [f for some in files.values() for f in some if f.suffix == ".safetensors"]
+    from_hub = manifest(path)
+    sha256 = {str(f.relative_to(path)): _sha256(f) for f in whole} if hashed else None
+    if sha256: _compare(path, sha256, index.get("_sha256", {}), "model_index.json")
+    if from_hub: _intact(path, from_hub, sha256)
+    name = index.get("_name") or (from_hub["repo"] if from_hub else path.resolve().name)
+    return {"name": name, "folder": str(path), "class": index.get("_class_name"), "components": parts,
+            "parameters": sum(p.get("parameters", 0) for p in parts.values()), "bytes": sum(f.stat().st_size for f in whole), **_process(path, configs, index), "image": _image(path, configs), "text": _words(path, configs), "licence": _licence(path, index, whole),
+            "manifest": from_hub and {k: from_hub[k] for k in ("repo", "commit", "variant")} | {"matches": True if hashed else None},
+            "ignored": _ignored(path, named, used, whole), "sha256": sha256}
+
+
+def _config(path: Path, part: str) -> dict:
+    from unnoise.hub import read_json
+
+    return read_json(path / part / ("scheduler_config.json" if part == "scheduler" else "config.json"))
+
+
+def _weights(path: Path, part: str) -> list[Path]:
+    """The weight files of a component, plain ones if there are such, else those of a variant; with the index of sharded ones."""
+    from unnoise.hub import read_json
+    from unnoise.hub.fetch import STEMS, variants, weights
+
+    names = [f"{part}/{p.name}" for p in (path / part).glob("*")]
+    found = next((w for v in (None, *variants(part, names)) if (w := weights(part, names, v))), [])
+    stem = f"{path / part / STEMS.get(part, 'diffusion_pytorch_model')}.safetensors"
+    if not found: raise BadInput(f"{stem} is missing" if not names else f"{stem} is missing (there: {', '.join(sorted(names))})")
+    if len(found) > 1:
+        listed = read_json(path / found[-1]).get("weight_map")
+        if not isinstance(listed, dict): raise BadInput(f"{path / found[-1]} has no 'weight_map'")
+        for shard in set(listed.values()) - {Path(f).name for f in found}:
+            raise BadInput(f"{path / part / str(shard)} is missing: {found[-1]} names it")
+    return [path / f for f in found]
+
+
+def _component(files: list[Path]) -> dict:
+    from unnoise.hub.weights import header
+
+    return _count(t for f in files if f.suffix == ".safetensors" for t in header(f).tensors.values())
+
+
+def _compare(path: Path, got: dict[str, str], wanted: dict[str, str], source: str) -> None:
+    for name, sha256 in got.items():
+        if name in wanted and wanted[name] != sha256: raise BadInput(f"{path / name} is damaged: its sha256 differs from the one in {source}")
+
+
+def _intact(path: Path, d: dict, sha256: dict[str, str] | None) -> None:
+    """BadInput unless every file of the manifest is there, of its size, and (where hashes are wanted) with its content."""
+    from unnoise.hub.fetch import MANIFEST, digest
+
+    again = f"delete it, then unnoise fetch {d['repo']} fetches that file again"
+    for name, f in d["files"].items():
+        file = path / name
+        if not file.is_file(): raise BadInput(f"{file} is missing: unnoise fetch {d['repo']} fetches it again")
+        size = file.stat().st_size
+        if size != f["size"]: raise BadInput(f"{file} has {size} bytes, {MANIFEST} says {f['size']}: {again}")
+        if sha256 is not None and (sha256.get(name) or digest(file, f["sha256"])) != f["sha256"]:
+            raise BadInput(f"{file} is damaged: its sha256 differs from the one in {MANIFEST}: {again}")
+
+
+def _process(path: Path, configs: dict, index: dict) -> dict:
+    """What the net predicts, the schedule it was trained on, and the sampler that is used unless another is asked for."""
+    from unnoise.hub import schedulers
+    from unnoise.pipeline import DEFAULTS
+
+    if "scheduler" not in configs: return {"prediction": None, "schedule": None, "sampler": None, "notes": []}
+    try: s = schedulers.read(configs["scheduler"], latents="vae" in configs)
+    except BadInput as e: raise BadInput(f"{path / 'scheduler' / 'scheduler_config.json'}: {e}") from None
+    defaults = {**DEFAULTS, **s.defaults, **index.get("_defaults", {})}
+    return {"prediction": s.process.predict, "schedule": _schedule(s.process, configs["scheduler"]),
+            "sampler": {k: defaults[k] for k in ("sampler", "spacing")}, "notes": list(s.notes)}
+
+
+def _schedule(process: Any, config: dict) -> dict:
+    """Its name and options, the betas' range where it is one of betas, T, and whether its last level holds no signal."""
+    import inspect
+
+    from unnoise.process.schedule import SCHEDULES
+
+    name = process.schedule.removesuffix("-zsnr")
+    options = {k: v.default for k, v in inspect.signature(SCHEDULES[name]).parameters.items()} | process.schedule_options
+    return {"name": process.schedule, "class": config.get("_class_name"), **{k: v for k, v in options.items() if isinstance(v, (int, float))},
+            "zero_terminal_snr": process.schedule.endswith("-zsnr")}
+
+
+def _image(path: Path, configs: dict) -> dict | None:
+    """Height, width and channels of what is drawn; latents are as many times smaller as the autoencoder halves its input."""
+    codec, unet, vae = configs.get("codec"), configs.get("unet"), configs.get("vae")
+    if codec: return {k: codec[k] for k in ("height", "width", "channels", "size") if k in codec}
+    if not unet or not vae: return None
+    try:
+        size, factor = unet["sample_size"], 2 ** (len(vae["block_out_channels"]) - 1)
+        height, width = size if isinstance(size, list) else (size, size)
+        return {"height": height * factor, "width": width * factor, "channels": vae.get("out_channels", 3),
+                "latent": [vae.get("latent_channels", 4), height, width]}
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{path}: unet/config.json must have 'sample_size' and vae/config.json 'block_out_channels'") from None
+
+
+def _words(path: Path, configs: dict) -> dict | None:
+    """Width and context of the text encoder, which must be what the UNet takes; or how many words a small model knows."""
+    text, words = configs.get("text_encoder"), configs.get("words")
+    if words: return {"words": len(words.get("words", []))}
+    if not text: return None
+    width, takes = text.get("hidden_size"), configs.get("unet", {}).get("cross_attention_dim")
+    if takes is not None and {width} != set(takes if isinstance(takes, list) else [takes]):
+        raise BadInput(f"{path}: the text encoder's width is {width} (text_encoder/config.json), the UNet takes {takes} (unet/config.json)")
+    return {"width": width, "context": text.get("max_position_embeddings")}
+
+
+def _licence(path: Path, index: dict, files: list[Path]) -> str | None:
+    """As stated in the card's front matter, in our cards' table, in the index, or in the weights' metadata; else None."""
+    from unnoise.hub.weights import header
+
+    try: card = (path / "README.md").read_text(errors="replace")
+    except OSError: card = ""
+    front = re.match(r"---\s*\n(.*?)\n---", card, re.S)
+    stated = re.search(r"^license:[ \t]*(?:\n\s*-\s*)?(\S[^\n]*)", front[1], re.M) if front else _LICENCE.search(card)
+    if stated: return stated[1].strip().strip("'\"")
+    if index.get("license"): return str(index["license"])
+    return next((v for f in files for k, v in header(f).metadata.items() if k in ("license", "modelspec.license")), None)
+
+
+def _ignored(path: Path, named: dict, used: list[str], whole: list[Path]) -> list[str]:
+    """What is there or is named and is not used: other components, other weight formats of ours."""
+    files = [f for k in (*used, ".") for f in (path / k).glob("*") if f.suffix in _FORMATS and f not in whole]
+    return sorted([*(k for k in named if k not in used), *(str(f.relative_to(path)) for f in files)])
+
+
+# --- in words -------------------------------------------------------------------------------------------------------------
+
+def _text(d: dict) -> str:
+    lines = [f"{d['name']} ({d['class'] or 'a single file'}): {_short(d['parameters'])} parameters, {d['bytes'] / 1e6:.1f} MB"]
+    for name, c in d["components"].items():
+        counted = f"{_short(c['parameters']):>9}  {', '.join(c['dtypes']):5} {c['bytes'] / 1e6:9.1f} MB" if "parameters" in c else ""
+        lines.append(f"  {name:14} {c.get('class') or c.get('prefix', ''):24} {counted}".rstrip())
+    for key in ("prediction", "schedule", "sampler", "image", "text", "licence", "manifest", "notes", "ignored", "sha256"):
+        if d.get(key): lines.append(f"{key:12} {_value(d[key])}")
+    return "\n".join(lines)
+
+
+def _value(v: Any) -> str:
+    if isinstance(v, dict): return ", ".join(f"{k} {_value(x)}" for k, x in v.items() if x is not None)
+    if isinstance(v, list): return ", ".join(map(str, v))
+    return {True: "yes", False: "no"}[v] if isinstance(v, bool) else str(v)
+
+
+def _short(n: int) -> str:
+    return f"{n / 1e9:.2f} G" if n >= 1e9 else f"{n / 1e6:.2f} M" if n >= 1e6 else f"{n / 1e3:.1f} k"
