@@ -78,6 +78,10 @@ def test_a_tensor_of_another_shape_or_name_is_named(folder):
     config = json.loads((folder / "unet/config.json").read_text())
     config["block_out_channels"] = [16, 64]
     (folder / "unet/config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match=r"unet/config.json is damaged or was changed"): hub.load(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["_sha256"]["unet/config.json"]
+    (folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(BadInput, match=r"tensor 'down_blocks.1.*shape"): hub.load(folder)
 
 

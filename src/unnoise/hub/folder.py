@@ -159,7 +159,8 @@ class _Seen:
         try: found = hashlib.sha256(file.read_bytes()).hexdigest()
         except FileNotFoundError: raise BadInput(f"{file} is missing") from None
         except OSError as e: raise BadInput(f"cannot read {file}: {e.strerror}") from e
-        if found != expected: raise BadInput(f"{file} is damaged: its sha256 differs from the one recorded in model_index.json")
+        if found != expected: raise BadInput(f"{file} is damaged or was changed: its sha256 is not the one recorded in "
+                                             "model_index.json (take its entry out of _sha256 there if the change was meant)")
 
     def weights(self, part: str) -> dict[str, Tensor]:
         """The tensors of a part, from one file or from its shards."""
