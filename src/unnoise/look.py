@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from unnoise.codec import Vectors
+from unnoise.codec import Codec, Vectors
+from unnoise.codec.latents import Latents
 from unnoise.errors import BadInput
 from unnoise.pipeline import Pipeline, make_folder
 from unnoise.process.schedule import Schedule
@@ -316,18 +317,19 @@ def ticks(lo: float, hi: float, about: int = 6) -> list[float]:
 # --- previews -------------------------------------------------------------------------------------------------------------
 
 @torch.no_grad()
-def fit_rgb(pipe: Pipeline, count: int = 8) -> Tensor:
+def fit_rgb(codec: Codec, count: int = 8) -> Tensor:
     """The affine map (c + 1, 3) from a position's channels (and a 1) to its mean colour in 0 … 1, by least squares.
 
-    It is fitted to `count` smooth pictures, encoded; colours are averaged over the pixels that one position stands for.
+    It is fitted to `count` smooth pictures, encoded (small ones for an autoencoder: 8 x 8 positions); colours are averaged
+    over the pixels that one position stands for. Grey models give three equal columns. BadInput on a codec of vectors.
     """
-    size = getattr(pipe.codec, "height", 64), getattr(pipe.codec, "width", 64)
-    images = smooth(count, *size, getattr(pipe.codec, "channels", 3))
-    z = pipe.codec.encode(images).float().cpu()
-    rgb = torch.from_numpy(images).permute(0, 3, 1, 2).float().expand(-1, 3, -1, -1) / 255
-    rgb = F.interpolate(rgb, z.shape[2:], mode="area").permute(0, 2, 3, 1).reshape(-1, 3)
-    a = _with_one(z)
-    return torch.linalg.lstsq(a.double(), rgb.double(), driver="gelsd").solution.float()
+    if isinstance(codec, Vectors): raise BadInput("numbers have no colours: fit_rgb needs a codec of pictures")
+    if isinstance(codec, Latents): h, w, c = 8 * codec.net.config.factor, 8 * codec.net.config.factor, codec.net.config.in_channels
+    else: h, w, c = codec.height, codec.width, codec.channels
+    images = smooth(count, h, w, c)
+    z = codec.encode(images).float().cpu()
+    rgb = F.interpolate(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, z.shape[2:], mode="area").expand(-1, 3, -1, -1)
+    return torch.linalg.lstsq(_with_one(z).double(), rgb.permute(0, 2, 3, 1).reshape(-1, 3).double(), driver="gelsd").solution.float()
 
 
 def smooth(n: int, h: int, w: int, c: int = 3) -> np.ndarray:
@@ -356,7 +358,7 @@ class Preview:
         need_pictures(pipe, "a preview")
         if every is not None and every < 1: raise BadInput(f"a preview is shown every k steps, k at least 1, given {every}")
         self.pipe, self.show, self.every, self.clock = pipe, show, every, clock
-        self.mapped = hasattr(pipe.codec, "net") and not decoder
+        self.mapped = isinstance(pipe.codec, Latents) and not decoder
         self.step, self.spent, self.began = 0, 0.0, clock()
         self.cost = 0.01  # of one preview, in seconds: a guess until one is measured
 
@@ -376,7 +378,7 @@ class Preview:
 
     @cached_property
     def _rgb(self) -> Tensor:
-        return fit_rgb(self.pipe)
+        return fit_rgb(self.pipe.codec)
 
     def rough(self, z: Tensor) -> Image.Image:
         """The first sample's latents as a small picture, one pixel a position."""

@@ -31,6 +31,7 @@ from unnoise.denoiser import Denoiser
 from unnoise.errors import BadInput, unknown
 from unnoise.guide.cfg import cfg_batched
 from unnoise.guide.scale import Scale, interval
+from unnoise.guide.shaping import clip
 from unnoise.process import noise as noises
 from unnoise.process import schedule
 from unnoise.process.level import Level, ve
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 NOISES = {"seeded": noises.seeded, "brownian": noises.brownian}
 DEFAULTS = {"num_inference_steps": 20, "guidance_scale": 2.0, "sampler": DEFAULT_SAMPLER, "spacing": DEFAULT_SPACING}
+KEPT = (*DEFAULTS, "spacing_options", "options", "clip")  # what a folder may say of these
 KEY = "unnoise"  # the PNG text chunk that holds a picture's recipe
 
 
@@ -140,7 +142,7 @@ class Pipeline:
         self.net, self.codec, self.words, self.text = folder.net, folder.codec, folder.words, folder.text
         self.process = objective.resolve(folder.process)
         self.schedule = self.process.curve
-        self.defaults = {**DEFAULTS, **{k: v for k, v in folder.defaults.items() if k in (*DEFAULTS, "spacing_options", "options")}}
+        self.defaults = {**DEFAULTS, **({"guidance_scale": 7.5} if folder.text else {}), **{k: v for k, v in folder.defaults.items() if k in KEPT}}
         self.tuned = {int(k): v for k, v in folder.defaults.get("tuned", {}).items()}
         self.runner = Runner(folder, devices.device(device), devices.dtype(dtype, devices.device(device)), memory_budget, compile)
 
@@ -212,6 +214,7 @@ class Pipeline:
                 sampler=None, spacing=None, timesteps=None, sigmas=None, guidance_rescale=0.0, guidance_interval=None,
                 noise="seeded", height=None, width=None, clip_skip=0, **options) -> Request:
         """The arguments of a call, checked and made complete."""
+        self._draws()
         prompts, negatives, seeds = self._batch(prompt, negative_prompt, seed, num_images)
         levels = self._levels(timesteps, sigmas, num_inference_steps, spacing)
         steps = len(levels) if levels else self.defaults["num_inference_steps"] if num_inference_steps is None else num_inference_steps
@@ -231,6 +234,13 @@ class Pipeline:
         if guidance_interval is not None: guidance_interval = _interval(guidance_interval)
         return Request(prompts, negatives, steps, self._scale(guidance_scale), seeds, name, grid, options, noise,
                        float(guidance_rescale), guidance_interval, levels, self._size(height, width), self._skip(clip_skip))
+
+    def _draws(self) -> None:
+        """BadInput for a model that needs more than a prompt: an inpainting UNet also takes a mask and the masked picture."""
+        given, own = getattr(getattr(self.net, "config", None), "in_channels", None), self.codec.shape(1)[1]
+        if given is not None and given != own:
+            raise BadInput(f"model {self.name!r} takes {given} channels where its pictures have {own}: it draws from an image and a mask as well, "
+                           "which is not supported yet")
 
     def _size(self, height: int | None, width: int | None) -> tuple[int, int] | None:
         """The size asked for, where it is not the model's own."""
@@ -361,6 +371,7 @@ class Pipeline:
         shape, on = self._shape(len(r.seeds), r), self.runner.device
         scale = interval(r.guidance, *r.interval) if r.interval else r.guidance
         denoise = self.denoiser(r.prompts, r.negatives, scale, r.rescale, self.runner.counted(count), path, r.clip_skip)
+        if c := self.defaults.get("clip"): denoise = clip(denoise, -c, c)
         x = noises.seeded(r.seeds, "init")(torch.zeros(shape, device=on)) * float(path[0].sigma)
         return SAMPLERS[r.sampler](denoise, x, path, NOISES[r.noise](r.seeds), **r.options)
 

@@ -109,8 +109,10 @@ class Runner:
 
     def encoder(self, skip: int = 0) -> PromptEncoder:
         """The prompt encoder, computing in a type that this device is good at."""
+        from unnoise.text.encode import PromptEncoder
+
         assert self.folder.text is not None
-        return replace(self.folder.text, skip=skip)
+        return PromptEncoder(self.folder.text.tokenizer, self.folder.text.net, skip)
 
     def release_text(self) -> None:
         """Give back the memory of a mapped text encoder: the next prompt reads it again."""

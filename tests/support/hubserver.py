@@ -10,6 +10,7 @@ import json
 import subprocess
 import threading
 from collections import defaultdict
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -58,6 +59,7 @@ NEEDED = ["LICENSE.md", "README.md", "model_index.json", "scheduler/scheduler_co
           "vae/config.json", f"vae/{NET}.safetensors"]
 
 
+@cache
 def git_oid(raw: bytes) -> str:
     """What git itself calls this content."""
     return subprocess.run(["git", "hash-object", "--stdin"], input=raw, capture_output=True, check=True).stdout.decode().strip()

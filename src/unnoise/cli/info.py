@@ -103,7 +103,9 @@ def _folder(path: Path, hashed: bool) -> dict:
     if from_hub: _intact(path, from_hub, sha256)
     name = index.get("_name") or (from_hub["repo"] if from_hub else path.resolve().name)
     return {"name": name, "folder": str(path), "class": index.get("_class_name"), "components": parts,
-            "parameters": sum(p.get("parameters", 0) for p in parts.values()), "bytes": sum(f.stat().st_size for f in whole), **_process(path, configs, index), "image": _image(path, configs), "text": _words(path, configs), "licence": _licence(path, index, whole),
+            "parameters": sum(p.get("parameters", 0) for p in parts.values()), "bytes": sum(f.stat().st_size for f in whole),
+            **_process(path, configs, index), "image": _image(path, configs), "text": _words(path, configs),
+            "licence": _licence(path, index, whole),
             "manifest": from_hub and {k: from_hub[k] for k in ("repo", "commit", "variant")} | {"matches": True if hashed else None},
             "ignored": _ignored(path, named, used, whole), "sha256": sha256}
 

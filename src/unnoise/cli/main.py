@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from unnoise.cli import data, evaluate, generate, models, replay, samplers, train
+from unnoise.cli import data, evaluate, fetch, generate, info, models, replay, samplers, tokens, train
 from unnoise.errors import BadInput, unknown
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -28,6 +28,9 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.app, name="data", help="Data sets: list, fetch, look at.")
 app.command("models")(models.models)
+app.command("fetch")(fetch.fetch)
+app.command("info")(info.info)
+app.command("tokens")(tokens.tokens)
 app.command("samplers")(samplers.samplers)
 app.command("replay")(replay.replay)
 

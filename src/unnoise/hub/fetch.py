@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError, URLError
@@ -92,9 +93,9 @@ def folder(name: str) -> Path:
     if not is_id(name): raise BadInput(f"{name!r} is not the id of a model on the hub; such an id reads owner/model")
     home = os.environ.get("UNNOISE_HOME")
     if home: return Path(home) / "models" / name
-    from unnoise.data.fetch import cache
+    from unnoise.data import fetch as data
 
-    return cache() / "models" / name
+    return data.cache() / "models" / name
 
 
 def local(name: str | os.PathLike) -> Path | None:
@@ -189,6 +190,7 @@ class _Redirects(HTTPRedirectHandler):
         return new
 
 
+@cache
 def _opener() -> OpenerDirector:
     """urllib's, with the certificates of the system and, where the package is there, of certifi."""
     context = ssl.create_default_context()
@@ -238,22 +240,25 @@ class _Hub:
         """The verified file in `store`, under its digest. `add` is told how many bytes came (or, negative, were thrown away)."""
         part, final = store / f"{file.digest}.part", store / file.digest
         if final.exists(): return final
-        for fresh in (not _size(part), True):
-            self._complete(file, commit, part, add)
+        for last in (False, True):  # a part glued from two answers may be of two contents: then once more from the start
+            one = self._complete(file, commit, part, add)
             got = digest(part, file.digest)
             if got == file.digest: break
             add(-_size(part))
             part.unlink()
-            if fresh: raise BadInput(f"{self.name}: {file.name} came as {got}, the hub lists {file.digest}; it is not kept")
+            if one or last: raise BadInput(f"{self.name}: {file.name} came as {got}, the hub lists {file.digest}; it is not kept")
         with part.open("rb+") as f: os.fsync(f.fileno())
         return part.replace(final)
 
-    def _complete(self, file: File, commit: str, part: Path, add: Callable[[int], None]) -> None:
-        """Bring a part to its full length from where it stopped; goes on after a cut, TRIES times without one new byte."""
+    def _complete(self, file: File, commit: str, part: Path, add: Callable[[int], None]) -> bool:
+        """Bring a part to its full length from where it stopped; goes on after a cut, TRIES times without one new byte.
+
+        Returns whether one answer brought all of it.
+        """
         part.touch()
-        best, tries = _size(part), 0
+        best, tries, pieces = _size(part), 0, int(_size(part) > 0)
         while (have := _size(part)) < file.size:
-            why = "it ended early"
+            why, pieces = "it ended early", pieces + 1
             try: self._stream(file, commit, part, add)
             except HTTPError as e:
                 if e.code != 429 and e.code < 500: raise BadInput(self._refused(e, file)) from e
@@ -264,6 +269,7 @@ class _Hub:
             if tries >= TRIES:
                 raise BadInput(f"{self.name}: {file.name} does not come ({why}); {have} of {file.size} bytes are kept, the same command goes on")
             if tries: time.sleep(PAUSE * 2 ** (tries - 1))
+        return pieces <= 1
 
     def _stream(self, file: File, commit: str, part: Path, add: Callable[[int], None]) -> None:
         from huggingface_hub import hf_hub_url

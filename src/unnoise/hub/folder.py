@@ -289,8 +289,8 @@ def _fits(f: Folder) -> Folder:
     where = f.path or f.name
     if isinstance(f.net, UNet):
         cross = any("CrossAttn" in k for k in (*f.net.config.down_block_types, f.net.config.mid_block_type or ""))
-        if f.text and cross and f.net.config.cross_attention_dim != f.text.width:
-            raise BadInput(f"{where}: text_encoder has width {f.text.width}, the UNet attends to {f.net.config.cross_attention_dim}")
+        if f.text and cross and f.net.config.cross_attention_dim != (width := f.text.net.config.hidden_size):
+            raise BadInput(f"{where}: text_encoder has width {width}, the UNet attends to {f.net.config.cross_attention_dim}")
         if cross and not f.text: raise BadInput(f"{where}: the UNet attends to a prompt, but the model has no text_encoder")
         if isinstance(f.codec, Latents) and f.net.config.out_channels != (c := f.codec.net.config.latent_channels):
             raise BadInput(f"{where}: the UNet makes {f.net.config.out_channels} latent channels, the autoencoder has {c}")

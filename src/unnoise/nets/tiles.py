@@ -31,15 +31,20 @@ class Axis:
     overlap: int
     reach: int
 
+    @classmethod
+    def of(cls, size: int, tile: int, overlap: int, reach: int) -> Axis:
+        """As few tiles as there can be of this length, and then as short as there can be of this number."""
+        count = max(-(-(size - overlap) // (tile - overlap)), 1)
+        return cls(size, -(-(size + (count - 1) * overlap) // count), overlap, reach)
+
     @property
     def starts(self) -> list[int]:
         """Where the tiles begin. They are equally long, so that the last may overlap more."""
-        if self.size <= self.tile: return [0]
         return [*range(0, self.size - self.tile, self.tile - self.overlap), self.size - self.tile]
 
     def span(self, start: int, unit: int) -> slice:
         """A tile's pixels, at `unit` pixels a cell."""
-        return slice(start * unit, min(start + self.tile, self.size) * unit)
+        return slice(start * unit, (start + self.tile) * unit)
 
     def rise(self, start: int, unit: int) -> Tensor:
         """For each pixel of the side: 1 inside a tile, falling to 0 where another takes over, as far as `reach` from the cut."""
@@ -95,7 +100,7 @@ class Statistics(TorchFunctionMode):
 
     def _add(self, x: Tensor) -> None:
         """x (n, groups, channels, h, w). Sums are about the first tile's mean: nothing cancels."""
-        unit = x.shape[-1] // min(self.axes[1].tile, self.axes[1].size)
+        unit = x.shape[-1] // self.axes[1].tile
         wy, wx = (_shares(a, unit)[s].to(x.device) for a, s in zip(self.axes, self.at))
         if not self.sums: self.about = x.mean((2, 3, 4), keepdim=True)
         self.pixels = x.shape[2] * unit**2 * math.prod(a.size for a in self.axes)
@@ -117,7 +122,7 @@ def tiled(work: Callable[[Tensor], Tensor], x: Tensor, units: tuple[int, int], t
     statistics; where not `exact` every tile is normalised by itself instead. An image that is one tile is worked on as it is.
     """
     check_tiling(tile, overlap)
-    axes = [Axis(s // units[0], tile, min(overlap, 2 * reach + 2), reach) for s in x.shape[2:]]
+    axes = [Axis.of(s // units[0], tile, min(overlap, 2 * reach + 2), reach) for s in x.shape[2:]]
     places = list(product(*(a.starts for a in axes)))
     if len(places) == 1: return work(x)
     known, out = [], None

@@ -92,14 +92,16 @@ class _Run:
 def weighted(h: Tensor, chunk: Chunk) -> Tensor:
     """Hidden states (1, length, width) times the weights of their tokens, with their mean restored; h itself where all are 1.
 
-    The rule is A1111's: it scales the whole chunk, so a mean near 0 (which trained encoders do not have) would scale it wildly;
-    where the new mean is 0 it is left as it is.
+    The rule is A1111's. It says nothing where the mean is nothing beside the states (an encoder whose last norm has no bias yet has means
+    that are rounding errors): where one of the two is under 1e-3 of their root mean square, the weighted states stay as they are.
     """
-    w = torch.tensor(chunk.weights, dtype=_wide(h).dtype, device=h.device)[:, None]
+    x = _wide(h)
+    w = torch.tensor(chunk.weights, dtype=x.dtype, device=h.device)[:, None]
     if bool((w == 1).all()): return h
-    y = _wide(h) * w
-    before, after = _wide(h).mean(), y.mean()
-    return (y * torch.where(after == 0, 1.0, before / after)).to(h.dtype)
+    y = x * w
+    before, after = x.mean(), y.mean()
+    told = torch.minimum(before.abs() / x.square().mean().sqrt(), after.abs() / y.square().mean().sqrt()) > 1e-3
+    return (y * torch.where(told, before / after, 1.0)).to(h.dtype)
 
 
 def _wide(h: Tensor) -> Tensor:

@@ -118,8 +118,9 @@ class Tokenizer:
         whole = folder / "tokenizer.json"
         if whole.exists(): vocab, merges, added = _whole(whole)
         else:
-            vocab, added = _vocab(_json(folder / "vocab.json"), folder / "vocab.json"), {}
-            merges = _merges([l for l in _text(folder / "merges.txt").split("\n") if l.strip()], vocab, folder / "merges.txt")
+            source, pairs = folder / "vocab.json", folder / "merges.txt"
+            vocab, added = _vocab(_json(source), source), {}
+            merges = _merges([l for l in _text(pairs).split("\n") if l.strip()], vocab, pairs, source)
         config = _json(folder / "tokenizer_config.json", optional=True)
         _refuse_others(config, folder / "tokenizer_config.json")
         length = _length(config.get("model_max_length"), folder / "tokenizer_config.json")
@@ -157,16 +158,13 @@ class Tokenizer:
         BadInput: `size` leaves no room for the 512 bytes and the two special tokens.
         """
         if size < 514: raise BadInput(f"a vocabulary needs 514 tokens (256 bytes, twice, and 2 special ones) or more, given {size}")
+        letters = [*_alphabet(), *(a + END for a in _alphabet())]
         engine = _engine({}, [], {}, ())
-        trainer = trainers.BpeTrainer(vocab_size=size, show_progress=False, initial_alphabet=_alphabet(), end_of_word_suffix=END)  # type: ignore[call-arg]
+        # the letters are given as special tokens for the sake of fixed ids: ties between pairs go by them, and else by chance
+        trainer = trainers.BpeTrainer(vocab_size=size - 2, show_progress=False, special_tokens=letters, end_of_word_suffix=END)  # type: ignore[call-arg]
         engine.train_from_iterator(iter(texts), trainer)
-        found = [(a, b) for a, b in json.loads(engine.to_str())["model"]["merges"]]
-        vocab = {t: i for i, t in enumerate([*_alphabet(), *(a + END for a in _alphabet())])}
-        merges = []
-        for a, b in found:
-            if len(vocab) == size - 2 and a + b not in vocab: break
-            merges.append((a, b))
-            vocab.setdefault(a + b, len(vocab))
+        merges = [(a, b) for a, b in json.loads(engine.to_str())["model"]["merges"]]
+        vocab = {t: i for i, t in enumerate(dict.fromkeys([*letters, *(a + b for a, b in merges)]))}
         for token in (BOS, EOS): vocab[token] = len(vocab)
         return cls(vocab, merges, length=length)
 
@@ -233,7 +231,7 @@ def _vocab(vocab: Any, path: Path) -> dict[str, int]:
     return vocab
 
 
-def _merges(lines: Any, vocab: dict[str, int], path: Path) -> list[tuple[str, str]]:
+def _merges(lines: Any, vocab: dict[str, int], path: Path, source: Path) -> list[tuple[str, str]]:
     """Pairs of tokens; both, and what they make, must be in the vocabulary."""
     if not isinstance(lines, list): raise BadInput(f"{path} holds no list of merges")
     merges = []
@@ -243,7 +241,8 @@ def _merges(lines: Any, vocab: dict[str, int], path: Path) -> list[tuple[str, st
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(p, str) and p for p in pair):
             raise BadInput(f"{path} is damaged: merge {n} must be two tokens, it is {str(line)[:60]!r}")
         for piece in (*pair, "".join(pair)):
-            if piece not in vocab: raise BadInput(f"{path} is damaged: merge {n} ({' '.join(pair)[:60]}) names {piece[:60]!r}, which is not in the vocabulary")
+            if piece in vocab: continue
+            raise BadInput(f"{path} or {source.name} is damaged: merge {n} ({' '.join(pair)[:60]}) asks for {piece[:60]!r}, which is not in the vocabulary")
         merges.append((pair[0], pair[1]))
     return merges
 
@@ -260,7 +259,7 @@ def _whole(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], dict[int,
         raise BadInput(f"{path} is not CLIP's byte-pair tokenizer, the one that is supported")
     vocab = _vocab(model.get("vocab"), path)
     if not isinstance(added, list): raise BadInput(f"{path}: added_tokens must be a list")
-    return vocab, _merges(model.get("merges"), vocab, path), _numbered(((t["id"], t) for t in added), path)
+    return vocab, _merges(model.get("merges"), vocab, path, path), _numbered(((t["id"], t) for t in added), path)
 
 
 def _numbered(pairs: Iterable[tuple[Any, Any]], path: Path) -> dict[int, AddedToken]:
@@ -286,27 +285,22 @@ def _specials(config: dict, added: dict[int, AddedToken], folder: Path) -> tuple
     added_tokens_decoder in tokenizer_config.json is the newer place and says all; without it special_tokens_map.json goes before
     tokenizer_config.json, as transformers reads them (in SD 2.x the two name different padding).
     """
-    path = folder / "tokenizer_config.json"
-    source = dict.fromkeys(_NAMED, path)
-    decoder = config.get("added_tokens_decoder")
-    if decoder is not None:
-        if not isinstance(decoder, dict): raise BadInput(f"{path}: added_tokens_decoder must be an object")
-        added = _numbered(decoder.items(), path)
+    path, above, late = (folder / n for n in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"))
+    decoder, over = config.get("added_tokens_decoder"), {}
+    if decoder is None: over = {k: v for k, v in _json(above, optional=True).items() if k in _NAMED}
+    elif not isinstance(decoder, dict): raise BadInput(f"{path}: added_tokens_decoder must be an object")
+    named = {}
+    for k, value in {**config, **over}.items():
+        if k not in _NAMED or value is None: continue
+        try: named[k] = _special(value)
+        except (TypeError, KeyError): raise BadInput(f"{above if k in over else path}: {k} must be a text, given {value!r:.60}") from None
+    if decoder is not None: added = _numbered(decoder.items(), path)
     else:
-        other = folder / "special_tokens_map.json"
-        above = {k: v for k, v in _json(other, optional=True).items() if k in _NAMED}
-        config, source = {**config, **above}, source | dict.fromkeys(above, other)
-        late = folder / "added_tokens.json"
-        special = {v["content"] if isinstance(v, dict) else v for k, v in config.items() if k in _NAMED and v}
+        special = {t.content for t in named.values()}
         listed = ((i, {"content": t, "normalized": t not in special, "special": t in special}) for t, i in _json(late, optional=True).items())
         added = {**_numbered(listed, late), **added}
-    named, flags = {}, {t.content: t for t in added.values()}
-    for k in _NAMED:
-        if config.get(k) is None: continue
-        try: token = _special(config[k])
-        except (TypeError, KeyError, AttributeError): raise BadInput(f"{source[k]}: {k} must be a text, given {config[k]!r:.60}") from None
-        named[k] = flags.get(token.content, token)
-    return named, added
+    flags = {t.content: t for t in added.values()}
+    return {k: flags.get(t.content, t) for k, t in named.items()}, added
 
 
 def _new(vocab: dict[str, int], added: dict[int, AddedToken], folder: Path) -> list[AddedToken]:
