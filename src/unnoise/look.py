@@ -224,8 +224,10 @@ def _wrap(text: str, width: int, size: int = 13, lines: int = 3) -> str:
 
 
 def _size(text: str, size: int) -> tuple[int, int]:
-    box = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), _plain(text), font=ImageFont.load_default(size=size))
-    return math.ceil(box[2]), math.ceil(box[3])
+    """Width and height of a text, the height as if every line had tall letters and hanging ones."""
+    text, font = _plain(text), ImageFont.load_default(size=size)
+    box = lambda words: ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), words, font=font)
+    return math.ceil(box(text)[2]), math.ceil(box("\n".join("Ag" for _ in text.split("\n")))[3])
 
 
 def _text(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, size: int, fill=INK, anchor: str = "la") -> None:

@@ -165,18 +165,26 @@ def test_a_choice_is_safe_and_of_one_format(extra, variant):
     assert not [n for n in got if ".." in n or n.startswith("/") or n.endswith((".bin", ".ckpt", ".onnx"))]
 
 
-@pytest.mark.parametrize(("kind", "said"), [("StableDiffusionXLPipeline", "Stable Diffusion XL"), ("StableDiffusion3Pipeline", "Stable Diffusion 3"),
-                                            ("FluxPipeline", "Flux"), ("KandinskyPipeline", "KandinskyPipeline"), (None, "None")])
+@pytest.mark.parametrize(("kind", "said"), [("StableDiffusionXLPipeline", "text_encoder_2"), ("StableDiffusion3Pipeline", "text_encoder_3"),
+                                            ("FluxPipeline", "transformer"), ("KandinskyPipeline", "")])
 def test_other_pipelines_are_refused_before_anything_large_comes(server, here, kind, said):
-    server.files["model_index.json"] = json.dumps({"_class_name": kind}).encode()
+    server.files["model_index.json"] = json.dumps({"_class_name": kind, said: ["a", "b"]}).encode()
     del server.files["unet/config.json"]  # Flux and SD3 have none: they must be named all the same
     text = refused(REPO)
-    assert f"{REPO} is {said}" in text and "StableDiffusionInpaintPipeline" in text
+    assert REPO in text and kind in text and said in text and "StableDiffusionInpaintPipeline" in text
     assert {f for f, _ in server.requests} == {"model_index.json"} and not here.parent.exists()
 
 
-def test_inpainting_is_accepted():
-    hub.supported({"_class_name": "StableDiffusionInpaintPipeline"})
+def test_inpainting_is_accepted(server, here):
+    server.files["model_index.json"] = server.files["model_index.json"].replace(b"DiffusionPipeline", b"DiffusionInpaintPipeline")
+    hub.fetch(REPO)
+    holds(here, server)
+
+
+@pytest.mark.parametrize("raw", [b"[1]", b"<html>", b"[" * 100_000, b"\xff"])
+def test_an_index_that_is_no_object(server, here, raw):
+    server.files["model_index.json"] = raw
+    assert "not a JSON object" in refused(REPO)
 
 
 # --- interruptions --------------------------------------------------------------------------------------------------------

@@ -242,6 +242,18 @@ def test_siglip_at_the_start_hardly_depends_on_the_batch():
     assert clip.clip_loss(_unit(512, 512), _unit(512, 512), s) > 2 * clip.clip_loss(_unit(8, 512), _unit(8, 512), s)  # CLIP's does: log n
 
 
+def test_starting_weights_are_clips():
+    net = CLIP(clip.TextConfig(hidden_size=64, intermediate_size=256, vocab_size=500, projection_dim=64, num_hidden_layers=8),
+               vision_config_from(VISION["2.x"] | {"projection_dim": 64}))
+    w, layer = 64 ** -0.5, "text_model.encoder.layers.3."
+    stds = {"text_model.embeddings.token_embedding": 0.02, "text_model.embeddings.position_embedding": 0.01, "text_projection": w,
+            "vision_model.embeddings.position_embedding": w, layer + "self_attn.k_proj": w, layer + "self_attn.out_proj": w / 4,
+            layer + "mlp.fc1": w / 2 ** 0.5, layer + "mlp.fc2": w / 4}
+    for name, std in stds.items(): assert_close(net.get_submodule(name).weight.std().item(), std, rtol=0.1, atol=0)
+    assert all(p.eq("norm" in name and name.endswith("weight")).all() for name, p in net.named_parameters() if "norm" in name or "bias" in name)
+    assert math.isclose(net.logit_scale.item(), math.log(1 / 0.07), rel_tol=1e-6)
+
+
 def test_a_tiny_clip_learns_to_match_from_its_starting_weights():
     net = CLIP(text_config_from(TEXT["1.x"]), vision_config_from(VISION["1.x"]))
     x, ids, opt = _images("1.x"), _ids("1.x")[:3], torch.optim.Adam(net.parameters(), 1e-3)

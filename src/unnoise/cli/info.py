@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NETS = ("unet", "mlp", "classifier", "vae", "text_encoder")            # components with weights
 PLAIN = ("codec", "words", "tokenizer", "scheduler")                   # components that are configurations alone
 _PREFIXES = {"model.diffusion_model": "unet", "first_stage_model": "vae", "cond_stage_model": "text_encoder", "model_ema": "unet (EMA)"}
-_FLOATS = ("F64", "F32", "F16", "BF16")                                # position_ids and the like are no parameters
+_FLOATS = ("F64", "F32", "F16", "BF16")
 _FORMATS = (".safetensors", ".bin", ".ckpt", ".pt", ".msgpack", ".onnx")
 _LICENCE = re.compile(r"^\|\s*licence of the weights\s*\|\s*(.+?)\s*\|", re.M)
 
@@ -32,30 +32,21 @@ def info(what: Annotated[str, typer.Argument(metavar="FOLDER|NAME|FILE", help="A
          no_hash: Annotated[bool, typer.Option("--no-hash", help="Read headers only: no sha256, no check against the manifest.")] = False,
          as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False) -> None:
     """Say what a model holds: components, parameters, schedule, sizes, licence, hashes."""
-    path = _find(what)
+    from unnoise import hub
+
+    path = hub.find(what)
     d = _file(path, not no_hash) if path.is_file() else _folder(path, not no_hash)
     emit(d, as_json, None if as_json else _text(d))
 
 
-def _find(what: str) -> Path:
-    from unnoise import hub
-    from unnoise.hub.fetch import absent, is_id, local
-
-    path = Path(what)
-    if path.exists(): return path
-    found = local(what)
-    if not found and is_id(what) and not path.parent.is_dir(): raise absent(what)
-    return found or hub.find(what)
-
-
 # --- weights --------------------------------------------------------------------------------------------------------------
 
-def _count(tensors: Iterable[TensorInfo]) -> dict:
-    """parameters, dtypes and bytes of some tensors."""
+def _count(tensors: Iterable[tuple[str, TensorInfo]]) -> dict:
+    """parameters, dtypes and bytes of some tensors with their names; whole numbers and running statistics are no parameters."""
     some = list(tensors)
-    floats = [t for t in some if t.dtype in _FLOATS]
-    return {"parameters": sum(math.prod(t.shape) for t in floats), "dtypes": sorted({t.dtype for t in floats}),
-            "bytes": sum(t.end - t.start for t in some)}
+    trained = [t for name, t in some if t.dtype in _FLOATS and not name.endswith((".running_mean", ".running_var"))]
+    return {"parameters": sum(math.prod(t.shape) for t in trained), "dtypes": sorted({t.dtype for t in trained}),
+            "bytes": sum(t.end - t.start for _, t in some)}
 
 
 def _sha256(path: Path) -> str:
@@ -75,11 +66,11 @@ def _file(path: Path, hashed: bool) -> dict:
     groups: dict[str, list] = {}
     for name, t in head.tensors.items():
         known = next((p for p in _PREFIXES if name.startswith(p + ".")), None)
-        groups.setdefault(known or name.split(".")[0], []).append(t)
+        groups.setdefault(known or name.split(".")[0], []).append((name, t))
     parts = {_PREFIXES.get(k, k): {"prefix": k, "tensors": len(v), **_count(v)} for k, v in sorted(groups.items())}
     spec = {k.removeprefix("modelspec."): v for k, v in head.metadata.items()}
     return {"name": spec.get("title") or path.stem, "file": str(path), "class": spec.get("architecture"), "components": parts,
-            **{k: v for k, v in _count(head.tensors.values()).items() if k != "dtypes"}, "prediction": spec.get("prediction_type"),
+            **{k: v for k, v in _count(head.tensors.items()).items() if k != "dtypes"}, "prediction": spec.get("prediction_type"),
             "licence": spec.get("license"), "sha256": {path.name: _sha256(path)} if hashed else None}
 
 
@@ -90,16 +81,17 @@ def _folder(path: Path, hashed: bool) -> dict:
     from unnoise.hub.fetch import manifest
 
     index = hub.read_json(path / "model_index.json")
+    hub.check_family(index, path)
     named = {k: v[1] for k, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1]}
     used = [k for k in (*NETS, *PLAIN) if k in named]
     if not set(used) & set(NETS): raise BadInput(f"{path / 'model_index.json'} names none of the networks that are known ({', '.join(NETS)})")
     configs = {k: _config(path, k) for k in used if k != "tokenizer"}
-    files = {k: _weights(path, k) for k in used if k in NETS}
+    files = {k: hub.weight_files(path / k) for k in used if k in NETS}
     parts = {k: {"class": named[k], **(_component(files[k]) if k in files else {})} for k in used}
-    whole = [f for some in files.values() for f in some if f.suffix == ".safetensors"]
+    whole = [f for some in files.values() for f in some]
     from_hub = manifest(path)
     sha256 = {str(f.relative_to(path)): _sha256(f) for f in whole} if hashed else None
-    if sha256: _compare(path, sha256, index.get("_sha256", {}), "model_index.json")
+    _compare(path, sha256, index.get("_sha256", {}))
     if from_hub: _intact(path, from_hub, sha256)
     name = index.get("_name") or (from_hub["repo"] if from_hub else path.resolve().name)
     return {"name": name, "folder": str(path), "class": index.get("_class_name"), "components": parts,
@@ -116,32 +108,20 @@ def _config(path: Path, part: str) -> dict:
     return read_json(path / part / ("scheduler_config.json" if part == "scheduler" else "config.json"))
 
 
-def _weights(path: Path, part: str) -> list[Path]:
-    """The weight files of a component, plain ones if there are such, else those of a variant; with the index of sharded ones."""
-    from unnoise.hub import read_json
-    from unnoise.hub.fetch import STEMS, variants, weights
-
-    names = [f"{part}/{p.name}" for p in (path / part).glob("*")]
-    found = next((w for v in (None, *variants(part, names)) if (w := weights(part, names, v))), [])
-    stem = f"{path / part / STEMS.get(part, 'diffusion_pytorch_model')}.safetensors"
-    if not found: raise BadInput(f"{stem} is missing" if not names else f"{stem} is missing (there: {', '.join(sorted(names))})")
-    if len(found) > 1:
-        listed = read_json(path / found[-1]).get("weight_map")
-        if not isinstance(listed, dict): raise BadInput(f"{path / found[-1]} has no 'weight_map'")
-        for shard in set(listed.values()) - {Path(f).name for f in found}:
-            raise BadInput(f"{path / part / str(shard)} is missing: {found[-1]} names it")
-    return [path / f for f in found]
-
-
 def _component(files: list[Path]) -> dict:
     from unnoise.hub.weights import header
 
-    return _count(t for f in files if f.suffix == ".safetensors" for t in header(f).tensors.values())
+    return _count(t for f in files for t in header(f).tensors.items())
 
 
-def _compare(path: Path, got: dict[str, str], wanted: dict[str, str], source: str) -> None:
-    for name, sha256 in got.items():
-        if name in wanted and wanted[name] != sha256: raise BadInput(f"{path / name} is damaged: its sha256 differs from the one in {source}")
+def _compare(path: Path, got: dict[str, str] | None, wanted: dict[str, str]) -> None:
+    """BadInput unless the files that model_index.json lists are there with that content (hashed where hashes are wanted)."""
+    from unnoise.hub.fetch import digest
+
+    for name, sha256 in wanted.items():
+        if not (path / name).is_file(): raise BadInput(f"{path / name} is missing")
+        if got is not None and (got.get(name) or digest(path / name, sha256)) != sha256:
+            raise BadInput(f"{path / name} is damaged or was changed: its sha256 differs from the one in model_index.json")
 
 
 def _intact(path: Path, d: dict, sha256: dict[str, str] | None) -> None:

@@ -9,6 +9,8 @@ import typer
 from unnoise.cli.common import emit
 from unnoise.errors import BadInput
 
+KEPT = ("noise", "guidance_rescale", "guidance_interval", "height", "width", "clip_skip")  # what a recipe holds where it is not the default
+
 
 def replay(
     file: Annotated[Path, typer.Argument(help="A PNG that unnoise wrote.")],
@@ -48,7 +50,7 @@ def replay_recipes(pipe, recipes: list[dict], file: Path):
     each = lambda key: [_field(q, key, file) for q in recipes]
     grid = {"timesteps": r["timesteps"]} if "timesteps" in r else {"num_inference_steps": get("steps"), "spacing": get("spacing")}
     result = pipe(each("prompt"), negative_prompt=each("negative_prompt"), guidance_scale=get("guidance"), seed=each("seed"),
-                  sampler=get("sampler"), **grid, **{k: r[k] for k in ("noise", "guidance_rescale", "guidance_interval") if k in r},
+                  sampler=get("sampler"), **grid, **{k: r[k] for k in KEPT if k in r},
                   **r.get("options", {}))
     return result, changed
 

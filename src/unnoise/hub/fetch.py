@@ -34,12 +34,10 @@ from unnoise import __version__
 from unnoise.errors import BadInput, unknown
 
 MANIFEST = "unnoise.json"
-SUPPORTED = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 MARGIN = 64 * 2**20        # bytes that must stay free on the disk
 TRIES, PAUSE = 5, 1.0      # attempts without one new byte; seconds before the first of them, doubled each time
 TIMEOUT, CHUNK = 30, 2**18
-_OTHERS = {"StableDiffusionXL": "Stable Diffusion XL", "StableDiffusion3": "Stable Diffusion 3", "Flux": "Flux"}
 _SMALL = re.compile(r"model_index\.json|README\.md|LICENSE(\.\w+)?|(unet|vae|text_encoder)/config\.json|scheduler/scheduler_config\.json"
                     r"|tokenizer/((vocab|tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json|merges\.txt)")
 _ID = re.compile(r"(?!.*\.\.)\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -103,11 +101,6 @@ def local(name: str | os.PathLike) -> Path | None:
     return folder(str(name)) if is_id(name) and (folder(str(name)) / MANIFEST).is_file() else None
 
 
-def absent(name: str) -> BadInput:
-    """The error (returned, not raised) for a model that has not been fetched."""
-    return BadInput(f"{name} is not here: unnoise fetch {name} fetches it")
-
-
 def manifest(path: Path) -> dict | None:
     """What `unnoise.json` of a fetched folder says: repo, commit, revision, variant, files {name: {size, sha256}}; None without one."""
     try:
@@ -124,14 +117,6 @@ def _whole(path: Path, d: dict) -> bool:
 
 
 # --- which files: from a listing ------------------------------------------------------------------------------------------
-
-def supported(index: dict, name: str = "the model") -> None:
-    """BadInput unless `model_index.json` is that of a pipeline that can be loaded; names what it is instead."""
-    given = str(index.get("_class_name"))
-    if given in SUPPORTED: return
-    known = next((f"{what} ({given})" for start, what in _OTHERS.items() if given.startswith(start)), given)
-    raise BadInput(f"{name} is {known}, which is not supported; supported: Stable Diffusion 1.x and 2.x ({', '.join(SUPPORTED)})")
-
 
 def choose(names: Iterable[str], variant: str | None, name: str = "the model") -> list[str]:
     """The files that are needed, sorted: configurations, tokenizer, licence, and one weight format a component.
@@ -336,14 +321,18 @@ def digest(path: Path, like: str) -> str:
 
 def plan(name: str, revision: str | None = None, variant: str | None = None, token: str | None = None, endpoint: str | None = None) -> Plan:
     """What `fetch` would bring, after reading `model_index.json` from the hub; writes nothing. BadInput as for `fetch`."""
+    from unnoise.hub.folder import check_family
+
     folder(name)
     hub, variant = _hub(name, token, endpoint), None if variant == "plain" else variant
     commit, files = hub.listing(revision)
     if "model_index.json" not in files: raise BadInput(f"{name} has no model_index.json: it is not a model folder in the published layout")
     with tempfile.TemporaryDirectory() as place:
         raw = hub.get(_checked(files["model_index.json"], name), commit, Path(place), lambda n: None).read_bytes()
-    try: supported(json.loads(raw), name)
-    except (json.JSONDecodeError, AttributeError): raise BadInput(f"{name}: model_index.json is not a JSON object") from None
+    try: index = json.loads(raw)
+    except (ValueError, RecursionError): index = None
+    if not isinstance(index, dict): raise BadInput(f"{name}: model_index.json is not a JSON object")
+    check_family(index, Path(name))
     chosen = [_checked(files[n], name) for n in choose(files, variant, name)]
     return Plan(name, commit, revision or "main", variant, tuple(sorted(chosen, key=lambda f: f.size)))  # what is small may already fail
 

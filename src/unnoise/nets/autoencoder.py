@@ -4,15 +4,16 @@
     z (n, latent_channels, h / f, w / f)  --post_quant_conv, decoder-->  (n, 3, h, w),    f = 2^(number of blocks - 1)
 
 Latents here are the network's own; what a diffusion model sees is (z - shift) * scale, which is `codec.latents`' work.
-`walk_encoder` and `walk_decoder` go through the parts of a network, its modules or what is made of them for speed. Both are
-two halves: a deep one, all of it at the latents' resolution (with the attention), and a wide one, where the memory goes.
-Only the wide half is taken by tiles (`nets.tiles`).
+`walk_encoder` and `walk_decoder` go through the parts of a network: its modules, or what is made of them for speed.
+What is at the latents' own resolution (with the attention) costs little memory and is never tiled; the other resolutions are tiled
+one by one (`nets.tiles`), so that only what is between two of them is whole.
 The config keys and defaults are those of diffusers' AutoencoderKL, so that a folder opens in both.
 Rombach et al. 2022, High-Resolution Image Synthesis with Latent Diffusion Models.
 """
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,6 +27,8 @@ from unnoise.errors import BadInput
 from unnoise.nets import layers
 from unnoise.nets.tiles import tiled
 from unnoise.nets.unet import ResnetBlock2D, SelfAttention2D, UNetConfig, _UpConv
+
+Layer = Callable[[Tensor], Tensor]
 
 
 class AutoencoderConfig(BaseModel):
@@ -180,44 +183,40 @@ def _like(c: AutoencoderConfig) -> UNetConfig:
 # --- the walks ------------------------------------------------------------------------------------------------------------
 
 def walk_encoder(e: Any, x: Tensor) -> Tensor:
-    """Moments of x through `e`: conv_in, down_blocks[i].{resnets, downsamplers}, mid_block.{resnets, attentions}, finish."""
-    for i in range(len(e.down_blocks)): x = encoder_stretch(e, i, x)
-    return e.finish(_mid(e.mid_block, x))
+    """Moments of x through `e`: conv_in, down_blocks[i].{resnets, downsamplers}, mid_block.{resnets, attentions}, finish.
 
-
-def encoder_stretch(e: Any, i: int, x: Tensor) -> Tensor:
-    """One resolution on the way down, from x as the one before leaves it."""
-    block = e.down_blocks[i]
-    x = _resnets(block, e.conv_in(x) if i == 0 else x)
-    return block.downsamplers[0](x) if hasattr(block, "downsamplers") else x
+    Each of them is called with x alone; downsamplers pad for themselves.
+    """
+    return through([*(f for i in range(len(e.down_blocks)) for f in encoder_layers(e, i)), *mid_layers(e), e.finish], x)
 
 
 def walk_decoder(d: Any, z: Tensor) -> Tensor:
     """The image of z through `d`: conv_in, mid_block.{resnets, attentions}, up_blocks[i].{resnets, upsamplers}, finish.
 
-    `x` is the only name of what is on its way, so that nothing is kept longer than it is needed.
+    Each of them is called with x alone.
     """
-    x = _mid(d.mid_block, d.conv_in(z))
-    for i in range(len(d.up_blocks)): x = decoder_stretch(d, i, x)
-    return x
+    return through([d.conv_in, *mid_layers(d), *(f for i in range(len(d.up_blocks)) for f in decoder_layers(d, i))], z)
 
 
-def decoder_stretch(d: Any, i: int, x: Tensor) -> Tensor:
+def encoder_layers(e: Any, i: int) -> list[Layer]:
+    """One resolution on the way down, from x as the one before leaves it."""
+    return [*([] if i else [e.conv_in]), *e.down_blocks[i].resnets, *getattr(e.down_blocks[i], "downsamplers", [])]
+
+
+def decoder_layers(d: Any, i: int) -> list[Layer]:
     """One resolution on the way up, from x as the one before leaves it."""
-    if i: x = d.up_blocks[i - 1].upsamplers[0](x)
-    x = _resnets(d.up_blocks[i], x)
-    return d.finish(x) if i == len(d.up_blocks) - 1 else x
+    return [*(d.up_blocks[i - 1].upsamplers if i else []), *d.up_blocks[i].resnets, *([] if d.up_blocks[i + 1 :] else [d.finish])]
 
 
-def _resnets(block: Any, x: Tensor) -> Tensor:
-    for resnet in block.resnets: x = resnet(x, None)
+def mid_layers(u: Any) -> list[Layer]:
+    first, second = u.mid_block.resnets
+    return [first, *getattr(u.mid_block, "attentions", []), second]
+
+
+def through(layers: list[Layer], x: Tensor) -> Tensor:
+    """One after the other. `x` is the only name of what is on its way: nothing is kept longer than it is needed."""
+    for layer in layers: x = layer(x)
     return x
-
-
-def _mid(block: Any, x: Tensor) -> Tensor:
-    x = block.resnets[0](x, None)
-    if hasattr(block, "attentions"): x = block.attentions[0](x)
-    return block.resnets[1](x, None)
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------------
@@ -269,8 +268,8 @@ class Autoencoder(nn.Module):
         for i in range(n - 1):
             units = 2 ** (n - 1 - i), 2 ** (n - 2 - i)
             reach = math.ceil((convs + 2 + (i == 0)) / units[0])  # two convolutions a resnet, one that halves, one at the start
-            x = tiled(partial(encoder_stretch, e, i), x, units, tile, overlap, reach, exact)
-        return self.posterior(e.finish(_mid(e.mid_block, encoder_stretch(e, n - 1, x))))
+            x = tiled(partial(through, encoder_layers(e, i)), x, units, tile, overlap, reach, exact)
+        return self.posterior(through([*encoder_layers(e, n - 1), *mid_layers(e), e.finish], x))
 
     @torch.no_grad()
     def tiled_decode(self, z: Tensor, tile: int = 64, overlap: int = 16, exact: bool = True, parts: Any = None) -> Tensor:
@@ -281,12 +280,12 @@ class Autoencoder(nn.Module):
         itself, which shifts tones. parts: what `walk_decoder` would walk through instead of the decoder's modules.
         """
         d = self.decoder if parts is None else parts
-        x, n, convs = _mid(d.mid_block, d.conv_in(self.before(z))), len(d.up_blocks), 2 * self.config.layers_per_block + 2
-        for i in range(n):
-            units = 2 ** max(i - 1, 0), 2**i
+        n, convs = len(d.up_blocks), 2 * self.config.layers_per_block + 2
+        x = through([d.conv_in, *mid_layers(d), *decoder_layers(d, 0)], self.before(z))  # at the latents' own resolution
+        for i in range(1, n):
+            units = 2 ** (i - 1), 2**i
             reach = math.ceil((convs + 1 + (i == n - 1)) / units[1])  # two convolutions a resnet, one that doubles, one at the end
-            whole = i == 0 and n > 1  # at the latents' own resolution
-            x = decoder_stretch(d, i, x) if whole else tiled(partial(decoder_stretch, d, i), x, units, tile, overlap, reach, exact)
+            x = tiled(partial(through, decoder_layers(d, i)), x, units, tile, overlap, reach, exact)
         return x
 
 

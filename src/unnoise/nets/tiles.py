@@ -40,7 +40,8 @@ class Axis:
     @property
     def starts(self) -> list[int]:
         """Where the tiles begin. They are equally long, so that the last may overlap more."""
-        return [*range(0, self.size - self.tile, self.tile - self.overlap), self.size - self.tile]
+        last = self.size - self.tile
+        return [*range(0, last, self.tile - self.overlap), last] if last else [0]
 
     def span(self, start: int, unit: int) -> slice:
         """A tile's pixels, at `unit` pixels a cell."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +90,21 @@ class TimestepEmbedding(nn.Module):
         self.linear_1, self.linear_2 = nn.Linear(dim, out), nn.Linear(out, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(x)))
+        return self.linear_2(F.silu(self.linear_1(x.to(self.linear_1.weight.dtype))))
+
+
+def embed(u: Any, c: UNetConfig, t: Tensor | None, n: int, labels: Tensor | None) -> Tensor | None:
+    """silu of the time (and class) embedding by u's parts: (n, 4 block_out_channels[0]), or (1, …) where all rows would be equal."""
+    emb = None
+    if c.time:
+        if t is None: raise BadInput("this UNet needs a time t, given None")
+        emb = u.time_embedding(sinusoid(t.reshape(-1), c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift))
+        if len(emb) not in (1, n): raise BadInput(f"times for {len(emb)} samples given with a batch of {n}")
+    if c.num_class_embeds:
+        if labels is None: raise BadInput(f"this UNet needs labels in 0 … {c.num_class_embeds - 1}, given None")
+        label = u.class_embedding(labels)
+        emb = label if emb is None else emb + label
+    return None if emb is None else F.silu(emb)
 
 
 class ResnetBlock2D(nn.Module):
@@ -196,7 +212,7 @@ class Transformer2DModel(nn.Module):
         self.transformer_blocks = nn.ModuleList([BasicTransformerBlock(dim, heads, c.cross_attention_dim)])
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        if context is None: raise BadInput("this UNet attends to a prompt: context (n, tokens, width) is needed, given None")
+        if context is None: raise BadInput(NO_CONTEXT)
         h = self.norm(x)
         h = self.proj_in(h.flatten(2).transpose(1, 2)) if self.linear else self.proj_in(h).flatten(2).transpose(1, 2)
         for block in self.transformer_blocks: h = block(h, context)
@@ -216,10 +232,21 @@ class _Conv(nn.Module):
 
 
 class _UpConv(_Conv):
-    """Every pixel repeated 2 x 2, then the convolution."""
+    """Every pixel repeated 2 x 2, then the convolution.
 
-    def forward(self, x: Tensor) -> Tensor:
-        return layers.up(self.conv, x)
+    size: (height, width) of the output, each twice that of x or one less. An odd side was rounded up on the way down: there the last
+    pixel is not repeated, and the convolution's border of zeros begins right after it.
+    """
+
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        h, w = x.shape[2:]
+        if size is None or tuple(size) == (2 * h, 2 * w): return layers.up(self.conv, x)
+        return layers.conv(self.conv, doubled(x)[:, :, : size[0], : size[1]])
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Every pixel repeated 2 x 2."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def _attention(kind: str, dim: int, head: int, c: UNetConfig) -> nn.Module | None:
@@ -241,9 +268,26 @@ class Block(nn.Module):
         if resample == "up": self.upsamplers = nn.ModuleList([_UpConv(out, 1)])
 
 
+NO_CONTEXT = "this UNet attends to a prompt: context (n, tokens, width) is needed, given None"
 DOWN = ("DownBlock2D", "AttnDownBlock2D", "CrossAttnDownBlock2D")
 UP = ("UpBlock2D", "AttnUpBlock2D", "CrossAttnUpBlock2D")
 MID = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prompt (n, tokens, width), and what the attention layers of one fast form (`nets.fuse`) made of it; `[rows]` picks samples.
+
+    A network takes it wherever it takes the prompt itself; one that did not make it looks at `context` only.
+    """
+
+    context: Tensor
+    layers: tuple[tuple[Tensor, Tensor], ...] = ()
+    owner: Any = None
+
+    def __getitem__(self, rows: slice) -> Prepared:
+        if len(self.context) == 1: return self
+        return replace(self, context=self.context[rows], layers=tuple((k[rows], v[rows]) for k, v in self.layers))
 
 
 class UNet(nn.Module):
@@ -283,39 +327,25 @@ class UNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(c.norm_num_groups, ch[0], c.norm_eps)
         self.conv_out = nn.Conv2d(ch[0], c.out_channels, 3, padding=1)
 
-    def embed(self, t: Tensor | None, n: int, labels: Tensor | None) -> Tensor | None:
-        """silu of the time (and class) embedding, (n, 4 block_out_channels[0]), or (1, …) where all rows would be equal."""
-        c, emb = self.config, None
-        if c.time:
-            if t is None: raise BadInput("this UNet needs a time t, given None")
-            wave = sinusoid(t.reshape(-1), c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift)
-            emb = self.time_embedding(wave.to(self.conv_in.weight.dtype))
-            if len(emb) not in (1, n): raise BadInput(f"times for {len(emb)} samples given with a batch of {n}")
-        if c.num_class_embeds:
-            if labels is None: raise BadInput(f"this UNet needs labels in 0 … {c.num_class_embeds - 1}, given None")
-            label = self.class_embedding(labels)
-            emb = label if emb is None else emb + label
-        return None if emb is None else F.silu(emb)
-
     def check_input(self, x: Tensor) -> None:
         """BadInput when x has a shape that the network cannot take."""
-        scale = 2 ** (len(self.down_blocks) - 1)
-        if x.ndim != 4 or x.shape[1] != self.config.in_channels or x.shape[2] % scale or x.shape[3] % scale:
-            raise BadInput(f"UNet input must be (n, {self.config.in_channels}, h, w) with h, w divisible by {scale}, "
-                           f"given {tuple(x.shape)}")
+        if x.ndim != 4 or x.shape[1] != self.config.in_channels or 0 in x.shape[2:]:
+            raise BadInput(f"UNet input must be (n, {self.config.in_channels}, h, w), given {tuple(x.shape)}")
 
-    def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | Prepared | None = None,
+                labels: Tensor | None = None) -> Tensor:
         """x (n, in_channels, h, w); t (), (1,) or (n,) in the units it was trained with; context (n, tokens, cross_attention_dim);
-        labels (n,) int64. Returns (n, out_channels, h, w). h and w must be divisible by 2^(number of blocks - 1)."""
+        labels (n,) int64. Returns (n, out_channels, h, w). h and w need not be even at any block: see `_UpConv`."""
         self.check_input(x)
-        return walk(self, x, self.embed(t, len(x), labels), context)
+        if isinstance(context, Prepared): context = context.context
+        return walk(self, x, embed(self, self.config, t, len(x), labels), context)
 
     def finish(self, x: Tensor) -> Tensor:
         """From the last block's channels to the prediction."""
         return layers.conv(self.conv_out, layers.norm(self.conv_norm_out, x))
 
 
-def walk(u, x: Tensor, temb, context: Tensor | None) -> Tensor:
+def walk(u: Any, x: Tensor, temb: Any, context: Any) -> Tensor:
     """The way down, across and up again, through the parts of `u`: a UNet's modules, or what `nets.fuse` makes of them."""
     x = u.conv_in(x)
     skips = [x]
@@ -335,7 +365,7 @@ def walk(u, x: Tensor, temb, context: Tensor | None) -> Tensor:
         for resnet, attention in _layers(block):
             x = resnet(torch.cat([x, skips.pop()], dim=1), temb)
             if attention is not None: x = attention(x, context)
-        if hasattr(block, "upsamplers"): x = block.upsamplers[0](x)
+        if hasattr(block, "upsamplers"): x = block.upsamplers[0](x, skips[-1].shape[2:])
     return u.finish(x)
 
 

@@ -136,10 +136,10 @@ class Tokenizer:
         config = {"add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": self.length,
                   "tokenizer_class": "CLIPTokenizer", **{k: t.content for k, t in self.named.items()},
                   "added_tokens_decoder": {str(i): _flags(t) for i, t in sorted(tokens.items())}}
+        named = {k: {f: v for f, v in _flags(t).items() if f != "special"} for k, t in self.named.items()}
         files = {"vocab.json": json.dumps(self.vocab, ensure_ascii=False), "merges.txt": _merges_text(self.merges),
                  "tokenizer_config.json": json.dumps(config, indent=2),
-                 "special_tokens_map.json": json.dumps({k: {f: v for f, v in _flags(t).items() if f != "special"} for k, t in self.named.items()}, indent=2),
-                 "tokenizer.json": self._engine.to_str()}
+                 "special_tokens_map.json": json.dumps(named, indent=2), "tokenizer.json": self._engine.to_str()}
         extra = {t.content: i for i, t in tokens.items() if i >= len(self.vocab)}
         if extra: files["added_tokens.json"] = json.dumps(extra)
         try:
@@ -161,7 +161,7 @@ class Tokenizer:
         letters = [*_alphabet(), *(a + END for a in _alphabet())]
         engine = _engine({}, [], {}, ())
         # the letters are given as special tokens for the sake of fixed ids: ties between pairs go by them, and else by chance
-        trainer = trainers.BpeTrainer(vocab_size=size - 2, show_progress=False, special_tokens=letters, end_of_word_suffix=END)  # type: ignore[call-arg]
+        trainer = trainers.BpeTrainer(vocab_size=size - 2, show_progress=False, special_tokens=letters, end_of_word_suffix=END)
         engine.train_from_iterator(iter(texts), trainer)
         merges = [(a, b) for a, b in json.loads(engine.to_str())["model"]["merges"]]
         vocab = {t: i for i, t in enumerate(dict.fromkeys([*letters, *(a + b for a, b in merges)]))}
@@ -172,7 +172,7 @@ class Tokenizer:
 def _engine(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], named: Mapping[str, AddedToken], added: Sequence[AddedToken]) -> Engine:
     """The tokenizers library put together as CLIP's tokenizer."""
     unk = named["unk_token"].content if named else None
-    model = BPE(dict(vocab), list(merges), unk_token=unk, end_of_word_suffix=END, continuing_subword_prefix="", fuse_unk=False)  # type: ignore[call-arg]
+    model = BPE(dict(vocab), list(merges), unk_token=unk, end_of_word_suffix=END, continuing_subword_prefix="", fuse_unk=False)
     engine = Engine(model)
     engine.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
     engine.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True),
@@ -242,7 +242,8 @@ def _merges(lines: Any, vocab: dict[str, int], path: Path, source: Path) -> list
             raise BadInput(f"{path} is damaged: merge {n} must be two tokens, it is {str(line)[:60]!r}")
         for piece in (*pair, "".join(pair)):
             if piece in vocab: continue
-            raise BadInput(f"{path} or {source.name} is damaged: merge {n} ({' '.join(pair)[:60]}) asks for {piece[:60]!r}, which is not in the vocabulary")
+            where = path if path == source else f"{path} or {source.name}"
+            raise BadInput(f"{where} is damaged: merge {n} ({' '.join(pair)[:60]}) asks for {piece[:60]!r}, which is not in the vocabulary")
         merges.append((pair[0], pair[1]))
     return merges
 
@@ -269,7 +270,8 @@ def _numbered(pairs: Iterable[tuple[Any, Any]], path: Path) -> dict[int, AddedTo
 
 def _refuse_others(config: dict, path: Path) -> None:
     kind = config.get("tokenizer_class") or "CLIPTokenizer"
-    if kind not in ("CLIPTokenizer", "CLIPTokenizerFast"): raise BadInput(f"{path}: tokenizer_class {kind!r} is not supported (accepted: CLIPTokenizer)")
+    if kind in ("CLIPTokenizer", "CLIPTokenizerFast"): return
+    raise BadInput(f"{path}: tokenizer_class {kind!r:.60} is not supported (accepted: CLIPTokenizer)")
 
 
 def _length(given: Any, path: Path) -> int:
@@ -289,7 +291,7 @@ def _specials(config: dict, added: dict[int, AddedToken], folder: Path) -> tuple
     decoder, over = config.get("added_tokens_decoder"), {}
     if decoder is None: over = {k: v for k, v in _json(above, optional=True).items() if k in _NAMED}
     elif not isinstance(decoder, dict): raise BadInput(f"{path}: added_tokens_decoder must be an object")
-    named = {}
+    named: dict[str, AddedToken] = {}
     for k, value in {**config, **over}.items():
         if k not in _NAMED or value is None: continue
         try: named[k] = _special(value)
@@ -299,7 +301,7 @@ def _specials(config: dict, added: dict[int, AddedToken], folder: Path) -> tuple
         special = {t.content for t in named.values()}
         listed = ((i, {"content": t, "normalized": t not in special, "special": t in special}) for t, i in _json(late, optional=True).items())
         added = {**_numbered(listed, late), **added}
-    flags = {t.content: t for t in added.values()}
+    flags: dict[str, AddedToken] = {t.content: t for t in added.values()}
     return {k: flags.get(t.content, t) for k, t in named.items()}, added
 
 
