@@ -45,7 +45,8 @@ _OURS = re.compile(r"step-\d{3,}-(x|x0|channels)\.png|stages\.png|schedule\.png|
 
 def need_pictures(pipe: Pipeline, what: str) -> None:
     """BadInput when a model makes numbers, not pictures, and `what` shows pictures."""
-    if isinstance(pipe.codec, Vectors): raise BadInput(f"{what} needs a model of pictures: {pipe.name!r} makes numbers of shape {pipe.codec.shape(1)[1:]}")
+    if isinstance(pipe.codec, Vectors):
+        raise BadInput(f"{what} needs a model of pictures: {pipe.name!r} makes numbers of shape {pipe.codec.shape(1)[1:]}")
 
 
 # --- stages ---------------------------------------------------------------------------------------------------------------

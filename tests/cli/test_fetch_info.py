@@ -85,7 +85,7 @@ def test_fetch_says_what_is_wrong(server, capfd, monkeypatch):
     assert "HF_TOKEN" in bad(capfd, "fetch", REPO, "--token-from-env")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert told(capfd, "fetch", REPO, "--token-from-env", "--variant", "fp16")["variant"] == "fp16"
-    assert "hf_secret" in json.dumps(server.requests)
+    assert all("hf_secret" in str(h) for f, h in server.requests[-5:] if not f.endswith(".safetensors"))
 
 
 def test_ctrl_c_keeps_what_has_come(server, capfd, tmp_path):
@@ -127,7 +127,8 @@ def test_info_of_a_stable_diffusion_folder(capfd, sd):
         "unet": (100_100, 400_400, ["F32"]), "vae": (5000, 20_000, ["F32"]), "text_encoder": (1024, 4 * 1024 + 8 * 77, ["F32"])}
     assert d["parameters"] == 106_124 and d["components"]["tokenizer"] == {"class": "CLIPTokenizer"} and d["class"] == "StableDiffusionPipeline"
     assert d["prediction"] == "v" and d["sampler"] == {"sampler": "ddim", "spacing": "trailing"}
-    assert d["schedule"] == {"name": "scaled_linear-zsnr", "class": "DDIMScheduler", "T": 1000, "start": 0.00085, "end": 0.012, "zero_terminal_snr": True}
+    assert d["schedule"] == {"name": "scaled_linear-zsnr", "class": "DDIMScheduler", "T": 1000, "start": 0.00085, "end": 0.012,
+                             "zero_terminal_snr": True}
     assert d["image"] == {"height": 64, "width": 64, "channels": 3, "latent": [4, 8, 8]} and d["text"] == {"width": 32, "context": 77}
     assert d["licence"] == "creativeml-openrail-m" and d["manifest"] is None
     assert {"safety_checker", "feature_extractor", f"unet/{NET}.fp16.safetensors", f"unet/{NET}.bin", "v1-5.ckpt"} <= set(d["ignored"])

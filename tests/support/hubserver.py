@@ -10,6 +10,7 @@ import json
 import subprocess
 import threading
 from collections import defaultdict
+from email.message import Message
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -31,7 +32,8 @@ def published() -> dict[str, bytes]:
     def js(**d): return json.dumps(d).encode()
     def of(name): return [name.split(".")[0], name.split(".")[1]]
     files = {
-        "model_index.json": js(_class_name="StableDiffusionPipeline", unet=of("diffusers.UNet2DConditionModel"), vae=of("diffusers.AutoencoderKL"),
+        "model_index.json": js(_class_name="StableDiffusionPipeline", unet=of("diffusers.UNet2DConditionModel"),
+                               vae=of("diffusers.AutoencoderKL"),
                                text_encoder=of("transformers.CLIPTextModel"), tokenizer=of("transformers.CLIPTokenizer"),
                                scheduler=of("diffusers.DDIMScheduler"), safety_checker=of("stable_diffusion.Checker"),
                                feature_extractor=of("transformers.CLIPImageProcessor"), image_encoder=[None, None]),
@@ -43,7 +45,8 @@ def published() -> dict[str, bytes]:
         "scheduler/scheduler_config.json": js(_class_name="DDIMScheduler", beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
                                               num_train_timesteps=1000, prediction_type="v_prediction", rescale_betas_zero_snr=True,
                                               timestep_spacing="trailing", steps_offset=1),
-        f"unet/{NET}.safetensors": tensors(1, conv=(100, 1000), bias=(100,)), f"unet/{NET}.fp16.safetensors": tensors(1, np.float16, conv=(100, 1000)),
+        f"unet/{NET}.safetensors": tensors(1, conv=(100, 1000), bias=(100,)),
+        f"unet/{NET}.fp16.safetensors": tensors(1, np.float16, conv=(100, 1000)),
         f"unet/{NET}.non_ema.safetensors": tensors(2, conv=(9, 9)), f"vae/{NET}.safetensors": tensors(3, conv=(50, 100)),
         "text_encoder/model.safetensors": save({"w": np.ones((32, 32), np.float32), "position_ids": np.arange(77)[None]}),
         "text_encoder/model.fp16.safetensors": tensors(4, np.float16, w=(32, 32)),
@@ -70,13 +73,13 @@ class HubServer:
 
     cut: n bytes of body, then the connection ends; hang: n bytes, then silence until `go` is set; status: that one; body: these
     bytes; kind: that Content-Type; no_length: none is given; no_range: the whole file whatever is asked.
-    `requests` lists (file, the request's headers), `sent` the body bytes of each file.
+    `requests` lists (file, the request's headers) with "" for a listing, `sent` the body bytes of each file.
     """
 
     def __init__(self):
         self.files, self.commit, self.digests = published(), "a" * 40, {}
         self.faults: dict[str, list[dict]] = defaultdict(list)
-        self.requests: list[tuple[str, dict]] = []
+        self.requests: list[tuple[str, Message]] = []
         self.paths: list[str] = []
         self.sent: dict[str, int] = defaultdict(int)
         self.gated = self.wrong_oid = False
@@ -84,7 +87,7 @@ class HubServer:
         self.go = threading.Event()
         self.servers = [self._serve(), self._serve()]
         self.endpoint, self.cdn = (f"http://127.0.0.1:{s.server_address[1]}" for s in self.servers)
-        self.cdn_headers: list[dict] = []
+        self.cdn_headers: list[Message] = []
 
     def close(self):
         self.go.set()
@@ -114,8 +117,10 @@ class HubServer:
     def answer(self, r):
         path, cdn = unquote(urlsplit(r.path).path), r.server is self.servers[1]
         self.paths.append(path)
-        if cdn: self.cdn_headers.append(dict(r.headers))
-        if path.startswith("/api/"): return self._listing(r, path)
+        if cdn: self.cdn_headers.append(r.headers)
+        if path.startswith("/api/"):
+            self.requests.append(("", r.headers))
+            return self._listing(r, path)
         start, rest = f"/{REPO}/resolve/", path.partition("/resolve/")[2]
         revision, _, file = rest.partition("/")
         if not path.startswith(start) or revision != self.commit or file not in self.files: return self._error(r, 404, "EntryNotFound")
@@ -135,7 +140,7 @@ class HubServer:
         self._send(r, 200, json.dumps({"id": REPO, "sha": self.commit, "siblings": siblings}).encode(), {"Content-Type": "application/json"})
 
     def _file(self, r, file):
-        self.requests.append((file, dict(r.headers)))
+        self.requests.append((file, r.headers))
         fault = self.faults[file].pop(0) if self.faults[file] else {}
         if "status" in fault: return self._error(r, fault["status"], "")
         raw, asked = fault.get("body", self.files[file]), r.headers.get("Range")
@@ -143,7 +148,7 @@ class HubServer:
         headers = {"Content-Type": fault.get("kind", "application/octet-stream"), "ETag": f'"{hashlib.md5(raw).hexdigest()}"'}
         if start: headers["Content-Range"] = f"bytes {start}-{len(raw) - 1}/{len(raw)}"
         stop = fault.get("cut", fault.get("hang"))
-        self._send(r, 206 if start else 200, raw[start:], headers, None if stop is None else stop, file, "hang" in fault, "no_length" in fault)
+        self._send(r, 206 if start else 200, raw[start:], headers, stop, file, "hang" in fault, "no_length" in fault)
 
     def _send(self, r, status, raw, headers, stop=None, file="", hang=False, no_length=False):
         r.send_response(status)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from unnoise.pipeline import Pipeline, Result
 
 
+_SWEEP = "One labelled grid over guidance, steps, sampler, seed, negative, spacing, eta, …; a second --sweep makes the first one the rows."
+
+
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw; empty for anything the model knows.")] = "",
     n: Annotated[int, typer.Option("-n", "--num-images", help="How many images, with seeds SEED, SEED + 1, …")] = 1,
@@ -43,11 +46,10 @@ def generate(
     dtype: Annotated[Optional[str], typer.Option("--dtype", help="fp32, fp16 or bf16; chosen when left out.")] = None,  # noqa: UP045
     memory_budget: Annotated[Optional[str], typer.Option("--memory-budget", help="What the process may take, as in 2GB.")] = None,  # noqa: UP045
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first: slow to begin, faster for many images.")] = False,
-    sweep: Annotated[Optional[list[str]], typer.Option("--sweep", metavar="NAME=A,B,…", help="One labelled grid over guidance, steps, sampler, seed, "  # noqa: UP045
-                     "negative, spacing, eta, …; a second one makes the first the rows.")] = None,
-    stages: Annotated[Optional[Path], typer.Option("--stages", metavar="DIR", help="Write what the first image passes through, step by step.")] = None,  # noqa: UP045
-    preview: Annotated[bool, typer.Option("--preview", help="Show the image in the terminal as it forms.")] = False,
-    preview_every: Annotated[Optional[int], typer.Option("--preview-every", metavar="K", help="Show every K-th step (else: within 2 % of the time).")] = None,  # noqa: UP045
+    sweep: Annotated[Optional[list[str]], typer.Option("--sweep", metavar="NAME=A,B,…", help=_SWEEP)] = None,  # noqa: UP045
+    stages: Annotated[Optional[Path], typer.Option("--stages", metavar="DIR", help="Write what the first image passes through, by step.")] = None,  # noqa: UP045
+    preview: Annotated[bool, typer.Option("--preview", help="Show the image in the terminal as it forms, within 2 % of the time.")] = False,
+    preview_every: Annotated[Optional[int], typer.Option("--preview-every", metavar="K", help="Show it at every K-th step.")] = None,  # noqa: UP045
     preview_decoder: Annotated[bool, typer.Option("--preview-decoder", help="Show latents by their decoder: slower and sharper.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:

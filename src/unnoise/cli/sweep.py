@@ -35,9 +35,10 @@ class Axis:
 
 
 def axes(given: list[str], taken: dict[str, Any], value: Callable[[str], Any]) -> list[Axis]:
-    """The axes of "name=a,b,c" texts (one, or rows and columns). taken: keywords that other options set; value: reads a sampler's option.
+    """The axes of "name=a,b,c" texts: one, or rows and columns.
 
-    A value with a comma is quoted: negative='"a, b",c'. BadInput on more than two, an unknown or taken name, values that cannot be read, none, or repeats.
+    taken: the keywords that other options set; value: reads a sampler's option. A value with a comma is quoted: negative='"a, b",c'.
+    BadInput on more than two, an unknown or taken name, values that cannot be read, none, or repeats.
     """
     if len(given) > 2: raise BadInput(f"--sweep may be given twice (rows and columns), given {len(given)} times")
     found = [_axis(text, value) for text in given]

@@ -50,7 +50,7 @@ class Screen:
     def _cells(self, image: Image.Image) -> tuple[int, int]:
         """Columns and rows for a picture, for characters twice as high as wide: 20 rows at most, less on small terminals."""
         rows = max(1, min(20, self.size[1] - 3, self.size[0] * image.height // (2 * image.width)))
-        if self.how.startswith("blocks"): rows = max(rows * 2 // image.height * image.height // 2, 1) if image.height <= 2 * rows else rows  # whole pixels
+        if self.how.startswith("blocks") and image.height <= 2 * rows: rows = max(1, 2 * rows // image.height * image.height // 2)  # whole pixels
         return max(1, min(self.size[0], round(2 * rows * image.width / image.height))), rows
 
 

@@ -40,6 +40,7 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 # Floats that one step keeps at a time: scores of attention; sums of `_winograd`; activations of the rows that run together.
 SCORES, BAND, TOGETHER = 2**20, 2**20, 2**22
+LOOP = 2**20
 
 
 class Packed:
@@ -351,7 +352,7 @@ def _conv(kit: Kit, m: nn.Conv2d, pad: int | None = None) -> Callable[..., Tenso
 
     def make(quick: bool, *size: int) -> Tensor:
         if not quick: return _packed(_full(m), size, padding, stride)
-        return _packed(torch.einsum("ks,oirs->koir", _G, _full(m)).flatten(0, 1)[..., None], size, (0, 0), groups=6)
+        return _packed(torch.einsum("kr,oirs->kois", _G, _full(m)).flatten(0, 1)[:, :, None], size, (0, 1), groups=6)
 
     packed = kit.pack([m], make)
     bias6 = F.pad(bias, (m.out_channels, 4 * m.out_channels)) if wide and bias is not None else None
@@ -380,47 +381,47 @@ _G = torch.tensor([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 /
 
 
 def _winograd(x: Tensor, weights: Callable[..., Tensor], bias: Tensor | None, cout: int, affine: Affine | None, add: Callable | None) -> Tensor:
-    """A 3x3 convolution with half of the products: along rows, four outputs of three taps by six products of sums (Winograd's
+    """A 3x3 convolution with half of the products: along columns, four outputs of three taps by six products of sums (Winograd's
     F(4, 3); Lavin & Gray 2016), one group of channels each. By bands of rows, all of one height, so that sums stay in the cache."""
     v = x.permute(0, 2, 3, 1)
     n, h, w, c = v.shape
-    tiles = (w + 3) // 4
-    out = v.new_empty(n, h, 4 * tiles, cout)
-    for rows, top, k in _bands(n, h, 6 * tiles * max(c, cout)):
-        z = _sums(_edged(v, rows, top, k, 4 * tiles, affine), tiles)
-        y = _convolve(z.flatten(3).permute(0, 3, 1, 2), weights(k + 2, tiles), bias, (0, 0), groups=6)
-        band = out[rows, top : top + k]
-        _outputs(y.permute(0, 2, 3, 1).unflatten(-1, (6, cout)).unbind(3), band.unflatten(2, (tiles, 4)).unbind(3))
-        if add is not None: band[:, :, :w] += add(rows, slice(top, top + k))
-    return out[:, :, :w].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    tiles = (h + 3) // 4
+    out = v.new_empty(n, 4 * tiles, w, cout)
+    for rows, top, k in _bands(n, tiles, 6 * w * max(c, cout)):
+        z = _sums(_edged(v, rows, 4 * top, 4 * k, affine), k)
+        y = _convolve(z.flatten(3).permute(0, 3, 1, 2), weights(k, w), bias, (0, 1), groups=6)
+        band = out[rows, 4 * top : 4 * (top + k)]
+        _outputs(y.permute(0, 2, 3, 1).unflatten(-1, (6, cout)).unbind(3), band.unflatten(1, (k, 4)).unbind(2))
+        if add is not None: band[:, : h - 4 * top] += add(rows, slice(4 * top, 4 * (top + k)))
+    return out[:, :h].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def _bands(n: int, h: int, width: int) -> Iterator[tuple[slice, int, int]]:
     """(images, first row, number of rows): bands of `BAND` numbers, `width` a row; of many images where one is less than that."""
-    k = min(h, max(4, BAND // width))
+    k = min(h, max(1, BAND // width))
     m = max(1, BAND // (h * width)) if k == h else 1
     for i in range(0, n, m):
         for top in [*range(0, h - k, k), h - k]: yield slice(i, i + m), top, k  # the last band may overlap the one before
 
 
-def _edged(v: Tensor, rows: slice, top: int, k: int, width: int, affine: Affine | None) -> Tensor:
-    """Rows top - 1 … top + k of v (activated), zero outside of the image: (n, k + 2, width + 2, c)."""
-    n, h, w, c = v[rows].shape
+def _edged(v: Tensor, rows: slice, top: int, k: int, affine: Affine | None = None) -> Tensor:
+    """Rows top - 1 … top + k of v (activated), zero outside of the image: (n, k + 2, w, c)."""
+    h = v.shape[1]
     lo, hi = max(top - 1, 0), min(top + k + 1, h)
-    u, at = v[rows, lo:hi], (slice(None), slice(lo - top + 1, hi - top + 1), slice(1, w + 1))
-    e = v.new_empty(n, k + 2, width + 2, c)
-    e[:, :, 0], e[:, :, w + 1 :] = 0, 0
-    if lo == top: e[:, 0] = 0
-    if hi == top + k: e[:, k + 1] = 0
-    if affine is None: e[at].copy_(u)
-    else: _activate(u, (affine[0][rows], affine[1][rows]), e[at])
+    u = v[rows, lo:hi]
+    if affine is None and hi - lo == k + 2: return u
+    e = v.new_empty(len(u), k + 2, *v.shape[2:])
+    e[:, : lo - top + 1], e[:, hi - top + 1 :] = 0, 0
+    inner = e[:, lo - top + 1 : hi - top + 1]
+    if affine is None: inner.copy_(u)
+    else: _activate(u, (affine[0][rows], affine[1][rows]), inner)
     return e
 
 
 def _sums(e: Tensor, tiles: int) -> Tensor:
-    """(n, k, 4 tiles + 2, c) -> (n, k, tiles, 6, c): of each tile's six pixels, the six sums that are multiplied."""
-    a = [e[:, :, j : j + 4 * tiles - 3 : 4] for j in range(6)]
-    z = e.new_empty(*e.shape[:2], tiles, 6, e.shape[-1])
+    """(n, 4 tiles + 2, w, c) -> (n, tiles, w, 6, c): of each tile's six rows, the six sums that are multiplied."""
+    a = [e[:, j : j + 4 * tiles - 3 : 4] for j in range(6)]
+    z = e.new_empty(*a[0].shape[:3], 6, e.shape[-1])
     z0, z1, z2, z3, z4, z5 = z.unbind(3)
     s, d = torch.sub(a[4], a[2], alpha=4), torch.sub(a[3], a[1], alpha=4)
     torch.add(s, d, out=z1), torch.sub(s, d, out=z2)
@@ -451,7 +452,7 @@ def _up(kit: Kit, m: nn.Conv2d) -> Layer:
 
     def make(even: bool, *size: int) -> Tensor:
         if not even: return _packed(_full(m), size, (1, 1))
-        return _packed(torch.einsum("aur,bvs,oirs->aboiuv", taps, taps, _full(m)).flatten(0, 2), size, (0, 0))
+        return _packed(torch.einsum("aur,bvs,oirs->aboiuv", taps, taps, _full(m)).flatten(0, 2), size, (0, 1))
 
     packed = kit.pack([m], make, 16 / 9)
 
@@ -462,8 +463,8 @@ def _up(kit: Kit, m: nn.Conv2d) -> Layer:
             return _convolve(x, packed(False, *size), bias, (1, 1))
         v, out = x.permute(0, 2, 3, 1), x.new_empty(n, h, 2, w, 2, m.out_channels)
         for rows, top, k in _bands(n, h, 4 * (w + 1) * m.out_channels):
-            e = _edged(v, rows, top, k, w, None).permute(0, 3, 1, 2)
-            y = _convolve(e, packed(True, k + 2, w + 2), bias4, (0, 0)).permute(0, 2, 3, 1).unflatten(-1, (2, 2, -1))
+            e = _edged(v, rows, top, k).permute(0, 3, 1, 2)
+            y = _convolve(e, packed(True, k + 2, w), bias4, (0, 1)).permute(0, 2, 3, 1).unflatten(-1, (2, 2, -1))
             for a in (0, 1):
                 for b in (0, 1): out[rows, top : top + k, a, :, b] = y[:, a : a + k, b : b + w, a, b]
         return out.view(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
@@ -496,7 +497,7 @@ def _keyed(k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
 def _attend(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """softmax(q k^T) v, q (n, s, c) times 1 / sqrt(d) already, keys and values of `_keyed` (or of one row, for all) -> (n, s, c)."""
     (n, s, _), (_, heads, t, d) = q.shape, keys.shape
-    if s * t * d < 2**20:  # too small to be worth a loop
+    if s * t * d < LOOP:  # too small to be worth a loop
         k, v = (u.expand(n, -1, -1, -1) for u in (keys, values.transpose(2, 3).contiguous()))
         return F.scaled_dot_product_attention(_heads(q, heads), k, v, scale=1.0).transpose(1, 2).flatten(2)
     out, rows = torch.empty_like(q), max(1, SCORES // t)

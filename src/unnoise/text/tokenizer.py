@@ -50,9 +50,10 @@ class Tokenizer:
         """
         self.named = {k: _special({"bos_token": BOS}.get(k, EOS)) for k in _NAMED} | dict(named or {})
         self.vocab, self.merges, self.added, self.length = dict(vocab), list(merges), tuple(added), length
-        known = {*self.vocab, *(t.content for t in self.added)}
+        known = [t.content for t in self.added]
         for key, token in self.named.items():
-            if token.content not in known: raise BadInput(f"the {key} {token.content!r} is not in the vocabulary of {len(known)} tokens")
+            if token.content in self.vocab or token.content in known: continue
+            raise BadInput(f"the {key} {token.content!r} is not in the vocabulary of {len(self.vocab) + len(known)} tokens")
         self._engine = _engine(self.vocab, self.merges, self.named, self.added)
         self.bos, self.eos, _, self.pad = (self._engine.token_to_id(self.named[k].content) or 0 for k in _NAMED)
 
@@ -120,7 +121,7 @@ class Tokenizer:
         else:
             source, pairs = folder / "vocab.json", folder / "merges.txt"
             vocab, added = _vocab(_json(source), source), {}
-            merges = _merges([l for l in _text(pairs).split("\n") if l.strip()], vocab, pairs, source)
+            merges = _merges([l for l in _text(pairs).replace("\r\n", "\n").split("\n") if l], vocab, pairs, source)
         config = _json(folder / "tokenizer_config.json", optional=True)
         _refuse_others(config, folder / "tokenizer_config.json")
         length = _length(config.get("model_max_length"), folder / "tokenizer_config.json")
@@ -236,16 +237,19 @@ def _merges(lines: Any, vocab: dict[str, int], path: Path, source: Path) -> list
     if not isinstance(lines, list): raise BadInput(f"{path} holds no list of merges")
     merges = []
     for n, line in enumerate(lines, 1):
-        if isinstance(line, str) and line.startswith("#version"): continue
-        pair = line.rstrip("\r").split(" ") if isinstance(line, str) else line
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(p, str) and p for p in pair):
-            raise BadInput(f"{path} is damaged: merge {n} must be two tokens, it is {str(line)[:60]!r}")
-        for piece in (*pair, "".join(pair)):
-            if piece in vocab: continue
-            where = path if path == source else f"{path} or {source.name}"
-            raise BadInput(f"{where} is damaged: merge {n} ({' '.join(pair)[:60]}) asks for {piece[:60]!r}, which is not in the vocabulary")
-        merges.append((pair[0], pair[1]))
+        pair = line.split(" ") if isinstance(line, str) else line
+        fault = _fault(pair, vocab)  # 50 000 times: the messages are made afterwards
+        if fault is None: merges.append((pair[0], pair[1]))
+        elif isinstance(line, str) and line.startswith("#version"): continue
+        else: raise BadInput(f"{path if path == source else f'{path} or {source.name}'} is damaged: merge {n} ({str(line)[:60]!r}) {fault}")
     return merges
+
+
+def _fault(pair: Any, vocab: dict[str, int]) -> str | None:
+    if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], str): return "must be two tokens"
+    a, b = pair
+    if a in vocab and b in vocab and a + b in vocab: return None
+    return f"asks for {next(p for p in (a, b, a + b) if p not in vocab)[:60]!r}, which is not in the vocabulary"
 
 
 def _merges_text(merges: Sequence[tuple[str, str]]) -> str:
