@@ -24,8 +24,7 @@ UNET = f"unet/{NET}.safetensors"
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     s = HubServer()
-    monkeypatch.setenv("UNNOISE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("UNNOISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("UNNOISE_CACHE", str(tmp_path / "home"))
     monkeypatch.setenv("HF_ENDPOINT", s.endpoint)
     yield s
     s.close()

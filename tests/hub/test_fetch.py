@@ -32,7 +32,7 @@ def server():
 @pytest.fixture
 def here(server, tmp_path, monkeypatch):
     """The folder in which the model will lie."""
-    monkeypatch.setenv("UNNOISE_HOME", str(tmp_path))
+    monkeypatch.setenv("UNNOISE_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
     monkeypatch.setattr(hub, "PAUSE", 0.0)
     return tmp_path / "models" / REPO
@@ -236,7 +236,7 @@ def test_a_server_without_ranges_starts_over(server, here):
 def start(here, server, *, ready):
     """`unnoise fetch` as a process of its own, once it has as many bytes of the UNet on its disk."""
     code = f"from unnoise.hub import fetch as h; h.fetch({REPO!r})"
-    p = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "UNNOISE_HOME": str(here.parents[2])}, stderr=subprocess.PIPE)
+    p = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "UNNOISE_CACHE": str(here.parents[2])}, stderr=subprocess.PIPE)
     until = time.time() + 60
     while not (part(here, server).exists() and part(here, server).stat().st_size >= ready):
         assert time.time() < until and p.poll() is None, p.stderr and p.stderr.read().decode()

@@ -3,7 +3,7 @@
     <home>/models/owner/model/            the folder, whole and verified; `unnoise.json` lists commit, sizes and sha256
     <home>/models/owner/.model.part/      work in progress: <digest> a verified file, <digest>.part one that goes on where it stopped
 
-<home> is $UNNOISE_HOME, else the cache of fetched data. `huggingface_hub` says what a repository holds at which commit; the bytes
+<home> is $UNNOISE_CACHE, else ~/.cache/unnoise. `huggingface_hub` says what a repository holds at which commit; the bytes
 come through plain ranged requests to that commit's addresses. Its own downloader is not used: it compares no hash, leaves a cache
 folder of its own inside the model's, and takes a second protocol without ranges where an extra package is installed.
 The listing's digests are believed, nothing else: a file is that content or it is refused, whatever ETag, length or type it came
@@ -89,8 +89,6 @@ def is_id(name: str | os.PathLike) -> bool:
 def folder(name: str) -> Path:
     """Where a model lies once fetched. BadInput: not of the form owner/model."""
     if not is_id(name): raise BadInput(f"{name!r} is not the id of a model on the hub; such an id reads owner/model")
-    home = os.environ.get("UNNOISE_HOME")
-    if home: return Path(home) / "models" / name
     from unnoise.data import fetch as data
 
     return data.cache() / "models" / name

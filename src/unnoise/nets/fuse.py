@@ -40,7 +40,6 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 # Floats that one step keeps at a time: scores of attention; sums of `_winograd`; activations of the rows that run together.
 SCORES, BAND, TOGETHER = 2**20, 2**20, 2**22
-LOOP = 2**20
 
 
 class Packed:
@@ -358,7 +357,8 @@ def _conv(kit: Kit, m: nn.Conv2d, pad: int | None = None) -> Callable[..., Tenso
     bias6 = F.pad(bias, (m.out_channels, 4 * m.out_channels)) if wide and bias is not None else None
 
     def run(x: Tensor, affine: Affine | None = None, add: Callable | None = None) -> Tensor:
-        if wide and x.shape[2] * x.shape[3] >= PIXELS: return _winograd(x, lambda *size: packed(True, *size), bias6, m.out_channels, affine, add)
+        if wide and x.shape[2] * x.shape[3] * m.in_channels * m.out_channels >= 2**21:
+            return _winograd(x, lambda *size: packed(True, *size), bias6, m.out_channels, affine, add)
         if affine is not None:
             v = x.permute(0, 2, 3, 1)
             x = _activate(v, affine, v if add is not None else None).permute(0, 3, 1, 2)
@@ -367,13 +367,10 @@ def _conv(kit: Kit, m: nn.Conv2d, pad: int | None = None) -> Callable[..., Tenso
     return run
 
 
-PIXELS = 256  # from here on a shortened convolution pays
-
-
 def _wide(kit: Kit, m: nn.Conv2d) -> bool:
     """Whether a convolution may be shortened: sums grow with the channels, products squared; and not where weights weigh most."""
     usual = m.kernel_size == (3, 3) and m.stride == m.padding == (1, 1)
-    return usual and not kit.lean and min(m.in_channels, m.out_channels) >= 64 and m.weight.numel() <= 2**23
+    return usual and not kit.lean and min(m.in_channels, m.out_channels) >= 32 and m.weight.numel() <= 2**23
 
 
 # Winograd's F(4, 3) with the points 0, 1, -1, 2, -2, infinity: from three taps to six factors.
@@ -497,7 +494,7 @@ def _keyed(k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
 def _attend(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """softmax(q k^T) v, q (n, s, c) times 1 / sqrt(d) already, keys and values of `_keyed` (or of one row, for all) -> (n, s, c)."""
     (n, s, _), (_, heads, t, d) = q.shape, keys.shape
-    if s * t * d < LOOP:  # too small to be worth a loop
+    if s * t * d < 2**21:  # too small to be worth a loop
         k, v = (u.expand(n, -1, -1, -1) for u in (keys, values.transpose(2, 3).contiguous()))
         return F.scaled_dot_product_attention(_heads(q, heads), k, v, scale=1.0).transpose(1, 2).flatten(2)
     out, rows = torch.empty_like(q), max(1, SCORES // t)
