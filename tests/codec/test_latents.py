@@ -32,7 +32,7 @@ def test_decode_is_the_rounded_picture_of_unscaled_latents(codec):
     want = ((x.double().clamp(-1, 1) + 1) * 127.5).permute(0, 2, 3, 1).numpy()
     got = codec.decode(z)
     assert got.dtype == np.uint8 and np.abs(got - want).max() <= 0.5 + 1e-3
-    assert 0 < got.min() or got.min() == 0 and got.max() > 100
+    assert got.std() > 5
 
 
 def test_scale_and_shift_come_back(codec):
@@ -137,7 +137,7 @@ def test_latents_that_are_not_finite_are_named(codec, bad):
     (lambda c: c.decode(torch.zeros(1, 3, 8, 8)), "(n, 4, h, w)"), (lambda c: c.decode(torch.zeros(4, 8, 8)), "(n, 4, h, w)"),
     (lambda c: c.decode(torch.zeros(1, 4, 0, 8)), "height"), (lambda c: dataclasses.replace(c, scale=0.0), "scale"),
     (lambda c: dataclasses.replace(c, shift=float("nan")), "shift"), (lambda c: dataclasses.replace(c, tile=(8, 8)), "overlap 8"),
-    (lambda c: dataclasses.replace(c, height=7), "height")])
+    (lambda c: dataclasses.replace(c, height=7), "height"), (lambda c: Latents(built("one"), 1, 1).check_size(1, True), "given True")])
 def test_refuses(codec, call, says):
     with pytest.raises(BadInput) as e: call(codec)
     assert says in str(e.value) and "\n" not in str(e.value)

@@ -78,6 +78,31 @@ def test_the_other_librarys_converters_read_what_we_write(model):
     equal(convert_ldm_open_clip_checkpoint(t, dict(file)) if two else convert_ldm_clip_checkpoint(dict(file)), named(t))
 
 
+PUBLISHED = [f"{UNET}{k}" for k in (
+    "time_embed.0.bias", "input_blocks.0.0.weight", "input_blocks.1.0.emb_layers.1.weight", "input_blocks.3.0.op.weight",
+    "input_blocks.4.0.skip_connection.weight", "input_blocks.8.1.transformer_blocks.0.attn2.to_out.0.bias", "input_blocks.9.0.op.bias",
+    "input_blocks.11.0.in_layers.2.weight", "middle_block.1.proj_in.weight", "middle_block.2.out_layers.3.bias", "output_blocks.2.1.conv.weight",
+    "output_blocks.3.1.transformer_blocks.0.ff.net.0.proj.weight", "output_blocks.5.2.conv.weight", "output_blocks.8.2.conv.bias",
+    "output_blocks.11.0.skip_connection.weight", "output_blocks.11.1.norm.weight", "out.2.weight")] + [f"{VAE}{k}" for k in (
+    "encoder.conv_in.weight", "encoder.down.0.downsample.conv.weight", "encoder.down.2.block.0.nin_shortcut.bias", "encoder.mid.attn_1.q.weight",
+    "encoder.mid.block_2.norm1.weight", "encoder.norm_out.bias", "decoder.up.0.block.0.nin_shortcut.weight", "decoder.up.3.block.2.conv2.weight",
+    "decoder.up.3.upsample.conv.weight", "decoder.mid.attn_1.proj_out.bias", "quant_conv.weight", "post_quant_conv.bias")]
+PUBLISHED_TEXT = [[f"{TEXT_1}text_model.{k}" for k in ("embeddings.position_embedding.weight", "encoder.layers.11.self_attn.k_proj.bias",
+                                                      "final_layer_norm.weight")],
+                  [f"{TEXT_2}{k}" for k in ("positional_embedding", "token_embedding.weight", "transformer.resblocks.23.attn.in_proj_weight",
+                                            "transformer.resblocks.0.mlp.c_proj.bias", "transformer.resblocks.22.ln_2.weight", "ln_final.bias")]]
+
+
+def test_what_we_write_has_the_names_of_published_files(model):
+    two, u, v, t = model
+    file = revert(*parts_of(two, u, v, t))
+    assert not {*PUBLISHED, *PUBLISHED_TEXT[two]} - set(file)
+    assert file[f"{VAE}encoder.mid.attn_1.q.weight"].ndim == 4
+    assert file[f"{UNET}middle_block.1.proj_in.weight"].ndim == (2 if two else 4)
+    for names in (original.unet_names(convert(file).unet.config), original.vae_names(convert(file).vae.config)):
+        assert not [k for k in names for other in names if k.startswith(other + ".")]  # no entry lies in another
+
+
 def test_our_reading_equals_that_of_the_other_library(model):
     two, u, v, t = model
     file = revert(*parts_of(two, u, v, t)) | clutter(two)

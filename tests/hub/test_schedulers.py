@@ -71,7 +71,7 @@ def test_every_key_of_a_class_is_known_with_its_own_default(kind):
 # --- levels ----------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("config", [
-    {}, SD, {"beta_schedule": "scaled_linear"}, {"beta_schedule": "squaredcos_cap_v2"}, {**SD, "num_train_timesteps": 137},
+    {}, SD, {**SD, "beta_end": 0.01201}, {"beta_schedule": "scaled_linear"}, {"beta_schedule": "squaredcos_cap_v2"}, {**SD, "num_train_timesteps": 137},
     {"beta_end": 0.015, "beta_start": 2e-4, "num_train_timesteps": 500}, {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 64},
     {**SD, "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
 ])

@@ -89,9 +89,9 @@ def is_id(name: str | os.PathLike) -> bool:
 def folder(name: str) -> Path:
     """Where a model lies once fetched. BadInput: not of the form owner/model."""
     if not is_id(name): raise BadInput(f"{name!r} is not the id of a model on the hub; such an id reads owner/model")
-    from unnoise.data import fetch as data
+    from unnoise.data.fetch import cache as home
 
-    return data.cache() / "models" / name
+    return home() / "models" / name
 
 
 def local(name: str | os.PathLike) -> Path | None:

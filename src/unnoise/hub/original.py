@@ -158,9 +158,9 @@ def text_names(config: dict) -> Names:
 # --- using it -------------------------------------------------------------------------------------------------------------
 
 def _look(key: str, names: Mapping[str, str | tuple[str, ...]]) -> str:
-    """The longest entry of `names` that the parameter lies in, "" where there is none."""
+    """The entry of `names` that the parameter is or lies in, "" where there is none; no entry lies in another."""
     cuts = [i for i, c in enumerate(key) if c == "."]
-    return next((key[:cut] for cut in (len(key), *reversed(cuts)) if key[:cut] in names), "")
+    return next((key[:cut] for cut in (*cuts, len(key)) if key[:cut] in names), "")
 
 
 def _renamed(weights: Weights, names: Names, what: str, ignored: tuple[str, ...] = ()) -> Weights:

@@ -473,7 +473,7 @@ def _resnet(kit: Kit, m: unet.ResnetBlock2D, i: int = 0) -> Layer:
     norm1, conv1, norm2, conv2 = _norm(m.norm1), _conv(kit, m.conv1), _norm(m.norm2), _conv(kit, m.conv2)
     short = None if m.conv_shortcut is None else _linear(kit, m.conv_shortcut)
 
-    def run(x: Tensor, temb: tuple[Tensor, ...] | None) -> Tensor:
+    def run(x: Tensor, temb: tuple[Tensor, ...] | None = None) -> Tensor:
         v = x.permute(0, 2, 3, 1)
         add = (lambda *at: v[at]) if short is None else lambda *at: short(v[at])
         h = conv1(*norm1(x))
