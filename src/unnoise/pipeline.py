@@ -396,15 +396,15 @@ _CALL_OPTIONS = tuple(p for p in inspect.signature(Pipeline.__call__).parameters
 
 def load(name: str | os.PathLike = "digits", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto",
          variant: str | None = None, memory_budget: str | int | None = None, compile: bool = False,
-         tokenizer: str | os.PathLike | None = None) -> Pipeline:
+         tokenizer: str | os.PathLike | None = None, prediction: str | None = None) -> Pipeline:
     """The pipeline of a bundled model, a local model folder, a single-file checkpoint or a fetched hub id ("owner/model").
 
     device, dtype ("fp32", "fp16", "bf16"): "auto" is what a short trial finds best. variant: of the weight files ("fp16").
     memory_budget ("3GB"): what the process may take; weights beyond it are read from the file at each call. compile: by
-    torch.compile. tokenizer: a folder, for checkpoints without one. BadInput names what is missing, damaged or not supported.
+    torch.compile. tokenizer: a folder, for checkpoints without one; prediction: what those predict. BadInput names what is missing, damaged or not supported.
     """
     on = devices.device(device)
-    return Pipeline(hub.load(name, variant=variant, tokenizer=tokenizer), device=on, dtype=devices.dtype(dtype, on),
+    return Pipeline(hub.load(name, variant=variant, tokenizer=tokenizer, prediction=prediction), device=on, dtype=devices.dtype(dtype, on),
                     memory_budget=memory_budget, compile=compile)
 
 

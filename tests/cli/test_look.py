@@ -189,11 +189,11 @@ def test_half_blocks_of_256_colours_are_the_nearest_of_the_cube():
 def test_the_screen_is_drawn_over_even_where_it_scrolls(size):
     screen, out = Terminal(*size), io.StringIO()
     view = terminal.Screen(out, "blocks", size)
-    screen.write("\n" * (size[1] - 1))
+    screen.write("\n" * (size[1] - 1) + "before\n")
     for image, line in (colours(), "first, a long line"), (Image.new("RGB", (30, 20), (1, 2, 3)), "second"): view.show(image, line)
     screen.write(out.getvalue())
     assert (screen.picture() == (1, 2, 3)).all() and screen.line(screen.y - 1) == "second" and screen.y == size[1] - 1
-    assert not any("first" in screen.line(y) for y in range(size[1]))
+    assert not any("first" in screen.line(y) for y in range(size[1])) and screen.line(screen.y - 2 - len(screen.picture()) // 2) == "before"
 
 
 def test_kitty_and_iterm_carry_the_picture():

@@ -96,14 +96,16 @@ def read_json(path: Path) -> dict:
 
 
 def load(name: str | os.PathLike, dtype: torch.dtype = torch.float32, variant: str | None = None,
-         tokenizer: str | os.PathLike | None = None) -> Folder:
+         tokenizer: str | os.PathLike | None = None, prediction: str | None = None) -> Folder:
     """Load and check a model folder or checkpoint file. BadInput names the file that is missing, broken or does not fit.
 
     variant: of the weight files ("fp16"); None takes the plain ones, or the only variant there is. tokenizer: the folder of
-    one, instead of the model's own. Nothing is run from the folder.
+    one, instead of the model's own. prediction: what the UNet of a single file predicts ("epsilon", "v_prediction"), where the file
+    does not say it and the guess is wrong. Nothing is run from the folder.
     """
     path = find(name)
-    if path.is_file(): return _load_file(path, dtype, tokenizer)
+    if path.is_file(): return _load_file(path, dtype, tokenizer, prediction)
+    if prediction: raise BadInput(f"prediction is for single-file checkpoints, {path} says itself what it predicts")
     index = read_json(path / "model_index.json")
     check_family(index, path)
     kind = next((k for k in NETS if k in index), None)
@@ -119,13 +121,13 @@ def load(name: str | os.PathLike, dtype: torch.dtype = torch.float32, variant: s
     return _fits(folder)
 
 
-def _load_file(path: Path, dtype: torch.dtype, tokenizer: str | os.PathLike | None) -> Folder:
+def _load_file(path: Path, dtype: torch.dtype, tokenizer: str | os.PathLike | None, prediction: str | None) -> Folder:
     """A single-file checkpoint of Stable Diffusion in the original layout."""
     found = tokenizer or next((p for p in (path.parent / "tokenizer", path.with_suffix("") / "tokenizer") if p.is_dir()), None)
     from unnoise.hub import original
 
     head = weights.header(path)
-    parts = original.convert(weights.read(path), metadata=head.metadata)
+    parts = original.convert(weights.read(path), head.metadata, prediction)
     if found is None:
         raise BadInput(f"{path} is a single-file checkpoint, which has no tokenizer: put the model's tokenizer folder (vocab.json and "
                        f"merges.txt) beside it as {path.parent / 'tokenizer'}, or name it with tokenizer=")

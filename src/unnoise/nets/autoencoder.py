@@ -97,7 +97,7 @@ class Posterior:
 # --- parts ----------------------------------------------------------------------------------------------------------------
 
 class Resnet(ResnetBlock2D):
-    """The UNet's, without time. Where nothing is differentiated, what is dead is overwritten: a third less memory at its peak."""
+    """The UNet's, without time. Where nothing is differentiated, what is dead is overwritten: less memory at the peak."""
 
     def forward(self, x: Tensor, temb: Tensor | None = None) -> Tensor:
         if torch.is_grad_enabled(): return super().forward(x, None)
@@ -122,7 +122,7 @@ class Down(nn.Module):
 
 
 class Stage(nn.Module):
-    """The layers of one resolution: resnets, then attention after the first ("mid") or resampling ("down", "up")."""
+    """The layers of one resolution: resnets, then attention ("attention") or resampling ("down", "up")."""
 
     def __init__(self, cin: int, cout: int, count: int, c: UNetConfig, kind: str):
         super().__init__()
