@@ -26,7 +26,7 @@ from torch import Tensor
 import unnoise
 from unnoise import device as devices
 from unnoise import hub
-from unnoise.codec.latents import Latents
+from unnoise.codec import Latents
 from unnoise.denoiser import Denoiser
 from unnoise.errors import BadInput, unknown
 from unnoise.guide.cfg import cfg_batched

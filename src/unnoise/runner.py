@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 
 from unnoise import device as devices
 from unnoise import hub
-from unnoise.errors import BadInput
 from unnoise.hub import weights
 from unnoise.nets.fuse import fuse
 

@@ -39,6 +39,8 @@ def test_long_prompts_are_shown_whole(folder):
     assert [len(c) for c in d["chunks"]] == [75, 75, 50] and [i for c in d["chunks"] for i in c] == d["ids"] and d["count"] == 200
     lines = shown("cat " * 200, "--tokenizer", folder)
     assert lines.startswith("200 tokens in 3 chunks of 75") and lines.count("cat</w>") == 200 and "chunk 3: 50 of 75" in lines
+    lines = shown("cat BREAK dog", "--tokenizer", folder).splitlines()
+    assert [l.split()[-1] for l in lines[1:]] == ["75", "cat</w>", "75", "dog</w>"]
     assert "0 tokens in 1 chunk" in shown("", "--tokenizer", folder)
 
 

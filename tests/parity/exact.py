@@ -62,7 +62,7 @@ class Case:
         s.set_timesteps(self.steps)
         kind = predict.kind({"epsilon": "eps", "v_prediction": "v", "sample": "x0"}[s.config.prediction_type])
         def network(x: Tensor, t) -> Tensor:
-            l = self.curve.at(float(t))
+            l = self.curve.at(max(float(t), 0.0))  # a time below 0 is no level: the cleanest is the best that a network can make of it
             x0 = self.world(x, l)
             own = l.like(x)
             return predict.target(kind, x0, (x - own.alpha * x0) / own.sigma, own)

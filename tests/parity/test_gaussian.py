@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_which_grids_break_the_stride(kind, steps, spacing):
     s = peer.scheduler(kind, SD, timestep_spacing=spacing, skip_prk_steps=True)
     s.set_timesteps(steps)
     t = list(dict.fromkeys(s.timesteps.tolist()))
-    same = all(a - 1000 // steps == b for a, b in zip(t, t[1:]))
+    same = all(a - 1000 // steps == b for a, b in pairwise(t))
     assert same == (spacing == "leading" or (spacing == "trailing" and 1000 % steps == 0))
 
 
@@ -108,7 +109,8 @@ def test_trailing_of_61_steps_has_62(name):
     s.set_timesteps(61)
     assert len(s.timesteps) == 62 and s.timesteps[-1] == -1
     assert len(schedule.scaled_linear().path(61)) == 62  # 61 noisy levels, and clean data
-    assert ROWS[name].ours().std > 0.45
+    if c.kind == "DDIM": assert c.theirs().mean > 5  # alpha-bars[-1] is the noisiest level's: a list's last, not one before its first
+    assert off(name)[1] < 0.03
 
 
 def test_ours_has_as_many_levels_as_steps():
@@ -156,7 +158,7 @@ def test_karras_times_are_rounded_and_sigmas_are_not():
     s = peer.scheduler("DPMSolverMultistep", SD, use_exponential_sigmas=True)
     grid = peer.read(s, 10)
     gap = np.array([float(curve.timestep(l)) for l in grid.path[:-1]]) - grid.times.numpy()
-    assert 0.5 < gap.max() < 1 and gap.min() > -1e-3, "cut, not rounded"
+    assert 0.5 < gap.max() < 1.001 and gap.min() > -1e-3, "cut, not rounded"
     assert distance(ROWS["DPM++ 2M Karras, 10"].theirs(), ROWS["DPM++ 2M Karras, 10"].ours()) < 0.003
 
 

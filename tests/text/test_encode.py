@@ -161,6 +161,7 @@ def test_interpolation(spherical):
     torch.testing.assert_close(interpolate(a, b, 0.3, spherical), interpolate(b, a, 0.7, spherical))
     torch.testing.assert_close(interpolate(a, 2 * a, 0.3, spherical), 1.3 * a)
     assert torch.equal(a, keep) and interpolate(a.half(), b.half(), 0.3, spherical).dtype == torch.float16
+    assert torch.equal(interpolate(a, torch.full_like(a, torch.inf), 0, spherical), a)
     if spherical:
         u, v = torch.nn.functional.normalize(a, dim=-1), torch.nn.functional.normalize(b, dim=-1)
         m = interpolate(u, v, 0.25, True)

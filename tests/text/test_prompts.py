@@ -88,7 +88,7 @@ def test_blends_share_by_their_weights():
     assert shares("a {keyboard:0.5|typewriter:0.5}") == {"a keyboard": 0.5, "a typewriter": 0.5} == shares("a {keyboard|typewriter}")
     assert shares("{a:1|b:2|c}") == {"a": 0.25, "b": 0.5, "c": 0.25}
     assert shares("{a|{b|c}}") == {"a": 0.5, "b": 0.25, "c": 0.25} and shares("{a|b}{c:3|d}") == {"ac": 0.375, "ad": 0.125, "bc": 0.375, "bd": 0.125}
-    assert shares("{a|a:3}") == {"a": 1} and shares("{a|}") == {"a": 0.5, "": 0.5} and not parse("{a|b}").by_step
+    assert shares("{a|a:3}") == {"a": 1} and shares("{a|b|a}") == {"a": 0.666666667, "b": 0.333333333} and shares("{a|}") == {"a": 0.5, "": 0.5} and not parse("{a|b}").by_step
     assert parse("{(a:2)|b}").at().branches == ((0.5, (("a", 2.0),)), (0.5, (("b", 1.0),)))
     assert parse("({a|b}:2)").at().branches == ((0.5, (("a", 2.0),)), (0.5, (("b", 2.0),)))
 

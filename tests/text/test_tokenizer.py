@@ -14,7 +14,7 @@ from unnoise.errors import BadInput
 from unnoise.text.tokenizer import BOS, END, EOS, Tokenizer
 
 PIECES = [BOS, EOS, "<|ENDOFTEXT|>", "<|StartOfText|>", END, "cat" + END, " ", "  ", "\n", "\u3000", "\u2028", "\x00", "\u200b", "!", "!!", "...", "_", "a",
-          "Horse", "astronaut", "'s", "'LL", "don't", "12", "٣", "½", "é", "e\u0301", "ß", "İ", "Σ", "ﬁ", "富士", "кот", "🙂", "👩‍🚀"]
+          "Horse", "astronaut", "<cat-toy>", "<Cat-Toy>", "'s", "'LL", "don't", "12", "٣", "½", "é", "e\u0301", "ß", "İ", "Σ", "ﬁ", "富士", "кот", "🙂", "👩‍🚀"]
 TEXTS = st.one_of(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 LAYOUTS = {"sd1": {}, "sd2": {"pad": "!"}, "whole": {"whole": True}, "whole-sd2": {"whole": True, "pad": "!"}}
 
@@ -32,6 +32,8 @@ def folders(tok, tmp_path_factory):
     made |= {f"{k}-again": Tokenizer.load(f).save(root / f"{k}-again") for k, f in made.items()}
     made["merges-only"] = published(root / "merges-only", tok)
     for name in ("tokenizer_config.json", "special_tokens_map.json"): (made["merges-only"] / name).unlink()
+    made["legacy"] = published(root / "legacy", tok)
+    (made["legacy"] / "added_tokens.json").write_text(json.dumps({EOS: tok.eos, "<Cat-Toy>": tok.size}))
     return made | {"trained": tok.save(root / "trained"), "added": tok.add("<Cat-Toy>").save(root / "added")}
 
 

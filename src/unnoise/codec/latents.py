@@ -26,8 +26,8 @@ class Latents:
     """Images of sizes divisible by f = `net.config.factor`, height x width where nothing else is asked for.
 
     scale, shift: the diffusion model's latents are (z - shift) * scale. tile: (tile, overlap) in latent cells along a side, for images
-    larger than a tile; None never cuts. decode_with: what to call in place of the autoencoder's own decode, tiled or not: (1, c, h, w) ->
-    (1, channels, f h, f w). A call changes nothing, so that threads may share one.
+    larger than a tile; None never cuts. decode_with: what to call in place of the autoencoder's own decode, tiled or not: float32
+    (1, c, h, w) -> (1, channels, f h, f w). A call changes nothing, so that threads may share one.
     """
 
     net: Autoencoder
@@ -91,7 +91,7 @@ class Latents:
             if not torch.isfinite(one).all(): raise BadInput(f"cannot decode: the latents of image {i} hold non-finite values")
         images = np.empty((len(z), z.shape[2] * f, z.shape[3] * f, c.out_channels), np.uint8)
         for i in range(len(z)):
-            x = self._finite(self._decode, self.unscale(z[i : i + 1].detach()), f"decode: the decoder's output for image {i}")[0]
+            x = self._finite(self._decode, self.unscale(z[i : i + 1].detach()), f"decode: the decoder's output for image {i}", self.decode_with)[0]
             images[i] = ((x.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
         return images
 
@@ -113,15 +113,15 @@ class Latents:
         return q.mode() if noise is None else q.sample(noise.to(q.mean))
 
     def _decode(self, net: Autoencoder, z: Tensor) -> Tensor:
-        if self.decode_with is not None and net is self.net: return self.decode_with(z)
         return net.decode(z) if self.tile is None else net.tiled_decode(z, *self.tile)
 
     @torch.no_grad()
-    def _finite(self, run: Callable[[Autoencoder, Tensor], Tensor], x: Tensor, what: str) -> Tensor:
-        """run(net, x) in float32; what overflows half precision is computed again by a copy of the network in float32."""
-        at = self._at
-        y = run(self.net, x.to(at).contiguous())  # one memory layout, whatever the batch's
+    def _finite(self, run: Callable[[Autoencoder, Tensor], Tensor], x: Tensor, what: str,
+                first: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """first(x), or run(net, x), in float32; what overflows half precision is computed again by a copy of the network in float32."""
+        at, x = self._at, x.contiguous()  # one memory layout, whatever the batch's
+        y = first(x) if first else run(self.net, x.to(at))
         if not torch.isfinite(y).all() and at.dtype in (torch.float16, torch.bfloat16):
-            y = run(copy.deepcopy(self.net).float(), x.to(at.device).contiguous())
+            y = run(copy.deepcopy(self.net).float(), x.to(at.device))
         if not torch.isfinite(y).all(): raise BadInput(f"cannot {what} is not finite, in float32 either")
         return y.float()

@@ -82,10 +82,7 @@ class Vectors:
         return {"kind": "vectors", "size": list(self.size), "mean": self.mean, "std": self.std}
 
 
-Codec = Pixels | Vectors
-
-
-def from_config(d: dict) -> Codec:
+def from_config(d: dict) -> Pixels | Vectors:
     """The codec of a model folder's `codec/config.json`."""
     d = dict(d)
     kind = d.pop("kind", None)
@@ -94,7 +91,7 @@ def from_config(d: dict) -> Codec:
     except (TypeError, KeyError) as e: raise BadInput(f"codec config: {e}") from e
 
 
-def codec_for(x: np.ndarray, patch: int = 1, multiple: int = 1) -> Codec:
+def codec_for(x: np.ndarray, patch: int = 1, multiple: int = 1) -> Pixels | Vectors:
     """The codec that fits an array of data: Pixels for uint8 (n, h, w, c), else Vectors with the data's own mean and spread."""
     if x.dtype == np.uint8 and x.ndim == 4: return Pixels(*x.shape[1:], patch=patch, multiple=multiple)
     std = float(x.std())

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import unnoise
 from unnoise import codec as codecs
-from unnoise.codec.latents import Latents
+from unnoise.codec import Latents
 from unnoise.errors import BadInput, unknown
 from unnoise.hub import schedulers, weights
 from unnoise.nets.autoencoder import Autoencoder, autoencoder_config_from, legacy_keys

@@ -215,7 +215,7 @@ def _switch(number: str) -> tuple[str, float]:
 
 def _choose(node: _Node, step: int, done: float) -> _Node:
     if node.kind == "turns": return node.items[step % len(node.items)]
-    return node.items[step >= node.number if node.kind == "step" else done > node.number + 1e-9]
+    return node.items[step >= node.number if node.kind == "step" else done > node.number]
 
 
 def _walk(root: _Node, choose: Callable[[_Node], _Node]) -> Iterator[tuple[float, list[tuple[str, float]]]]:

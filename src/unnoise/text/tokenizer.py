@@ -141,8 +141,6 @@ class Tokenizer:
         files = {"vocab.json": json.dumps(self.vocab, ensure_ascii=False), "merges.txt": _merges_text(self.merges),
                  "tokenizer_config.json": json.dumps(config, indent=2),
                  "special_tokens_map.json": json.dumps(named, indent=2), "tokenizer.json": self._engine.to_str()}
-        extra = {t.content: i for i, t in tokens.items() if i >= len(self.vocab)}
-        if extra: files["added_tokens.json"] = json.dumps(extra)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
