@@ -26,7 +26,7 @@ from torch import Tensor
 import unnoise
 from unnoise import device as devices
 from unnoise import hub
-from unnoise.codec import Latents
+from unnoise.codec import Latents, Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.errors import BadInput, unknown
 from unnoise.guide.cfg import cfg_batched
@@ -245,11 +245,13 @@ class Pipeline:
     def _size(self, height: int | None, width: int | None) -> tuple[int, int] | None:
         """The size asked for, where it is not the model's own."""
         if height is None and width is None: return None
-        own = (getattr(self.codec, "height", None), getattr(self.codec, "width", None))
-        size = (own[0] if height is None else height, own[1] if width is None else width)
-        if isinstance(self.codec, Latents): self.codec.check_size(*size)
-        elif size != own: raise BadInput(f"model {self.name!r} draws {own[0]} x {own[1]} only, given {size[0]} x {size[1]}")
-        return None if size == own else size  # type: ignore[return-value]
+        codec = self.codec
+        if isinstance(codec, Vectors): raise BadInput(f"model {self.name!r} makes numbers, which have no height or width")
+        size = (codec.height if height is None else height, codec.width if width is None else width)
+        if isinstance(codec, Latents): codec.check_size(*size)
+        elif size != (codec.height, codec.width):
+            raise BadInput(f"model {self.name!r} draws {codec.height} x {codec.width} only, given {size[0]} x {size[1]}")
+        return None if size == (codec.height, codec.width) else size
 
     def _skip(self, clip_skip: int) -> int:
         if isinstance(clip_skip, bool) or not isinstance(clip_skip, int) or clip_skip < 0:
@@ -353,7 +355,7 @@ class Pipeline:
         everything = [*prompts, *negatives]
         chunks, changing = max(map(encoder.chunks, everything)), any(prompting.parse(p).by_step for p in everything)
         steps = len(path) - 1 if path and changing else 1
-        encoded = [encoder.encode(everything, step=i, steps=steps, chunks=chunks) for i in range(steps)]
+        with torch.inference_mode(): encoded = [encoder.encode(everything, step=i, steps=steps, chunks=chunks) for i in range(steps)]
         self.runner.release_text()
         return [(e[:n], e[n:]) for e in encoded]
 

@@ -7,6 +7,7 @@ channels-last, or compiled. Safe to use from several threads.
 """
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -110,7 +111,9 @@ class Runner:
         from unnoise.text.encode import PromptEncoder
 
         assert self.folder.text is not None
-        return PromptEncoder(self.folder.text.tokenizer, self.folder.text.net, skip)
+        tokenizer, net = self.folder.text.tokenizer, self.folder.text.net
+        halved = self.dtype == torch.float32 and next(net.parameters()).dtype != torch.float32
+        return PromptEncoder(tokenizer, copy.deepcopy(net).float() if halved else net, skip)  # the copy lives for one run's prompts
 
     def release_text(self) -> None:
         """Give back the memory of a mapped text encoder: the next prompt reads it again."""

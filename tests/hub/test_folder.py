@@ -135,7 +135,7 @@ def test_a_failing_write_leaves_the_old_model(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("schedule", ["ddpm", "scaled_linear", "cosine", "flow", "edm", "scaled_linear-zsnr"])
 def test_scheduler_config_round_trips(schedule):
     p = ProcessSection(schedule=schedule)
-    assert ProcessSection(**schedulers.write(p)["unnoise"]) == p
+    assert ProcessSection(**schedulers.write(p)["_unnoise"]) == p
 
 
 def test_unknown_model_names_the_bundled_ones():

@@ -333,12 +333,12 @@ def test_keys_of_other_classes_are_ignored_as_there():
     ({"_class_name": "EulerDiscreteScheduler", "sigma_max": 700.0}, "sigma_max"),
     ({"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction"}, "v_prediction"),
     ({"_class_name": "EDMEulerScheduler", "sigma_min": 90.0}, "sigma_max"),
-    ({"unnoise": 3}, "must be an object"),
-    ({"unnoise": {"schedul": "ddpm"}}, "unnoise.schedule"),
-    ({"unnoise": {}, "unnoise_defaults": {"sampler": "eulr"}}, "did you mean 'euler'"),
-    ({"unnoise": {}, "unnoise_defaults": {"sampler": ["euler"]}}, "sampler cannot be"),
-    ({"unnoise": {}, "unnoise_defaults": {"sampler": "euler", "options": {"eta": 1}}}, "unknown option"),
-    ({"unnoise": {}, "unnoise_defaults": {"spacing": "karras", "spacing_options": {"offset": 1}}}, "unknown option"),
+    ({"_unnoise": 3}, "must be an object"),
+    ({"_unnoise": {"schedul": "ddpm"}}, "unnoise.schedule"),
+    ({"_unnoise": {}, "_unnoise_defaults": {"sampler": "eulr"}}, "did you mean 'euler'"),
+    ({"_unnoise": {}, "_unnoise_defaults": {"sampler": ["euler"]}}, "sampler cannot be"),
+    ({"_unnoise": {}, "_unnoise_defaults": {"sampler": "euler", "options": {"eta": 1}}}, "unknown option"),
+    ({"_unnoise": {}, "_unnoise_defaults": {"spacing": "karras", "spacing_options": {"offset": 1}}}, "unknown option"),
 ])
 def test_what_cannot_be_done_is_refused_in_one_line(config, said):
     with pytest.raises(BadInput, match=said) as e: read({"_class_name": "DDIMScheduler", "clip_sample": True, **config} if config else {})
@@ -368,7 +368,7 @@ def test_what_is_written_reads_back_and_opens_in_the_other_library(process, defa
     s = getattr(diffusers, config["_class_name"]).from_config(config)
     np.testing.assert_allclose(curve(process).alphas**2, s.alphas_cumprod.double().numpy(), rtol=2e-5, atol=1e-7)
     assert {k: s.config[k] for k in config if k in KEYS[config["_class_name"].removesuffix("Scheduler")]} == {
-        k: v for k, v in config.items() if k in s.config and not k.startswith(("_", "unnoise"))}
+        k: v for k, v in config.items() if k in s.config and not k.startswith("_")}
     assert s.config.get("clip_sample", False) is ("clip" in defaults and "clip_sample" in s.config)
     s.set_timesteps(5)
     x = torch.randn(2, 1, 4, 4)
@@ -385,7 +385,7 @@ def test_the_class_written_is_that_of_the_default_sampler():
                           ("ab", "DEISMultistep"), ("dpmpp_2s", "DPMSolverSinglestep"), ("consistency", "LCM"), ("adams", "DDIM"), ("adam", "DDIM")):
         config = write(p, {"sampler": sampler})
         assert config["_class_name"] == f"{kind}Scheduler"
-        del config["unnoise"], config["unnoise_defaults"]
+        del config["_unnoise"], config["_unnoise_defaults"]
         if kind != "DDIM": assert read(config).defaults["sampler"] == sampler
     assert write(p, {"sampler": "dpmpp_2m", "spacing": "karras"})["use_karras_sigmas"] is True
 
@@ -397,7 +397,7 @@ def test_a_published_file_that_another_program_changed_is_believed():
     assert read({**config, "prediction_type": "v_prediction"}).process == ProcessSection(schedule="scaled_linear", predict="v")
     swapped = diffusers.EulerDiscreteScheduler.from_config(diffusers.DDIMScheduler.from_config(config).config)
     again = json.loads(swapped.to_json_string())
-    assert "unnoise" in again  # it carries our section along without knowing what it says
+    assert "_unnoise" in again  # it carries our section along without knowing what it says
     assert read(again).defaults["sampler"] == "euler"
 
 
@@ -420,13 +420,13 @@ def test_edm_is_written_as_its_classes():
         assert config["_class_name"] == f"{kind}Scheduler"
         s = getattr(diffusers, f"{kind}Scheduler").from_config(config)
         assert (s.config.sigma_data, s.config.sigma_max, s.config.sigma_min) == (0.7, 30.0, 0.002)
-        del config["unnoise"], config["unnoise_defaults"]
+        del config["_unnoise"], config["_unnoise_defaults"]
         assert read(config).process == p
 
 
 def test_files_written_before_defaults_were_kept_still_read(tiny):
     config = json.loads((tiny / "scheduler" / "scheduler_config.json").read_text())
-    assert read(config).process == ProcessSection(**config["unnoise"])
+    assert read(config).process == ProcessSection(**config["_unnoise"])
 
 
 def test_names_exist():

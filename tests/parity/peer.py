@@ -15,13 +15,15 @@ import diffusers
 import torch
 from torch import Tensor
 
+import unnoise
 from unnoise.denoiser import Denoiser
 from unnoise.pipeline import Pipeline
 from unnoise.process.level import Level, ve
 
 logging.getLogger("diffusers").setLevel(logging.ERROR)
 PROMPTS, NEGATIVES = ["a red apple", "two cats in the style of a drawing"], ["green", "a blue horse"]
-EXPLODING = ("EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete")
+FAMILIES = ["1.x", "2.x"]
+EXPLODING = ("EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete")
 OF_ABAR = ("DDIM", "DDPM", "PNDM")
 
 
@@ -39,6 +41,18 @@ class Grid:
         angle = lambda l: torch.atan2(l.sigma.double(), l.alpha.double())
         there = torch.stack([angle(p) for p in self.path[: len(self.times)]])
         return self.times[(angle(l).reshape(-1, 1) - there).abs().argmin(1)].reshape(l.sigma.shape)
+
+
+def open_theirs(folder, **options) -> diffusers.StableDiffusionPipeline:
+    """diffusers' pipeline of a folder."""
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, **options)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def open_ours(folder, **options) -> Pipeline:
+    """Our pipeline of a folder or file."""
+    return unnoise.load(folder, device="cpu", dtype="fp32", **options)
 
 
 def name(s) -> str:

@@ -6,14 +6,11 @@ trained model's; the bound holds as it is, not relative to them.
 """
 from __future__ import annotations
 
-import diffusers
 import pytest
 import torch
 
-import unnoise
 from tests.parity import peer
 from tests.parity.peer import NEGATIVES, PROMPTS
-from tests.support import sd
 from unnoise.process import noise as noises
 from unnoise.sample import SAMPLERS, last
 
@@ -40,24 +37,6 @@ MORE = {
     "UniPC 3": ("UniPCMultistep", {"solver_order": 3, "final_sigmas_type": "sigma_min", "lower_order_final": False}, "unipc", {"order": 3}, 0),
     "Heun trailing": ("HeunDiscrete", {"timestep_spacing": "trailing"}, "heun", {}, 0),
 }
-FAMILIES = ["1.x", "2.x"]
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    """A folder of each family, saved by diffusers."""
-    root = tmp_path_factory.mktemp("parity")
-    return {f: sd.make(root / f, f) for f in FAMILIES}
-
-
-@pytest.fixture(scope="session")
-def both(folders):
-    """The pipelines of one folder, theirs and ours."""
-    def load(folder):
-        theirs = diffusers.StableDiffusionPipeline.from_pretrained(folder)
-        theirs.set_progress_bar_config(disable=True)
-        return theirs, unnoise.load(folder, device="cpu", dtype="fp32"), dict(theirs.scheduler.config)
-    return {f: load(folder) for f, folder in folders.items()}
 
 
 def run(both, case, x, steps):
@@ -79,7 +58,7 @@ def agree(theirs, mine, left_out=0):
 
 @pytest.mark.parametrize("steps", [7, 10, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", peer.FAMILIES)
 def test_same_latents(both, family, name, steps):
     theirs, mine = run(both[family], CASES[name], X if steps == 7 else X[:1], steps)  # guidance in a batch, and alone
     assert 0.5 < theirs[-1].std() < 30
@@ -106,7 +85,7 @@ def test_what_the_comparison_can_see(both):
     assert off() < BOUND and all(v > 2 * BOUND for v in slips.values()), slips
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", peer.FAMILIES)
 def test_nothing_of_ours_replaced(both, family):
     """A call as users make it, on the grid where both mean the same: our clock, levels, noise and decoder."""
     theirs, ours, config = both[family]

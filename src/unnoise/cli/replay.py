@@ -23,6 +23,7 @@ def replay(
     from unnoise.pipeline import load, read_recipe
 
     found = read_recipe(file)
+    if "sweep" in found: raise BadInput(f"{file} is the sheet of a sweep: replay the pictures of its cells, which lie beside it")
     recipes = found.get("grid", [found])
     name = model or _field(recipes[0], "model", file)
     if model is None and name not in hub.bundled():

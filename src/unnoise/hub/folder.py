@@ -4,7 +4,7 @@
     unet/  (or mlp/, classifier/)            config.json + diffusion_pytorch_model.safetensors
     vae/                                     the same; or codec/config.json, ours, for models of pixels and vectors
     text_encoder/, tokenizer/                config.json + model.safetensors; vocab.json + merges.txt; or words/config.json, ours
-    scheduler/scheduler_config.json          the schedule and prediction type in diffusers' keys, ours under "unnoise"
+    scheduler/scheduler_config.json          the schedule and prediction type in diffusers' keys, ours under "_unnoise"
     README.md                                the card
 
 A weight file may carry a variant (`….fp16.safetensors`) or be cut into shards (`….safetensors.index.json`). A single-file

@@ -118,9 +118,9 @@ def read(config: dict, latents: bool = False) -> Sampling:
     says. Ours are read from their own section, unless another program has changed the published keys beside it.
     BadInput: an unknown class, a value of the wrong type, or one that asks for what is not done here (it says which is).
     """
-    section = config.get("unnoise")
+    section = config.get("_unnoise", config.get("unnoise"))  # diffusers warns of keys that it does not know, but for "_" ones
     if section is None: return _published(config, latents)
-    own = Sampling(_section(section), checked(config.get("unnoise_defaults", {})))
+    own = Sampling(_section(section), checked(config.get("_unnoise_defaults", {})))
     if config.get("_class_name") == OURS: return own
     theirs = _published(config, latents)
     return own if theirs == _published(write(own.process, own.defaults), latents) else theirs
@@ -135,7 +135,7 @@ def _section(section: Any) -> ProcessSection:
 
 def checked(defaults: Any) -> dict[str, Any]:
     """`defaults` as given, or BadInput when a sampler, grid or option that it names does not exist."""
-    if not isinstance(defaults, dict): raise BadInput(f"scheduler: 'unnoise_defaults' must be an object, given {defaults!r}")
+    if not isinstance(defaults, dict): raise BadInput(f"scheduler: '_unnoise_defaults' must be an object, given {defaults!r}")
     for key, kind in (("sampler", str), ("spacing", str), ("options", dict), ("spacing_options", dict)):
         if not isinstance(defaults.get(key, kind()), kind): raise BadInput(f"scheduler: default {key} cannot be {defaults[key]!r}")
     sampler, spacing = defaults.get("sampler", "ddim"), defaults.get("spacing", "trailing")
@@ -329,7 +329,7 @@ _WRITTEN = {name: kind for kind, (name, _) in _PLAIN.items() if kind not in _NEA
 
 
 def write(process: ProcessSection, defaults: dict | None = None) -> dict:
-    """A `scheduler_config.json`: diffusers' keys where a published class has this process, and ours whole under "unnoise".
+    """A `scheduler_config.json`: diffusers' keys where a published class has this process, and ours whole under "_unnoise" (which diffusers passes over).
 
     The class is that of the default sampler where there is one and it takes this process, else DDIM with trailing timesteps.
     Nothing is clipped unless `defaults` has `clip`.
@@ -337,7 +337,7 @@ def write(process: ProcessSection, defaults: dict | None = None) -> dict:
     defaults = checked({k: v for k, v in (defaults or {}).items() if k in _KEPT})
     curve = _betas(process)
     d = _class(process, defaults, curve) if curve else _edm_class(process, defaults) or {"_class_name": OURS}
-    return d | {"unnoise": process.model_dump()} | ({"unnoise_defaults": defaults} if defaults else {})
+    return d | {"_unnoise": process.model_dump()} | ({"_unnoise_defaults": defaults} if defaults else {})
 
 
 def _betas(p: ProcessSection) -> dict[str, Any] | None:

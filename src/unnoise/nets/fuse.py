@@ -108,6 +108,10 @@ class _Fast:
             if self._plain is None: self._plain = copy.deepcopy(self.net).float()
         return self._plain
 
+    def drop(self) -> None:
+        """Forget the packed weights: the next call makes them again from the plain parameters."""
+        for p in self.kit.packed: p.last = None
+
     def differentiates(self, *given: Tensor | None) -> bool:
         """Whether this call must be differentiated."""
         return torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (*given, *self.net.parameters()))

@@ -31,7 +31,7 @@ class ProcessSection(_Section):
     """What corruption is, what the net predicts of it, and how levels are drawn and weighted."""
 
     schedule: str = "cosine"
-    schedule_options: dict[str, float] = {}
+    schedule_options: dict[str, int | float] = {}
     predict: str = "v"
     frame: Literal["unit", "convex", "clean_scale", "whiten"] = "unit"
     clock: Literal["table", "c_noise", "none"] = "table"
