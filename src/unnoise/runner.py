@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from unnoise import device as devices
 from unnoise import hub
+from unnoise.codec import Latents
 from unnoise.hub import weights
 from unnoise.nets.fuse import fuse
 
@@ -34,6 +36,7 @@ class Runner:
                  compile: bool = False):
         self.folder, self.device, self.dtype, self.compile = folder, device, dtype, compile
         self.budget = None if memory_budget is None else devices.size_of(memory_budget)
+        self.resident = self._resident()
         self._lock, self._fused, self._compiled = threading.RLock(), {}, {}
         self.plain = device.type != "cpu" or dtype != torch.float32 or compile
         if self.plain:
@@ -42,6 +45,10 @@ class Runner:
     def _nets(self) -> list[nn.Module]:
         f = self.folder
         return [n for n in (f.net, getattr(f.codec, "net", None), f.text.net if f.text else None) if isinstance(n, nn.Module)]
+
+    def _resident(self) -> int | None:
+        """Bytes of packed weights that the budget leaves for the denoising network; None: all."""
+        return None
 
     def _place(self, net: nn.Module) -> None:
         net.to(self.device, self.dtype)
@@ -60,11 +67,13 @@ class Runner:
         """The denoising network in the form that runs fastest here."""
         net = self.folder.net
         if self.plain: return self._cast(net)
-        with self._lock: return self._fuse("net", net)
+        with self._lock: return self._fuse(net, self.resident)
 
-    def _fuse(self, key: str, net: nn.Module) -> Any:
-        self._fused[key] = fuse(net, self._fused.get(key))
-        return self._fused[key]
+    def _fuse(self, net: nn.Module, resident: int | None = None) -> Any:
+        """The fast form of a network. Of one that lies in a mapped file: lean, and with nothing kept beside it."""
+        lean, key = any(weights.mapped(p) for p in net.parameters()), id(net)
+        self._fused[key] = fast = fuse(net, self._fused.get(key), lean, resident, _given_back)
+        return fast
 
     def _cast(self, net: nn.Module) -> Call:
         """The network in its own number type, between float32 arguments and result."""
@@ -121,4 +130,12 @@ class Runner:
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Tensors of the model's space as images."""
-        return self.folder.codec.decode(x)
+        codec = self.folder.codec
+        if isinstance(codec, Latents) and not self.plain:
+            with self._lock: fast = self._fuse(codec.net)
+            if fast is not codec.net: codec = replace(codec, decode_with=fast.decode)
+        return codec.decode(x)
+
+
+def _given_back(m: nn.Module) -> None:
+    weights.release(m.parameters(recurse=False))
