@@ -33,6 +33,8 @@ test: .venv/.dev lint
 bench: .venv/.dev
 	$(BIN)/python -m bench.nfe
 	$(BIN)/python -m bench.speed
+	$(BIN)/python -m bench.speed --model small
+	$(BIN)/python -m bench.speed --model sd15
 	$(BIN)/python -m bench.train_speed
 	$(BIN)/python -m bench.startup
 

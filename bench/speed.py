@@ -105,7 +105,8 @@ def main(argv: list[str] | None = None) -> None:
     common.ready(a.threads)
     batches = [int(b) for b in (a.batches or ("1,16" if a.model == "digits" else "1,8")).split(",")]
     steps = a.steps or (2 if a.model == "sd15" else 20)
-    if a.model != "digits": return stable.main(a.model, a.folder, batches, steps, a.repeats, a.threads, a.json, a.what)
+    if a.model != "digits": return stable.main(a.model, a.folder, batches, steps, a.repeats, a.threads, a.json, a.what, a.device, DTYPES[a.dtype],
+                                                 a.compile)
     folder, cpu = common.digits(), a.device == "cpu"
     net = folder.net.to(a.device, DTYPES[a.dtype])
     if not cpu: net = net.to(memory_format=torch.channels_last)  # what its convolutions like best there

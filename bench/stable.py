@@ -1,6 +1,7 @@
 """Stable Diffusion folders with random weights: ours against diffusers on the same files, float32, the same sampler and steps.
 
     python -m bench.speed --model sd15|small [--json] [--steps N] [--batches 1,8] [--repeats 5] [--threads 0] [--folder DIR]
+                          [--what all|forward|pipeline|process] [--device cpu] [--dtype fp32] [--compile]
 
 "sd15" has the shape of Stable Diffusion 1.5 (860 M parameters in the UNet, 64 x 64 latents, 512 x 512 pictures), "small" a UNet
 of 23 M on 16 x 16 x 4 latents. Rows "forward": one call of the UNet with the prompt's keys and values ready, as in a run. Rows
@@ -46,35 +47,51 @@ def folder(shape: str, at: Path) -> Path:
     return at
 
 
-def peers(model: Path) -> dict:
+def peers(model: Path, device: str, dtype: torch.dtype, compiled: bool) -> dict:
     """diffusers' pipeline in both layouts."""
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
     out = {}
     for name, layout in (("diffusers", torch.contiguous_format), ("diffusers channels_last", torch.channels_last)):
-        pipe = StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
+        pipe = StableDiffusionPipeline.from_pretrained(model, safety_checker=None, torch_dtype=dtype).to(device)
         pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
         pipe.set_progress_bar_config(disable=True)
         for part in (pipe.unet, pipe.vae): part.to(memory_format=layout)
+        if compiled: pipe.unet = torch.compile(pipe.unet)
         out[name] = pipe
     return out
 
 
 def forward_row(pipe: unnoise.Pipeline, others: dict, rows: int, repeats: int, rates: dict) -> dict:
     """One call of the UNet on `rows` rows, all sides checked to give the same."""
-    shape, c = pipe.codec.shape(rows), pipe.net.config
-    x, t, context = torch.randn(shape), torch.tensor(500), torch.randn(rows, 77, c.cross_attention_dim)
+    shape, c, on, dtype = pipe.codec.shape(rows), pipe.net.config, pipe.runner.device, pipe.runner.dtype
+    x, t, context = torch.randn(shape, device=on), torch.tensor(500, device=on), torch.randn(rows, 77, c.cross_attention_dim, device=on)
     fast, ready = pipe.fast, pipe.runner.prepared(context)()
     sides: dict[str, Callable[[], torch.Tensor]] = {"unnoise": lambda: fast(x, t, context=ready)}
     for name, p in others.items():
-        y = x.contiguous(memory_format=torch.channels_last) if "last" in name else x
-        sides[name] = lambda p=p, y=y: p.unet(y, t, context).sample
+        y = x.to(dtype).contiguous(memory_format=torch.channels_last if "last" in name else torch.contiguous_format)
+        sides[name] = lambda p=p, y=y: p.unet(y, t, context.to(dtype)).sample
     with torch.inference_mode():
-        want = sides["diffusers"]()
-        for name, run in sides.items(): torch.testing.assert_close(run(), want, rtol=1e-3, atol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
-        seconds = common.alternate(sides, repeats, 0)
+        want, near = sides["diffusers"](), 1e-3 if dtype == torch.float32 else 0.1
+        for name, run in sides.items():
+            torch.testing.assert_close(run().float(), want.float(), rtol=near, atol=near, msg=lambda m, name=name: f"{name}: {m}")
+        seconds = common.alternate(sides, repeats, 0 if on.type == "cpu" else 2)
+        row = {"what": "forward", "rows": rows, "seconds": seconds, **common.ratios(seconds, rows), "peak_bytes": _peaks(sides)}
+        if not rates: return row
         rate = common.flops(others["diffusers"].unet, x, t, context) / seconds["unnoise"] / 1e9
-    return {"what": "forward", "rows": rows, "seconds": seconds, **common.ratios(seconds, rows), "gflops": rate, "share": rate / rates["convolution"]}
+    return {**row, "gflops": rate, "share": rate / rates["convolution"]}
+
+
+def _peaks(sides: dict[str, Callable[[], object]]) -> dict[str, int]:
+    """The most memory of a GPU that each side takes beside the weights of all; empty on a CPU."""
+    out = {}
+    for name, run in sides.items() if torch.cuda.is_available() else ():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        torch.cuda.synchronize()
+        out[name] = torch.cuda.max_memory_allocated() - before
+    return out
 
 
 def pipeline_row(pipe: unnoise.Pipeline, others: dict, batch: int, steps: int, repeats: int) -> dict:
@@ -86,7 +103,7 @@ def pipeline_row(pipe: unnoise.Pipeline, others: dict, batch: int, steps: int, r
         sides[name] = lambda p=p: p(PROMPT, negative_prompt=NEGATIVE, num_images_per_prompt=batch, guidance_scale=SCALE, num_inference_steps=steps,
                                     generator=torch.Generator().manual_seed(0)).images
     seconds = common.alternate(sides, repeats)
-    return {"what": "pipeline", "batch": batch, "steps": steps, "seconds": seconds, **common.ratios(seconds, batch)}
+    return {"what": "pipeline", "batch": batch, "steps": steps, "seconds": seconds, **common.ratios(seconds, batch), "peak_bytes": _peaks(sides)}
 
 
 def process_row(model: Path, steps: int, repeats: int, threads: int) -> dict:
@@ -100,8 +117,8 @@ def process_row(model: Path, steps: int, repeats: int, threads: int) -> dict:
         theirs = [sys.executable, str(script), str(model), str(png), str(steps), PROMPT, NEGATIVE]
         peak = _run(theirs, env, png)[1]
         sides = {"unnoise": ours, "diffusers": theirs, "lean": [*ours, "--memory-budget", str(int(0.6 * peak))]}
-        found = {name: [_run(command, env, png) for _ in range(1)] for name, command in sides.items()}  # warm files
-        found = {name: [] for name in sides}
+        for command in sides.values(): _run(command, env, png)  # what follows finds the files in memory
+        found: dict[str, list[tuple[float, int]]] = {name: [] for name in sides}
         for _ in range(repeats):
             for name, command in sides.items(): found[name].append(_run(command, env, png))
     seconds, memory = ({k: statistics.median(r[i] for r in v) for k, v in found.items()} for i in (0, 1))
@@ -123,14 +140,16 @@ def _run(command: list[str], env: dict, png: Path) -> tuple[float, int]:
     return seconds, usage.ru_maxrss * 1024
 
 
-def main(shape: str, at: Path | None, batches: list[int], steps: int, repeats: int, threads: int, as_json: bool, what: str) -> None:
-    """All rows of one shape."""
+def main(shape: str, at: Path | None, batches: list[int], steps: int, repeats: int, threads: int, as_json: bool, what: str, device: str,
+         dtype: torch.dtype, compiled: bool) -> None:
+    """All rows of one shape; whole processes on the CPU only."""
+    cpu = device == "cpu"
     with tempfile.TemporaryDirectory() as tmp:
         model = folder(shape, at or Path(tmp, shape))
-        rows, rates = [], common.rates()
-        if what in ("all", "process"): rows.append(process_row(model, steps, max(3, repeats // 2), threads))
+        rows, rates = [], common.rates() if cpu else {}
+        if what in ("all", "process") and cpu: rows.append(process_row(model, steps, max(3, repeats // 2), threads))
         if what != "process":
-            pipe, others = unnoise.load(model, device="cpu"), peers(model)
+            pipe, others = unnoise.load(model, device=device, dtype=dtype, compile=compiled), peers(model, device, dtype, compiled)
             if what in ("all", "forward"): rows += [forward_row(pipe, others, 2 * b, repeats, rates) for b in batches]
             if what in ("all", "pipeline"): rows += [pipeline_row(pipe, others, b, steps, repeats) for b in batches]
-    common.report("speed", rows, as_json, model=shape, dtype="fp32", gflops=rates)
+    common.report("speed", rows, as_json, model=shape, device=device, dtype=str(dtype), compiled=compiled, gflops=rates)
