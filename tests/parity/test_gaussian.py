@@ -68,7 +68,7 @@ def line(name: str) -> str:
 def test_the_page_has_these_figures(name):
     found = [l for l in DOC.read_text().splitlines() if l.startswith(f"| {name} |")]
     assert len(found) == 1, f"{DOC.name} must have this row once: {line(name)}"
-    figures = lambda row: [float(v) for v in re.findall(r"nan|\d+\.\d+", row.split("|", 2)[2])]
+    figures = lambda row: [float(v) for v in re.findall(r"nan|\d+\.\d+", row.split("|", 2)[2])][:6]
     np.testing.assert_allclose(figures(found[0]), figures(line(name)), atol=0.0011)
 
 

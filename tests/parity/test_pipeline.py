@@ -21,7 +21,7 @@ from tests.support import sd
 from unnoise.process import noise as noises
 from unnoise.sample import SAMPLERS, last
 
-BOUND = 2e-4  # of what the issue allows, a fifth: measured are 1e-4 (1.x) and 1e-5 (2.x)
+BOUND = 5e-4  # half of what is promised; measured are 2e-4 (1.x) and 1e-5 (2.x)
 X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 KARRAS, SDE, ETA = {"use_karras_sigmas": True}, {"algorithm_type": "sde-dpmsolver++"}, {"eta": 1.0}
 
@@ -47,18 +47,20 @@ MORE = {
 
 
 def run(both, case, x, steps):
-    """The latents of both after each step. From one noise, on one grid, one time told."""
+    """The latents of both after each step, at unit scale. From one noise, on one grid, one time told."""
     theirs, ours, config = both
     kind, options, name, call, _ = case
     theirs.scheduler = peer.scheduler(kind, config, **options)
     grid = peer.read(theirs.scheduler, steps)
     denoise = peer.told(ours, PROMPTS[: len(x)], NEGATIVES[: len(x)], grid.clock)
-    mine = [s.x for s in SAMPLERS[name](denoise, x * grid.start, grid.path, peer.draws()[1], **call)]
-    return peer.trajectory(theirs, x, steps, eta=call.get("eta", 0.0)), mine[1:]
+    mine = [s.x for s in SAMPLERS[name](denoise, x * grid.start, grid.path, peer.draws()[1], **call)][1:]
+    other = peer.trajectory(theirs, x, steps, eta=call.get("eta", 0.0))
+    if len(other) != len(mine): return other[-1:], mine[-1:]  # Heun's loop has two calls a step there
+    scale = [float(torch.hypot(*l)) for l in grid.path[1:]]
+    return [a / s for a, s in zip(other, scale)], [b / s for b, s in zip(mine, scale)]
 
 
 def agree(theirs, mine, left_out=0):
-    if len(theirs) != len(mine): theirs, mine = theirs[-1:], mine[-1:]  # Heun's loop has two calls a step there
     for i, (a, b) in enumerate(list(zip(theirs, mine))[: len(mine) - left_out]):
         torch.testing.assert_close(b, a, atol=BOUND, rtol=0, msg=lambda m, i=i: f"after step {i + 1}: {m}")
 
@@ -78,7 +80,7 @@ def test_same_latents_on_other_grids(both, name):
 
 
 def test_what_the_comparison_can_see(both):
-    """Each of these slips is far above the bound: the prompts, their scale and the time told do matter to these weights."""
+    """Each of these slips is ten times the bound or more: the prompts, their scale and the time told do matter to these weights."""
     theirs, ours, config = both["2.x"]
     theirs.scheduler = peer.scheduler("DPMSolverMultistep", config, **KARRAS)
     grid, (want, exact) = peer.read(theirs.scheduler, 10), (v[-1] for v in run(both["2.x"], CASES["DPM++ 2M Karras"], X, 10))
@@ -89,7 +91,7 @@ def test_what_the_comparison_can_see(both):
     slips = {"prompts": off(prompts=PROMPTS[::-1]), "negative left out": off(negatives=["", ""]), "guidance": off(guidance=7.4),
              "swapped": off(prompts=NEGATIVES, negatives=PROMPTS), "times not rounded": off(clock=ours.schedule.timestep),
              "a time late": off(clock=lambda l: grid.clock(l) - 1), "start": off(x=X * 0.9977)}
-    assert off() < BOUND and all(v > 2 * BOUND for v in slips.values()), slips
+    assert off() < BOUND and all(v > 10 * BOUND for v in slips.values()), slips
 
 
 @pytest.mark.parametrize("family", peer.FAMILIES)
@@ -122,7 +124,7 @@ def table(opened) -> Iterator[str]:
         worst = []
         for family in peer.FAMILIES:
             runs = [run(opened[family], case, X, n) for n in (7, 10, 20)]
-            kept = [zip(a[-1:], b[-1:]) if len(a) != len(b) else list(zip(a, b))[: len(b) - case[-1]] for a, b in runs]
+            kept = [list(zip(a, b))[: len(b) - case[-1]] for a, b in runs]
             worst.append(max(float((a - b).abs().max()) for pairs in kept for a, b in pairs))
         yield f"| {name} | {case[2]} | {worst[0]:.0e} | {worst[1]:.0e} |"
 

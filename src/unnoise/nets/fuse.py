@@ -39,7 +39,7 @@ _OPS = ("_reorder_convolution_weight", "_convolution_pointwise", "_reorder_linea
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 # Floats that one step keeps at a time: scores of attention; sums of `_winograd`; activations of the rows that run together.
-SCORES, BAND, TOGETHER = 2**20, 2**20, 2**22
+SCORES, BAND, TOGETHER = 2**19, 2**20, 2**22
 
 
 class Packed:
@@ -77,7 +77,7 @@ class Kit:
         self.lean, self.resident, self.release = lean or resident is not None, resident, release
         self.packed: list[Packed] = []
 
-    def pack(self, modules: Sequence[nn.Module], make: Callable[..., Tensor], times: float = 1) -> Packed:
+    def pack(self, modules: Sequence[Any], make: Callable[..., Tensor], times: float = 1) -> Packed:
         """times: packed numbers over numbers in the modules' weights."""
         size = int(4 * times * sum(m.weight.numel() for m in modules))
         self.packed.append(Packed(modules, make, size, self.release))
@@ -97,7 +97,7 @@ class Kit:
 class _Fast:
     """What the fast forms have in common: the weights that they stand for, and the plain network for calls that they cannot take."""
 
-    def __init__(self, net: nn.Module, lean: bool, resident: int | None, release: Release | None):
+    def __init__(self, net: Any, lean: bool, resident: int | None, release: Release | None):
         self.net, self.config, self.stamp, self.options = net, net.config, _stamp(net), (lean, resident, release)
         self.kit, self._plain, self._lock = Kit(lean, resident, release), None, Lock()
 
@@ -156,8 +156,8 @@ class Fused(_Fast):
         return torch.cat([self._rows(x, temb, context, slice(i, i + rows)) for i in range(0, len(x), rows)])
 
     def _rows(self, x: Tensor, temb: Tensor | None, context: Prepared | None, rows: slice) -> Tensor:
-        if temb is not None: temb = (temb if len(temb) == 1 else temb[rows]).split(self.parts.widths, dim=-1)
-        return unet.walk(self.parts, x[rows], temb, None if context is None else context[rows])
+        times = None if temb is None else (temb if len(temb) == 1 else temb[rows]).split(self.parts.widths, dim=-1)
+        return unet.walk(self.parts, x[rows], times, None if context is None else context[rows])
 
     def _prompt(self, context: Tensor | Prepared | None, n: int) -> Prepared | None:
         if not self.prompts: return None
@@ -288,8 +288,8 @@ def _tokens(x: Tensor) -> Tensor:
 
 
 def _image(v: Tensor, like: Tensor) -> Tensor:
-    """(n, h w, c) -> (n, c, h, w) channels-last, a view."""
-    return v.transpose(1, 2).unflatten(2, like.shape[2:])
+    """(n, h w, c) -> (n, c, h, w) channels-last, a view. (In this order the strides of a single image say so too.)"""
+    return v.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
 
 
 Affine = tuple[Tensor, Tensor]  # scale and shift, each (n, 1, 1, c), with a SiLU after them
@@ -479,7 +479,7 @@ def _resnet(kit: Kit, m: unet.ResnetBlock2D, i: int = 0) -> Layer:
 
     def run(x: Tensor, temb: tuple[Tensor, ...] | None = None) -> Tensor:
         v = x.permute(0, 2, 3, 1)
-        add = (lambda *at: v[at]) if short is None else lambda *at: short(v[at])
+        add = lambda *at: v[at] if short is None else short(v[at])
         h = conv1(*norm1(x))
         return conv2(*norm2(h, None if temb is None else temb[i]), add)
     return run
@@ -491,15 +491,17 @@ def _heads(k: Tensor, heads: int) -> Tensor:
 
 
 def _keyed(k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """Keys (n, heads, t, d) and values (n, heads, d, t), as `_attend` multiplies by them."""
-    return _heads(k, heads).contiguous(), _heads(v, heads).transpose(2, 3).contiguous()
+    """Keys (n, heads, t, d) and values (n, heads, d, t), as `_attend` multiplies by them: whole vectors of outputs are as quick as
+    parts of them, so rows of zeros make d a multiple of 16."""
+    values = F.pad(_heads(v, heads).transpose(2, 3), (0, 0, 0, -(v.shape[-1] // heads) % 16))
+    return _heads(k, heads).contiguous(), values.contiguous()
 
 
 def _attend(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """softmax(q k^T) v, q (n, s, c) times 1 / sqrt(d) already, keys and values of `_keyed` (or of one row, for all) -> (n, s, c)."""
     (n, s, _), (_, heads, t, d) = q.shape, keys.shape
     if s * t * d < 2**21:  # too small to be worth a loop
-        k, v = (u.expand(n, -1, -1, -1) for u in (keys, values.transpose(2, 3).contiguous()))
+        k, v = (u.expand(n, -1, -1, -1) for u in (keys, values[:, :, :d].transpose(2, 3).contiguous()))
         return F.scaled_dot_product_attention(_heads(q, heads), k, v, scale=1.0).transpose(1, 2).flatten(2)
     out, rows = torch.empty_like(q), max(1, SCORES // t)
     for i in range(n):
@@ -508,7 +510,7 @@ def _attend(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
             for a in range(0, s, rows):
                 at = i, slice(a, a + rows), slice(j * d, j * d + d)
                 p = _product(q[at], k)
-                out[at] = _product(torch.softmax(p, -1, out=p), v)
+                out[at] = _product(torch.softmax(p, -1, out=p), v)[:, :d]
     return out
 
 
@@ -554,7 +556,7 @@ def _block(kit: Kit, m: Any, prompts: list) -> Layer:
     return run
 
 
-def _feed(kit: Kit, m: unet.FeedForward) -> Layer:
+def _feed(kit: Kit, m: Any) -> Layer:
     """The wide middle is made for few tokens at a time."""
     up, half = m.net[0].proj, m.net[0].proj.out_features // 2
     value, gate = _linear(kit, up, rows=slice(half)), _linear(kit, up, rows=slice(half, None), act=("gelu", "none"))
