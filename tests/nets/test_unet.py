@@ -51,7 +51,8 @@ def test_without_time_the_time_is_not_looked_at():
 @pytest.mark.parametrize("name, change, says", [
     ("classes", {"x": torch.zeros(3, 3, 8, 8)}, "must be (n, 4, h, w)"), ("classes", {"x": torch.zeros(3, 4, 0, 8)}, "must be (n, 4, h, w)"),
     ("classes", {"t": None}, "needs a time"), ("classes", {"t": torch.zeros(2)}, "times for 2 samples"),
-    ("classes", {"labels": None}, "needs labels"), ("text", {"context": None}, "context")])
+    ("classes", {"labels": None}, "needs labels"), ("text", {"context": None}, "context (n, tokens, 24)"),
+    ("text", {"context": torch.zeros(3, 5, 23)}, "context must be (n, tokens, 24), given (3, 5, 23)")])
 def test_refuses(name, change, says):
     net = built(name)
     with pytest.raises(BadInput) as e: net(**inputs(net) | change)

@@ -31,7 +31,7 @@ CASES = {
     "Euler ancestral": ("EulerAncestralDiscrete", {}, "euler_ancestral", {}, 0), "Heun": ("HeunDiscrete", {}, "heun", {}, 0),
     "DPM++ 2M": ("DPMSolverMultistep", {}, "dpmpp_2m", {}, 0), "DPM++ 2M Karras": ("DPMSolverMultistep", KARRAS, "dpmpp_2m", {}, 0),
     "DPM++ 2M SDE": ("DPMSolverMultistep", SDE, "dpmpp_2m_sde", {}, 0), "UniPC bh2": ("UniPCMultistep", {}, "unipc", {}, 0),
-    "LMS": ("LMSDiscrete", {}, "lms", {}, 1), "DEIS": ("DEISMultistep", {}, "ab", {}, 1),
+    "LMS": ("LMSDiscrete", {}, "lms", {}, 0), "DEIS": ("DEISMultistep", {}, "ab", {}, 1),
 }
 MORE = {
     "DDIM trailing": ("DDIM", {"timestep_spacing": "trailing"}, "ddim", {}, 0), "DDIM to clean": ("DDIM", {"set_alpha_to_one": True}, "ddim", {}, 0),

@@ -33,8 +33,9 @@ QUICK = [("EulerDiscrete", "leading"), ("DDIM", "leading"), ("HeunDiscrete", "li
 
 def difference(folders: dict, out: Path, kind: str, spacing: str) -> tuple[float, str]:
     """The latents' largest difference, and the sampler and spacing that we take."""
-    folder = folders["1.x" if kind.startswith("EDM") else "2.x"]
+    folder = folders["1.x" if kind in ("PNDM", "EDMEuler", "EDMDPMSolverMultistep") else "2.x"]
     options = {"timestep_spacing": spacing} if spacing else {"sigma_max": 80.0} if kind.startswith("EDM") else {}
+    if kind == "PNDM": options |= {"skip_prk_steps": True, "set_alpha_to_one": True}  # as the folders of 1.x, but for the end
     folder = with_scheduler(folder, out, kind, **options)
     theirs, ours = peer.open_theirs(folder), peer.open_ours(folder)
     want = peer.trajectory(theirs, X, STEPS)[-1]

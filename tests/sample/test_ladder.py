@@ -145,7 +145,7 @@ def test_states(name):
 
 
 EXTRA = {name: lambda n: 2 * n - 1 for name in ("heun", "dpmpp_2s", "edm", "dpmpp_sde", "predictor_corrector")}
-EXTRA |= {"restart": lambda n: 2 * n - 1 + 2 * 2 * 2, "langevin": lambda n: 10 * n + 1}
+EXTRA |= {"plms": lambda n: n + (n > 1), "restart": lambda n: 2 * n - 1 + 2 * 2 * 2, "langevin": lambda n: 10 * n + 1}
 
 
 @every
@@ -198,8 +198,8 @@ def test_no_noise_is_drawn_where_its_coefficient_is_zero():
     last(SAMPLERS["ddpm"](WORLD, begin([1]), [PATH[-2], level.clean()], never, variance="large"))
 
 
-# langevin moves x between its States, and adams integrates to sigma = 0 at full order, which is not to land there.
-@pytest.mark.parametrize("name", [n for n in EVERY if n not in ("langevin", "adams")])
+# langevin moves x between its States; adams, lms and plms integrate to sigma = 0 at full order, which is not to land there.
+@pytest.mark.parametrize("name", [n for n in EVERY if n not in ("langevin", "adams", "lms", "plms")])
 @pytest.mark.parametrize("p", [ending("vp", 9), ending("ve", 2), ending("flow", 1), rewind(ending("vp", 9), 2, 2)])
 def test_the_last_step_lands_on_the_denoised_estimate(name, p):
     *_, before, end = SAMPLERS[name](WORLD, begin([1, 2], p), p, seeded([1, 2]))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -188,8 +189,8 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
         if (one := folder / f"{stem}{dotted}.safetensors").exists(): return [one]
         for index in (folder / f"{stem}.safetensors.index{dotted}.json", folder / f"{stem}{dotted}.safetensors.index.json"):
             if index.exists(): return _shards(index)
-    others = sorted({p.name.split(".")[1] for p in folder.glob("*.*.safetensors")} - {"safetensors"})
-    others = [o for o in others if o not in ("non_ema", "index") and not o.startswith("safetensors")]
+    named = {re.sub(r"-\d+-of-\d+$", "", p.name.split(".")[1]) for p in folder.glob("*.*.safetensors")}
+    others = sorted(named - {"safetensors", "non_ema"})
     if variant: raise BadInput(f"{folder} has no weights of variant {variant!r} (there are: {', '.join(others) or 'none with a variant'})")
     if len(others) == 1: return weight_files(folder, others[0])
     pickles = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".ckpt", ".pt", ".pth"))

@@ -58,7 +58,7 @@ _EDM = dict(sigma_min=0.002, sigma_max=80.0, sigma_data=0.5, sigma_schedule="kar
 KEYS: dict[str, dict[str, Any]] = {
     "DDIM": _BETAS | _LEADING | _ZERO | _CLIP | dict(set_alpha_to_one=True, thresholding=False),
     "DDPM": _BETAS | _LEADING | _ZERO | _CLIP | dict(variance_type="fixed_small", thresholding=False),
-    "PNDM": _BETAS | _LEADING | dict(set_alpha_to_one=False),
+    "PNDM": _BETAS | _LEADING | dict(set_alpha_to_one=False, skip_prk_steps=False),
     "LMSDiscrete": _BETAS | _LINSPACE | _SIGMAS,
     "EulerDiscrete": _BETAS | _LINSPACE | _SIGMAS | _ZERO | dict(interpolation_type="linear", timestep_type="discrete",
                                                                  sigma_min=None, sigma_max=None, final_sigmas_type="zero"),
@@ -96,11 +96,9 @@ _OF_SIGMA = ("LMSDiscrete", "EulerDiscrete", "HeunDiscrete", "KDPM2Discrete", "K
 _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "DDIM": ("ddim", {}), "LMSDiscrete": ("lms", {}), "EulerDiscrete": ("euler", {}), "EulerAncestralDiscrete": ("euler_ancestral", {}),
     "HeunDiscrete": ("heun", {}), "DPMSolverSDE": ("dpmpp_sde", {}), "LCM": ("consistency", {}), "EDMEuler": ("euler", {}),
-    "PNDM": ("lms", {}), "KDPM2Discrete": ("dpmpp_2s", {}), "KDPM2AncestralDiscrete": ("dpmpp_2s", {"eta": 1.0}),
+    "PNDM": ("plms", {}), "KDPM2Discrete": ("dpmpp_2s", {}), "KDPM2AncestralDiscrete": ("dpmpp_2s", {"eta": 1.0}),
 }
 _NEAR = {
-    "LMSDiscrete": "theirs takes the last step, to sigma = 0, at order 4, ours at order 1",
-    "PNDM": "PNDM is not built: lms is the nearest (both Adams-Bashforth of order 4 on the noise; theirs in equal timesteps, with one more call)",
     "KDPM2Discrete": "KDPM2 takes its middle estimate for the noise, dpmpp_2s for the clean sample: the nearest",
     "KDPM2AncestralDiscrete": "KDPM2 takes its middle estimate for the noise, dpmpp_2s for the clean sample: the nearest, at eta = 1",
     "DPMSolverSinglestep": "the single-step solver shares its n calls among steps of one and two; dpmpp_2s makes two in each of n",
@@ -159,6 +157,8 @@ def _published(config: dict, latents: bool) -> Sampling:
         process, defaults = _process(c), _grid(kind, c, notes)
     name, options = _PLAIN[kind] if kind in _PLAIN else _solver(kind, c, notes)
     if options: defaults["options"] = options
+    if kind == "PNDM" and not c["skip_prk_steps"]: notes.append("theirs starts with three steps of Runge-Kutta, of four calls each; ours with one of two")
+    if kind == "PNDM" and c["prediction_type"] == "v_prediction": notes.append("theirs averages v of different times, ours the noise")
     if c.get("clip_sample"):
         defaults["clip"] = _number(c, "clip_sample_range", 0, math.inf)
         if kind == "DDIM": notes.append("theirs moves with the clipped sample and the noise of the unclipped one, ours with the two that go together")
@@ -272,10 +272,10 @@ def _grid(kind: str, c: dict, notes: list[str]) -> dict[str, Any]:
         return {"spacing": _WARPS[warps[0]]}
     if kind == "LCM": return {"spacing": "trailing"}
     if kind in _ONE_MORE and named in (None, "linspace"): return {"spacing": "trailing"}  # T-1 to (T-1)/n: within one of trailing's
-    if kind in _ONE_MORE and named == "leading": notes.append("theirs has n + 1 leading timesteps and leaves the last out")
     if kind not in ("DDIM", "DDPM", "PNDM") and named == "linspace": notes.append("theirs has fractions in its linspace timesteps, ours whole ones")
-    offset = _whole(c, "steps_offset", 0, 1_000_000) if named == "leading" else 1
-    return {"spacing": named} | ({"spacing_options": {"offset": offset}} if offset != 1 else {})
+    options = {} if named != "leading" or (offset := _whole(c, "steps_offset", 0, 1_000_000)) == 1 else {"offset": offset}
+    if kind in _ONE_MORE and named == "leading": options["extra"] = 1  # of n + 1 times they leave the last out
+    return {"spacing": named} | ({"spacing_options": options} if options else {})
 
 
 def _endless(c: dict) -> bool:
@@ -324,7 +324,7 @@ def _dpm(kind: str, order: int, algorithm: str, solver: str, notes: list[str]) -
 _KEPT = ("sampler", "spacing", "spacing_options", "options", "clip", "num_inference_steps")
 _NO_SAMPLE = ("EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete")  # which take no network that predicts x0
 _WRITTEN = {name: kind for kind, (name, _) in _PLAIN.items() if kind not in _NEAR and not kind.startswith("EDM")} | {
-    "lms": "LMSDiscrete", "consistency": "LCM", "ddpm": "DDPM", "unipc": "UniPCMultistep", "ab": "DEISMultistep", "dpmpp_2m": "DPMSolverMultistep",
+    "consistency": "LCM", "ddpm": "DDPM", "unipc": "UniPCMultistep", "ab": "DEISMultistep", "dpmpp_2m": "DPMSolverMultistep",
     "dpmpp_3m": "DPMSolverMultistep", "dpmpp_2m_sde": "DPMSolverMultistep", "dpmpp_2s": "DPMSolverSinglestep"}
 
 
@@ -354,7 +354,8 @@ def _betas(p: ProcessSection) -> dict[str, Any] | None:
 
 def _class(p: ProcessSection, defaults: dict, curve: dict[str, Any]) -> dict[str, Any]:
     kind, extra = _twin(defaults)
-    if (curve["rescale_betas_zero_snr"] and "rescale_betas_zero_snr" not in KEYS[kind]) or (p.predict == "x0" and kind in _NO_SAMPLE):
+    if (curve["rescale_betas_zero_snr"] and "rescale_betas_zero_snr" not in KEYS[kind]) or (p.predict == "x0" and kind in _NO_SAMPLE) or (
+            kind == "PNDM" and p.predict != "eps"):
         kind, extra = "DDIM", {}
     clip = defaults.get("clip")
     d = curve | extra | {"set_alpha_to_one": True, "final_sigmas_type": "zero", "clip_sample": clip is not None, **_spacing(kind, defaults, curve)}
@@ -368,6 +369,7 @@ def _twin(defaults: dict) -> tuple[str, dict[str, Any]]:
     """The published class of the default sampler, and the keys that make it so."""
     name = defaults.get("sampler", "ddim")
     o = {**SAMPLERS[name].options, **defaults.get("options", {})}
+    if name == "plms": return "PNDM", {"skip_prk_steps": True}
     if name == "ddpm": return "DDPM", {"variance_type": f"fixed_{o['variance']}"}
     if name == "unipc" and o["order"] <= 3: return "UniPCMultistep", {"solver_order": o["order"], "solver_type": o["b_h"]}
     if name == "ab" and o["order"] <= 3 and o["variable"] == "logsnr": return "DEISMultistep", {"solver_order": o["order"]}

@@ -139,11 +139,11 @@ class Fused(_Fast):
 
     def prepare(self, context: Tensor) -> Prepared:
         """The keys and values of a prompt (n, tokens, cross_attention_dim) for every layer that attends to it: once a run."""
-        if self.differentiates(context): return Prepared(context)
-        c = context.detach()
+        if self.prompts: unet.attended(context, self.config.cross_attention_dim)
+        if self.differentiates(context): return Prepared(context)  # each call makes them anew
         with torch.inference_mode():
-            c = c.float()
-            return Prepared(context, tuple(_keyed(*kv(c).chunk(2, dim=-1), heads) for kv, heads in self.prompts), self)
+            made = [(kv(context.detach().float()).chunk(2, dim=-1), heads) for kv, heads in self.prompts]
+            return Prepared(context, tuple(_keyed(k, v, heads) for (k, v), heads in made), self)
 
     def _run(self, x: Tensor, t: Tensor | None, context: Tensor | Prepared | None, labels: Tensor | None) -> Tensor:
         self.net.check_input(x)
@@ -161,9 +161,9 @@ class Fused(_Fast):
 
     def _prompt(self, context: Tensor | Prepared | None, n: int) -> Prepared | None:
         if not self.prompts: return None
-        if context is None: raise BadInput(unet.NO_CONTEXT)
         if not (isinstance(context, Prepared) and context.owner is self):
-            context = self.prepare(context.context if isinstance(context, Prepared) else context)
+            plain = context.context if isinstance(context, Prepared) else context
+            context = self.prepare(unet.attended(plain, self.config.cross_attention_dim))
         if len(context.context) not in (1, n):
             raise BadInput(f"a context for {len(context.context)} samples given with a batch of {n}")
         return context

@@ -201,18 +201,25 @@ class BasicTransformerBlock(nn.Module):
         return x + self.ff(self.norm3(x))
 
 
+def attended(context: Tensor | None, width: int) -> Tensor:
+    """The prompt itself. BadInput when there is none, or one of another shape than (n, tokens, width)."""
+    if context is None: raise BadInput(f"this UNet attends to a prompt: context (n, tokens, {width}) is needed, given None")
+    if context.ndim == 3 and context.shape[2] == width and 0 not in context.shape: return context
+    raise BadInput(f"context must be (n, tokens, {width}), given {tuple(context.shape)}")
+
+
 class Transformer2DModel(nn.Module):
     """Pixels as tokens through transformer blocks; projections by 1x1 convolution (SD 1.x) or linear layers (2.x)."""
 
     def __init__(self, dim: int, heads: int, c: UNetConfig):
         super().__init__()
-        self.linear = c.use_linear_projection
+        self.linear, self.width = c.use_linear_projection, c.cross_attention_dim
         self.norm = nn.GroupNorm(c.norm_num_groups, dim, 1e-6)
         self.proj_in, self.proj_out = (nn.Linear(dim, dim) if self.linear else nn.Conv2d(dim, dim, 1) for _ in "io")
         self.transformer_blocks = nn.ModuleList([BasicTransformerBlock(dim, heads, c.cross_attention_dim)])
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        if context is None: raise BadInput(NO_CONTEXT)
+        context = attended(context, self.width)
         h = self.norm(x)
         h = self.proj_in(h.flatten(2).transpose(1, 2)) if self.linear else self.proj_in(h).flatten(2).transpose(1, 2)
         for block in self.transformer_blocks: h = block(h, context)
@@ -268,7 +275,6 @@ class Block(nn.Module):
         if resample == "up": self.upsamplers = nn.ModuleList([_UpConv(out, 1)])
 
 
-NO_CONTEXT = "this UNet attends to a prompt: context (n, tokens, width) is needed, given None"
 DOWN = ("DownBlock2D", "AttnDownBlock2D", "CrossAttnDownBlock2D")
 UP = ("UpBlock2D", "AttnUpBlock2D", "CrossAttnUpBlock2D")
 MID = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D")

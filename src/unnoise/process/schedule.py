@@ -145,14 +145,16 @@ def trailing(s: Schedule, steps: int) -> np.ndarray:
     return (np.round(t) if s.discrete and steps <= s.T else t) / s.T
 
 
-def leading(s: Schedule, steps: int, offset: int = 1) -> np.ndarray:
+def leading(s: Schedule, steps: int, offset: int = 1, extra: int = 0) -> np.ndarray:
     """t = offset + k floor(T/n): the original DDIM and Stable Diffusion grid, which never visits the noisiest level.
 
-    The offset is less where the grid would otherwise leave the schedule (n = T).
+    The offset is less where the grid would otherwise leave the schedule (n = T). extra: take the noisiest n of so many more
+    times; diffusers' DPM-Solver, UniPC and DEIS do so with one.
     """
-    if steps > s.T: raise BadInput(f"leading spacing has at most {s.T} steps, given {steps}")
+    if steps + extra > s.T: raise BadInput(f"leading spacing has at most {s.T - int(extra)} steps, given {steps}")
     if offset != int(offset) or offset < 0: raise BadInput(f"offset must be a whole number, not negative, given {offset}")
-    t = np.arange(steps)[::-1] * (s.T // steps)
+    if extra != int(extra) or extra < 0: raise BadInput(f"extra must be a whole number, not negative, given {extra}")
+    t = (np.arange(steps)[::-1] + extra) * (s.T // (steps + extra))
     return (t + min(int(offset), s.T - 1 - t[0]) + 1) / s.T
 
 

@@ -18,20 +18,20 @@ from unnoise.sample.ddim import consistency, ddim, ddpm, dpmpp_2s, edm, euler, e
 from unnoise.sample.invert import inversion, invert
 from unnoise.sample.ladder import Sampler, State, ladder, last
 from unnoise.sample.langevin import langevin, predictor_corrector
-from unnoise.sample.multistep import ab, dpmpp_2m, dpmpp_2m_sde, dpmpp_3m, dpmpp_sde, lms, unipc
+from unnoise.sample.multistep import ab, dpmpp_2m, dpmpp_2m_sde, dpmpp_3m, dpmpp_sde, lms, plms, unipc
 from unnoise.sample.optimise import adam, ghvb, gradient_estimation, momentum
 from unnoise.sample.restart import restart, restart_path, rewind
 
-REVISION = 1  # bump when any (sampler, seed) gives another result: saved images name it, tests/sample/golden.json holds it
+REVISION = 2  # bump when any (sampler, seed) gives another result: saved images name it, tests/sample/golden.json holds it
 
 SAMPLERS: dict[str, Sampler] = {s.name: s for s in (
-    ddpm, ddim, euler, euler_ancestral, heun, dpmpp_2s, edm, dpmpp_2m, dpmpp_3m, dpmpp_sde, dpmpp_2m_sde, unipc, ab, lms, adams,
+    ddpm, ddim, euler, euler_ancestral, heun, dpmpp_2s, edm, dpmpp_2m, dpmpp_3m, dpmpp_sde, dpmpp_2m_sde, unipc, ab, lms, plms, adams,
     restart, langevin, predictor_corrector, gradient_estimation, ghvb, momentum, adam, consistency,
 )}
 
 # Names in use elsewhere (web UIs, k-diffusion, diffusers), as `_plain` leaves them: small letters and digits, "pp" for "++".
 _ALIASES = {
-    "ancestral": ddpm, "eulera": euler_ancestral, "flowmatcheuler": euler, "heun2": heun, "midpoint": dpmpp_2s,
+    "pndm": plms, "ancestral": ddpm, "eulera": euler_ancestral, "flowmatcheuler": euler, "heun2": heun, "midpoint": dpmpp_2s,
     "dpm2m": dpmpp_2m, "dpmsolver": dpmpp_2m, "dpmsolverpp": dpmpp_2m, "dpmsolversde": dpmpp_sde, "dpmsde": dpmpp_sde,
     "unipcbh2": unipc, "deis": ab, "adamsbashforth": ab, "linearmultistep": lms, "churn": edm, "pc": predictor_corrector,
     "ula": langevin, "annealedlangevin": langevin, "lcm": consistency, "ge": gradient_estimation, "heavyball": momentum,

@@ -62,6 +62,7 @@ class Sampler:
     stochastic: bool
     options: dict[str, Any]
     step: Callable[..., Rule]
+    start: int  # calls that the first move of a run, if over a finite change of log-SNR, makes beside its cost
     cost: Callable[..., int]  # (a, b, **options) -> network calls of one move, the first included
     detour: Callable[..., tuple[Path, Noise]] | None  # (path, noise, **options) -> the path really run, and its noise
 
@@ -92,32 +93,36 @@ class Sampler:
         n = max((l.sigma.numel() for l in path if isinstance(l, Level)), default=1)
         path, _ = self.plan(path, None, n, **options)
         own = {} if self.detour else {**self.options, **options}
-        return sum(self.cost(a, b, **own) for a, b in pairwise(path) if not noisier(a, b))
+        moves = [None if noisier(a, b) else (a, b) for a, b in pairwise(path)]
+        starts = sum(1 for before, m in zip([None, *moves], moves) if m and not before and finite(*m))
+        return sum(self.cost(*m, **own) for m in moves if m) + self.start * starts
 
 
 @overload
-def ladder(step: Callable[..., Rule], *, order: int = ..., calls: int | Callable[..., int] = ..., stochastic: bool = ...) -> Sampler: ...
+def ladder(step: Callable[..., Rule], *, order: int = ..., calls: int | Callable[..., int] = ..., stochastic: bool = ...,
+           start: int = ...) -> Sampler: ...
 @overload
 def ladder(step: None = None, *, order: int = ..., calls: int | Callable[..., int] = ...,
-           stochastic: bool = ...) -> Callable[[Callable[..., Rule]], Sampler]: ...
+           stochastic: bool = ..., start: int = ...) -> Callable[[Callable[..., Rule]], Sampler]: ...
 def ladder(step: Callable[..., Rule] | None = None, *, order: int = 1, calls: int | Callable[..., int] = 1,
-           stochastic: bool = False) -> Any:
+           stochastic: bool = False, start: int = 0) -> Any:
     """The Sampler of a one-step rule: a decorator, used bare or with what is known of the rule.
 
     calls: network calls of one move, the first included: a function (a, b, **options), or a number for the moves over a
-    finite change of log-SNR (the others, from alpha = 0 and into sigma = 0, are first order and make one).
+    finite change of log-SNR (the others, from alpha = 0 and into sigma = 0, are first order and make one). start: further calls
+    of a run's first move.
     """
-    if step is None: return lambda step: ladder(step, order=order, calls=calls, stochastic=stochastic)
+    if step is None: return lambda step: ladder(step, order=order, calls=calls, stochastic=stochastic, start=start)
     cost = calls if callable(calls) else lambda a, b, **options: calls if finite(a, b) else 1
     options = {k: p.default for k, p in list(inspect.signature(step).parameters.items())[2:]}
-    return Sampler(step.__name__, _summary(step), order, stochastic, options, step, cost, None)
+    return Sampler(step.__name__, _summary(step), order, stochastic, options, step, start, cost, None)
 
 
 def detour(base: Sampler) -> Callable[[Callable[..., tuple[Path, Noise]]], Sampler]:
     """A decorator: the Sampler that runs `base` down another path: f(path, noise, **options) -> (path, noise)."""
     def make(f: Callable[..., tuple[Path, Noise]]) -> Sampler:
         options = {k: p.default for k, p in list(inspect.signature(f).parameters.items())[2:]}
-        return Sampler(f.__name__, _summary(f), base.order, True, options, base.step, base.cost, f)
+        return Sampler(f.__name__, _summary(f), base.order, True, options, base.step, base.start, base.cost, f)
     return make
 
 

@@ -170,16 +170,18 @@ def ab(denoise: Denoiser, noise: Noise, order: int = 2, variable: str = "logsnr"
     """Adams-Bashforth of order 1 to 4 on the noise: the polynomial through the last estimates of eps, integrated exactly.
 
     variable: that of the polynomial, "logsnr" (DPM-Solver and DEIS multistep with noise prediction; Zhang & Chen 2023) or
-    "sigma" (sigma / alpha). First order from alpha = 0 and into sigma = 0. 1 call a step.
+    "sigma" (sigma / alpha, which is finite at sigma = 0 too). First order from alpha = 0, and in "logsnr" into sigma = 0. 1 call
+    a step.
     """
     whole("order", order, 1, 4)
     if variable not in ("logsnr", "sigma"): raise unknown("variable", variable, ("logsnr", "sigma"))
     place = lam if variable == "logsnr" else lambda l: l.ratio
+    within = finite if variable == "logsnr" else lambda a, b: bool((a.alpha > 0).all() and (b.alpha > 0).all())
     past: Past = []
 
     def rule(x, x0, a, b):
         eps, use = eps_of(x, x0, a), x0
-        if finite(a, b):
+        if within(a, b):
             h = place(b) - place(a)
             mean = average(eps, place(a), past, h, -h if variable == "logsnr" else torch.zeros_like(h))
             use = shifted(x0, mean - eps, a)
@@ -195,6 +197,29 @@ def lms(denoise: Denoiser, noise: Noise, order: int = 4) -> Rule:
     `ab` with variable="sigma", order 4 by default, 1 call a step.
     """
     return ab.step(denoise, noise, order, "sigma")
+
+
+_ADAMS = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+
+
+@ladder(order=2, start=1)
+def plms(denoise: Denoiser, noise: Noise) -> Rule:
+    """PLMS: Adams-Bashforth's weights for even steps on eps, moved as DDIM moves (Liu et al. 2022, eq. 12; SD 1.x's own).
+
+    Starts with a step of two calls on the mean of both eps, unless it leads to clean data. The steps are taken as even whatever the grid, which leaves order 2;
+    `lms` solves for its weights. 1 call a step, 1 more at the start.
+    """
+    past: list[Tensor] = []
+
+    def rule(x, x0, a, b):
+        eps = eps_of(x, x0, a)
+        if not past and finite(a, b):
+            y = move(x, x0, a, b)
+            mean = (eps + eps_of(y, denoise(y, b), b)) / 2
+        else: mean = sum(w * e for w, e in zip(_ADAMS[len(past)], (eps, *past)))
+        past[:] = [eps, *past][:3] if bool((a.alpha > 0).all()) else []
+        return move(x, shifted(x0, mean - eps, a) if bool((a.alpha > 0).all()) else x0, a, b)
+    return rule
 
 
 def shifted(x0: Tensor, change: Tensor, l: Level) -> Tensor:
