@@ -8,9 +8,14 @@ channels-last, or compiled. Safe to use from several threads.
 from __future__ import annotations
 
 import copy
+import ctypes
+import math
+import mmap
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +25,7 @@ from torch import Tensor, nn
 from unnoise import device as devices
 from unnoise import hub
 from unnoise.codec import Latents
+from unnoise.errors import BadInput
 from unnoise.hub import weights
 from unnoise.nets.fuse import fuse
 
@@ -47,8 +53,24 @@ class Runner:
         return [n for n in (f.net, getattr(f.codec, "net", None), f.text.net if f.text else None) if isinstance(n, nn.Module)]
 
     def _resident(self) -> int | None:
-        """Bytes of packed weights that the budget leaves for the denoising network; None: all."""
-        return None
+        """Bytes of packed weights that the budget leaves for the denoising network, for two rows at the model's own size; None: all.
+
+        Beside them there is, at one time, the most of: the text encoder, a call's activations, a picture's decoding.
+        """
+        if self.budget is None: return None
+        if self.device.type != "cpu": raise BadInput(f"memory_budget is for the CPU, the device is {self.device}")
+        f, config = self.folder, getattr(self.folder.net, "config", None)
+        shape, width = f.codec.shape(1), max(getattr(config, "block_out_channels", (64,))[0], 64)
+        call = 2 * 4 * 40 * width * math.prod(shape[2:]) + _LAYERS * max((p.numel() for p in f.net.parameters()), default=0)
+        decode = 0
+        if isinstance(f.codec, Latents):
+            channels = f.codec.net.config.block_out_channels
+            decode = 4 * 6 * channels[0] * f.codec.height * f.codec.width + 4 * sum(p.numel() for p in f.codec.net.decoder.parameters())
+        text = sum(p.numel() * 4 for p in f.text.net.parameters()) if f.text else 0
+        needed = _taken() + max(call, decode, text)
+        if needed > self.budget:
+            raise BadInput(f"memory_budget {self.budget / 1e9:.2f} GB is too little for model {f.name!r}: it needs about {needed / 1e9:.2f} GB")
+        return int(self.budget - needed)
 
     def _place(self, net: nn.Module) -> None:
         net.to(self.device, self.dtype)
@@ -133,8 +155,24 @@ class Runner:
         codec = self.folder.codec
         if isinstance(codec, Latents) and not self.plain:
             with self._lock: fast = self._fuse(codec.net)
+            if weights.mapped(next(codec.net.parameters())): _trim()
             if fast is not codec.net: codec = replace(codec, decode_with=fast.decode)
         return codec.decode(x)
+
+
+_LAYERS = 3 * 4  # bytes a number of the largest layer: its pages, its float32 form, its packed form
+
+
+def _taken() -> int:
+    """Bytes that the process has taken so far."""
+    try: return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    except OSError: return 400_000_000
+
+
+def _trim() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim: trim(0)
 
 
 def _given_back(m: nn.Module) -> None:
