@@ -136,7 +136,7 @@ class Pipeline:
     """A model ready to draw. Stateless: calls may run at the same time and do not see each other."""
 
     def __init__(self, folder: hub.Folder, *, device: str | torch.device = "cpu", dtype: str | torch.dtype = "fp32",
-                 memory_budget: str | int | None = None, compile: bool = False):
+                 memory_budget: str | int | None = None, compile: bool = False, once: bool = False):
         if folder.process is None: raise BadInput(f"{folder.name!r} is a classifier: it judges images and cannot draw them")
         self.folder, self.name, self.sha256 = folder, folder.name, folder.sha256
         self.net, self.codec, self.words, self.text = folder.net, folder.codec, folder.words, folder.text
@@ -144,7 +144,7 @@ class Pipeline:
         self.schedule = self.process.curve
         self.defaults = {**DEFAULTS, **({"guidance_scale": 7.5} if folder.text else {}), **{k: v for k, v in folder.defaults.items() if k in KEPT}}
         self.tuned = {int(k): v for k, v in folder.defaults.get("tuned", {}).items()}
-        self.runner = Runner(folder, devices.device(device), devices.dtype(dtype, devices.device(device)), memory_budget, compile)
+        self.runner = Runner(folder, devices.device(device), devices.dtype(dtype, devices.device(device)), memory_budget, compile, once)
 
     def __call__(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
                  num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
@@ -174,7 +174,9 @@ class Pipeline:
         parts, calls = self._parts(request, batch_size), 0
         for places in parts:
             count = _Count(progress)
-            made = self.decode(self._finish(request.only(places), count, None if on_state is None else partial(on_state, places[0])))
+            x = self._finish(request.only(places), count, None if on_state is None else partial(on_state, places[0]))
+            if places is parts[-1]: self.runner.finished()
+            made = self.decode(x)
             calls += count.calls
             for i, a in zip(places, made): arrays[i] = a
         recipes = tuple(request.recipe(self, i) for i in range(len(request.seeds)))
@@ -398,16 +400,17 @@ _CALL_OPTIONS = tuple(p for p in inspect.signature(Pipeline.__call__).parameters
 
 def load(name: str | os.PathLike = "digits", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto",
          variant: str | None = None, memory_budget: str | int | None = None, compile: bool = False,
-         tokenizer: str | os.PathLike | None = None, prediction: str | None = None) -> Pipeline:
+         tokenizer: str | os.PathLike | None = None, prediction: str | None = None, once: bool = False) -> Pipeline:
     """The pipeline of a bundled model, a local model folder, a single-file checkpoint or a fetched hub id ("owner/model").
 
     device, dtype ("fp32", "fp16", "bf16"): "auto" is what a short trial finds best. variant: of the weight files ("fp16").
     memory_budget ("3GB"): what the process may take; weights beyond it are read from the file at each call. compile: by
-    torch.compile. tokenizer: a folder, for checkpoints without one; prediction: what those predict. BadInput names what is missing, damaged or not supported.
+    torch.compile. tokenizer: a folder, for checkpoints without one; prediction: what those predict. once: for a single call, which
+    gives the denoiser's memory back before its last pictures are decoded. BadInput names what is missing, damaged or not supported.
     """
     on = devices.device(device)
     return Pipeline(hub.load(name, variant=variant, tokenizer=tokenizer, prediction=prediction), device=on, dtype=devices.dtype(dtype, on),
-                    memory_budget=memory_budget, compile=compile)
+                    memory_budget=memory_budget, compile=compile, once=once)
 
 
 def by_step(parts: Sequence[Denoiser], path: schedule.Path) -> Denoiser:

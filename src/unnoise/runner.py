@@ -39,8 +39,8 @@ class Runner:
     """The networks of a model folder, ready to run."""
 
     def __init__(self, folder: hub.Folder, device: torch.device, dtype: torch.dtype, memory_budget: str | int | None = None,
-                 compile: bool = False):
-        self.folder, self.device, self.dtype, self.compile = folder, device, dtype, compile
+                 compile: bool = False, once: bool = False):
+        self.folder, self.device, self.dtype, self.compile, self.once = folder, device, dtype, compile, once
         self.budget = None if memory_budget is None else devices.size_of(memory_budget)
         self.resident = self._resident()
         self._lock, self._fused, self._compiled = threading.RLock(), {}, {}
@@ -67,7 +67,7 @@ class Runner:
             channels = f.codec.net.config.block_out_channels
             decode = 4 * 6 * channels[0] * f.codec.height * f.codec.width + 4 * sum(p.numel() for p in f.codec.net.decoder.parameters())
         text = sum(p.numel() * 4 for p in f.text.net.parameters()) if f.text else 0
-        needed = _taken() + max(call, decode, text)
+        needed = _taken() + max(call, decode, text) + 100_000_000  # the last for what is not counted
         if needed > self.budget:
             raise BadInput(f"memory_budget {self.budget / 1e9:.2f} GB is too little for model {f.name!r}: it needs about {needed / 1e9:.2f} GB")
         return int(self.budget - needed)
@@ -129,6 +129,12 @@ class Runner:
                 made.append(c)
             return made[0]
         return ready
+
+    def finished(self) -> None:
+        """No more calls of the denoising network are expected, if `once`: its packed weights go, a picture's decoding needs the room."""
+        if not self.once: return
+        with self._lock: self._fused.pop(id(self.folder.net), None)
+        _trim()
 
     def batch(self, shape: tuple[int, ...]) -> int:
         """How many samples of this shape to make at once."""

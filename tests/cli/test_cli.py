@@ -10,6 +10,7 @@ from PIL import Image
 
 from unnoise.cli.main import main
 from unnoise.pipeline import read_recipe
+from unnoise.sample import REVISION
 
 
 def run(capfd, *args) -> tuple[int, str, str]:
@@ -56,7 +57,7 @@ def test_replay_says_what_has_changed(tiny, vectors, tmp_path, capfd, monkeypatc
     run(capfd, "generate", "boot", "--seed", 5, "--steps", 2, "--model", tiny, "-o", tmp_path / "x.png")
     monkeypatch.setattr("unnoise.pipeline.REVISION", 999)
     _, out, _ = run(capfd, "replay", tmp_path / "x.png", "--model", tiny, "--json")
-    assert json.loads(out)["changed"] == ["sampler_revision: 1 -> 999"]
+    assert json.loads(out)["changed"] == [f"sampler_revision: {REVISION} -> 999"]
 
 
 def test_explain_prints_the_grid_that_is_used(tiny, capfd):

@@ -65,7 +65,7 @@ def generate(
     axes = sweeps.axes(sweep or [], {k: v for k, v in request.items() if (k, v) != ("prompt", "")}, _value)
     from unnoise.pipeline import load
 
-    pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=_budget(memory_budget), compile=compiled or None))
+    pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=_budget(memory_budget), compile=compiled or None, once=not axes or None))
     viewer = _viewer(pipe, preview_every, preview_decoder) if preview or preview_every or preview_decoder else None
     draw = partial(_draw, pipe, batch_size, viewer)
     out = sweeps.run(pipe, axes, request, output, draw) if axes else _one(pipe, request, output, stages, draw)
