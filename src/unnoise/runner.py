@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from unnoise.text.encode import PromptEncoder
 
 Call = Callable[..., Tensor]
+LARGE = 2**28  # parameters from which on memory counts more than the last tenth of speed
 
 
 class Runner:
@@ -92,8 +93,8 @@ class Runner:
         with self._lock: return self._fuse(net, self.resident)
 
     def _fuse(self, net: nn.Module, resident: int | None = None) -> Any:
-        """The fast form of a network. Of one that lies in a mapped file: lean, and with nothing kept beside it."""
-        lean, key = any(weights.mapped(p) for p in net.parameters()), id(net)
+        """The fast form of a network, with nothing kept beside it of one that lies in a mapped file; lean, of a large one."""
+        key, lean = id(net), sum(p.numel() for p in net.parameters()) > LARGE
         self._fused[key] = fast = fuse(net, self._fused.get(key), lean, resident, _given_back)
         return fast
 
@@ -133,7 +134,8 @@ class Runner:
     def finished(self) -> None:
         """No more calls of the denoising network are expected, if `once`: its packed weights go, a picture's decoding needs the room."""
         if not self.once: return
-        with self._lock: self._fused.pop(id(self.folder.net), None)
+        with self._lock:
+            if fast := self._fused.get(id(self.folder.net)): fast.drop()
         _trim()
 
     def batch(self, shape: tuple[int, ...]) -> int:

@@ -20,7 +20,7 @@ LAST = torch.channels_last
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Small images too are worth a shortened convolution here."""
-    monkeypatch.setattr(room, "WORTH", 2**14)
+    monkeypatch.setattr(room, "WORTH", 300_000)
 
 
 def close(a, b, tol=1e-5):

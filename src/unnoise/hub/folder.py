@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import unnoise
 from unnoise import codec as codecs
@@ -267,13 +268,22 @@ def _net(kind: str, config: dict, tensors: dict[str, Tensor], where: Path, dtype
 def _made(make: Callable[[], nn.Module], tensors: dict[str, Tensor], where: Path, dtype: torch.dtype) -> nn.Module:
     """A network with the weights of a file: checked tensor by tensor; those of a mapped file stay views of it."""
     try:
-        with torch.device("meta"): net = make()
+        with torch.device("meta"), _Unset(): net = make()
     except BadInput as e: raise BadInput(f"{where / 'config.json' if where.is_dir() else where}: {e}") from None
     except (ValueError, TypeError) as e: raise BadInput(f"{where / 'config.json'}: {' '.join(str(e).split()[:20])}") from None
     _check(net, tensors, where)
     net.load_state_dict(tensors, assign=True)
     net.eval().requires_grad_(False)
     return net if any(weights.mapped(t) for t in net.parameters()) else net.to(dtype)
+
+
+class _Unset(TorchFunctionMode):
+    """Leaves out the initial values of networks that are about to be filled. (On the meta device PyTorch would load its compiler for them.)"""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init": return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _check(net: nn.Module, tensors: dict[str, Tensor], where: Path) -> None:

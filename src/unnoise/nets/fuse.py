@@ -40,6 +40,7 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 # Floats that one step keeps at a time: scores of attention; sums of `_winograd`; activations of the rows that run together.
 SCORES, BAND, TOGETHER = 2**19, 2**20, 2**22
+WORTH = 2**22  # products of a tap from which on a shortened convolution pays
 
 
 class Packed:
@@ -142,8 +143,9 @@ class Fused(_Fast):
         if self.prompts: unet.attended(context, self.config.cross_attention_dim)
         if self.differentiates(context): return Prepared(context)  # each call makes them anew
         with torch.inference_mode():
-            made = [(kv(context.detach().float()).chunk(2, dim=-1), heads) for kv, heads in self.prompts]
-            return Prepared(context, tuple(_keyed(k, v, heads) for (k, v), heads in made), self)
+            c = context.detach().float()
+            made = [[_heads(u, heads).contiguous() for u in kv(c).chunk(2, dim=-1)] for kv, heads in self.prompts]
+            return Prepared(context, tuple((k, v, _turned(v)) for k, v in made), self)
 
     def _run(self, x: Tensor, t: Tensor | None, context: Tensor | Prepared | None, labels: Tensor | None) -> Tensor:
         self.net.check_input(x)
@@ -302,13 +304,25 @@ def _activate(v: Tensor, a: Affine, out: Tensor | None = None) -> Tensor:
 
 def _norm(m: nn.GroupNorm) -> Callable[..., tuple[Tensor, Affine | None]]:
     """silu(group norm(x + t)), t (n or 1, c) or None, as (y, None), or as (x, what remains to be done to it) where the
-    convolution does that better: to large images, band by band, and to narrow groups, for which PyTorch's kernel takes as long
-    as for wide ones. x is overwritten where t is given."""
+    convolution does that better: to large images, band by band. PyTorch's kernel takes as long for a narrow group as for a wide
+    one. x is overwritten where t is given. (What is chosen must not depend on the number of images.)"""
     g, w, b, eps, k = m.num_groups, _own(m.weight), _own(m.bias), m.eps, m.num_channels // m.num_groups
+    zero = torch.zeros(1, m.num_channels)
+
+    def narrow(x: Tensor, t: Tensor | None) -> Tensor:
+        v, t = _tokens(x), (zero if t is None else t).view(-1, g, k)
+        n, pixels, c = v.shape
+        mean = torch.add(t, v.sum(1).view(n, g, k), alpha=1 / pixels).sum(2, keepdim=True).mul_(1 / k)
+        d = v + (t - mean).view(n, 1, c)  # centred before it is squared: nothing cancels
+        var = (d * d).sum(1).view(n, g, k).sum(2, keepdim=True).mul_(1 / (k * pixels))
+        torch.addcmul(b, d, (w.view(g, k) * var.add_(eps).rsqrt_()).view(n, 1, c), out=d)
+        return _image(F.silu(d, inplace=True), x)
 
     def run(x: Tensor, t: Tensor | None = None) -> tuple[Tensor, Affine | None]:
         watched = torch.overrides.has_torch_function((x,))  # by `nets.tiles`, which gives statistics of its own
-        if (k < 6 or x[0].numel() > TOGETHER) and not watched: return x, _moments(x, t, g, w, b, eps)
+        size = x[0].numel()
+        if k < 6 and size <= 2**16 and not watched: return narrow(x, t), None
+        if (k < 6 or size > TOGETHER) and not watched: return x, _moments(x, t, g, w, b, eps)
         if t is not None: x.add_(t[:, :, None, None])
         return F.silu(F.group_norm(x, g, w, b, eps), inplace=True), None
     return run
@@ -348,7 +362,7 @@ def _normed(m: nn.GroupNorm) -> Layer:
 
 
 def _conv(kit: Kit, m: nn.Conv2d, pad: int | None = None) -> Callable[..., Tensor]:
-    """run(x, affine = None, add = None) -> conv(silu of the affine of x) + add(rows, heights). x is overwritten if add is given."""
+    """run(x, affine = None, add = None) -> conv(silu of the affine of x) + add(images, rows). x is overwritten if add is given."""
     stride, padding = m.stride[0], [int(m.padding[0]) if pad is None else pad] * 2
     bias = _own(m.bias)
     wide = _wide(kit, m)
@@ -361,13 +375,13 @@ def _conv(kit: Kit, m: nn.Conv2d, pad: int | None = None) -> Callable[..., Tenso
     bias6 = F.pad(bias, (m.out_channels, 4 * m.out_channels)) if wide and bias is not None else None
 
     def run(x: Tensor, affine: Affine | None = None, add: Callable | None = None) -> Tensor:
-        if wide and x.shape[2] * x.shape[3] * m.in_channels * m.out_channels >= 2**21:
+        if wide and x.shape[2] * x.shape[3] * m.in_channels * m.out_channels >= WORTH:
             return _winograd(x, lambda *size: packed(True, *size), bias6, m.out_channels, affine, add)
         if affine is not None:
             v = x.permute(0, 2, 3, 1)
             x = _activate(v, affine, v if add is not None else None).permute(0, 3, 1, 2)
         y = _convolve(x, packed(False, *x.shape[2:]), bias, padding, stride)
-        return y if add is None else y.add_(add(slice(None), slice(None)).permute(0, 3, 1, 2))
+        return y if add is None else y.add_(add().permute(0, 3, 1, 2))
     return run
 
 
@@ -453,7 +467,7 @@ def _up(kit: Kit, m: nn.Conv2d) -> Layer:
 
     def make(even: bool, *size: int) -> Tensor:
         if not even: return _packed(_full(m), size, (1, 1))
-        return _packed(torch.einsum("aur,bvs,oirs->aboiuv", taps, taps, _full(m)).flatten(0, 2), size, (0, 1))
+        return _packed(torch.einsum("aur,bvs,oirs->aboiuv", taps, taps, _full(m)).flatten(0, 2), size[:2], size[2:])
 
     packed = kit.pack([m], make, 16 / 9)
 
@@ -464,8 +478,9 @@ def _up(kit: Kit, m: nn.Conv2d) -> Layer:
             return _convolve(x, packed(False, *size), bias, (1, 1))
         v, out = x.permute(0, 2, 3, 1), x.new_empty(n, h, 2, w, 2, m.out_channels)
         for rows, top, k in _bands(n, h, 4 * (w + 1) * m.out_channels):
-            e = _edged(v, rows, top, k).permute(0, 3, 1, 2)
-            y = _convolve(e, packed(True, k + 2, w), bias4, (0, 1)).permute(0, 2, 3, 1).unflatten(-1, (2, 2, -1))
+            pad = (1, 1) if k == h else (0, 1)  # where all rows are at hand, the border costs nothing
+            e = (v[rows] if k == h else _edged(v, rows, top, k)).permute(0, 3, 1, 2)
+            y = _convolve(e, packed(True, *e.shape[2:], *pad), bias4, pad).permute(0, 2, 3, 1).unflatten(-1, (2, 2, -1))
             for a in (0, 1):
                 for b in (0, 1): out[rows, top : top + k, a, :, b] = y[:, a : a + k, b : b + w, a, b]
         return out.view(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
@@ -479,7 +494,11 @@ def _resnet(kit: Kit, m: unet.ResnetBlock2D, i: int = 0) -> Layer:
 
     def run(x: Tensor, temb: tuple[Tensor, ...] | None = None) -> Tensor:
         v = x.permute(0, 2, 3, 1)
-        add = lambda *at: v[at] if short is None else short(v[at])
+
+        def add(*at: slice) -> Tensor:
+            u = v[at] if at else v
+            return u if short is None else short(u)
+
         h = conv1(*norm1(x))
         return conv2(*norm2(h, None if temb is None else temb[i]), add)
     return run
@@ -490,27 +509,27 @@ def _heads(k: Tensor, heads: int) -> Tensor:
     return k.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _keyed(k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """Keys (n, heads, t, d) and values (n, heads, d, t), as `_attend` multiplies by them: whole vectors of outputs are as quick as
-    parts of them, so rows of zeros make d a multiple of 16."""
-    values = F.pad(_heads(v, heads).transpose(2, 3), (0, 0, 0, -(v.shape[-1] // heads) % 16))
-    return _heads(k, heads).contiguous(), values.contiguous()
+def _turned(v: Tensor) -> Tensor:
+    """Values (n, heads, t, d) as `_attend` multiplies by them, (n, heads, d, t). Whole vectors of outputs are as quick as parts of
+    them: rows of zeros make d a multiple of 16."""
+    return F.pad(v.transpose(2, 3), (0, 0, 0, -v.shape[3] % 16)).contiguous()
 
 
-def _attend(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """softmax(q k^T) v, q (n, s, c) times 1 / sqrt(d) already, keys and values of `_keyed` (or of one row, for all) -> (n, s, c)."""
-    (n, s, _), (_, heads, t, d) = q.shape, keys.shape
+def _attend(q: Tensor, k: Tensor, v: Tensor, turned: Tensor | None = None) -> Tensor:
+    """softmax(q k^T) v, q (n, s, c) times 1 / sqrt(d) already, k and v (n, heads, t, d) (or of one row, for all) -> (n, s, c)."""
+    (n, s, _), (_, heads, t, d) = q.shape, k.shape
     if s * t * d < 2**21:  # too small to be worth a loop
-        k, v = (u.expand(n, -1, -1, -1) for u in (keys, values[:, :, :d].transpose(2, 3).contiguous()))
+        k, v = (u.expand(n, -1, -1, -1) for u in (k, v))
         return F.scaled_dot_product_attention(_heads(q, heads), k, v, scale=1.0).transpose(1, 2).flatten(2)
     out, rows = torch.empty_like(q), max(1, SCORES // t)
+    keys, values = k.contiguous(), _turned(v) if turned is None else turned
     for i in range(n):
         for j in range(heads):
-            k, v = (u[min(i, len(u) - 1), j] for u in (keys, values))
+            one = min(i, len(k) - 1), j
             for a in range(0, s, rows):
                 at = i, slice(a, a + rows), slice(j * d, j * d + d)
-                p = _product(q[at], k)
-                out[at] = _product(torch.softmax(p, -1, out=p), v)[:, :d]
+                p = _product(q[at], keys[one])
+                out[at] = _product(torch.softmax(p, -1, out=p), values[one])[:, :d]
     return out
 
 
@@ -520,7 +539,7 @@ def _self_attention(kit: Kit, m: unet.SelfAttention2D) -> Layer:
 
     def run(x: Tensor, context: Prepared | None = None) -> Tensor:
         q, k, v = qkv(norm(x)).chunk(3, dim=-1)
-        return _image(out(_attend(q, *_keyed(k, v, m.heads))).add_(_tokens(x)), x)
+        return _image(out(_attend(q, _heads(k, m.heads), _heads(v, m.heads))).add_(_tokens(x)), x)
     return run
 
 
@@ -550,7 +569,7 @@ def _block(kit: Kit, m: Any, prompts: list) -> Layer:
 
     def run(x: Tensor, context: Prepared) -> Tensor:
         p, k, v = qkv(norm1(x)).chunk(3, dim=-1)
-        x = out1(_attend(p, *_keyed(k, v, a.heads))).add_(x)
+        x = out1(_attend(p, _heads(k, a.heads), _heads(v, a.heads))).add_(x)
         x = out2(_attend(q(norm2(x)), *context.layers[place])).add_(x)
         return feed(norm3(x)).add_(x)
     return run
@@ -619,9 +638,11 @@ def _time(kit: Kit, m: unet.TimestepEmbedding) -> Layer:
 
 def _decoder(kit: Kit, d: autoencoder.Decoder) -> SimpleNamespace:
     stage = lambda m: _stage(kit, m, lambda r: _resnet(kit, r), lambda a: _self_attention(kit, a))
-    return SimpleNamespace(conv_in=_conv(kit, d.conv_in), mid_block=stage(d.mid_block), up_blocks=[stage(m) for m in d.up_blocks], finish=_finish(kit, d))
+    return SimpleNamespace(conv_in=_conv(kit, d.conv_in), mid_block=stage(d.mid_block), up_blocks=[stage(m) for m in d.up_blocks],
+                           finish=_finish(kit, d))
 
 
 def _encoder(kit: Kit, e: autoencoder.Encoder) -> SimpleNamespace:
     stage = lambda m: _stage(kit, m, lambda r: _resnet(kit, r), lambda a: _self_attention(kit, a))
-    return SimpleNamespace(conv_in=_conv(kit, e.conv_in), down_blocks=[stage(m) for m in e.down_blocks], mid_block=stage(e.mid_block), finish=_finish(kit, e))
+    return SimpleNamespace(conv_in=_conv(kit, e.conv_in), down_blocks=[stage(m) for m in e.down_blocks], mid_block=stage(e.mid_block),
+                           finish=_finish(kit, e))

@@ -288,12 +288,12 @@ class Prepared:
     """
 
     context: Tensor
-    layers: tuple[tuple[Tensor, Tensor], ...] = ()
+    layers: tuple[tuple[Tensor, ...], ...] = ()
     owner: Any = None
 
     def __getitem__(self, rows: slice) -> Prepared:
         if len(self.context) == 1: return self
-        return replace(self, context=self.context[rows], layers=tuple((k[rows], v[rows]) for k, v in self.layers))
+        return replace(self, context=self.context[rows], layers=tuple(tuple(u[rows] for u in made) for made in self.layers))
 
 
 class UNet(nn.Module):
