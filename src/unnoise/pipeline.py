@@ -357,7 +357,7 @@ class Pipeline:
         everything = [*prompts, *negatives]
         chunks, changing = max(map(encoder.chunks, everything)), any(prompting.parse(p).by_step for p in everything)
         steps = len(path) - 1 if path and changing else 1
-        with torch.inference_mode(): encoded = [encoder.encode(everything, step=i, steps=steps, chunks=chunks) for i in range(steps)]
+        with torch.no_grad(): encoded = [encoder.encode(everything, step=i, steps=steps, chunks=chunks) for i in range(steps)]
         self.runner.release_text()
         return [(e[:n], e[n:]) for e in encoded]
 

@@ -27,7 +27,7 @@ from unnoise import hub
 from unnoise.codec import Latents
 from unnoise.errors import BadInput
 from unnoise.hub import weights
-from unnoise.nets.fuse import fuse
+from unnoise.nets.fuse import available, fuse
 
 if TYPE_CHECKING:
     from unnoise.text.encode import PromptEncoder
@@ -45,7 +45,7 @@ class Runner:
         self.budget = None if memory_budget is None else devices.size_of(memory_budget)
         self.resident = self._resident()
         self._lock, self._fused, self._compiled = threading.RLock(), {}, {}
-        self.plain = device.type != "cpu" or dtype != torch.float32 or compile
+        self.plain = device.type != "cpu" or dtype != torch.float32 or compile or not available()
         if self.plain:
             for net in self._nets(): self._place(net)
 

@@ -199,3 +199,19 @@ def test_what_overflows_half_precision_is_made_again_in_float32(published, monke
     monkeypatch.setattr(pipe.net, "forward", overflowing)
     result = pipe("a cat", **ASK)
     assert result.nfe == 2 and np.abs(result.arrays.astype(int) - want).max() <= 1
+
+
+def test_gradients_reach_the_sample_through_the_network_and_the_decoder(published):
+    """What guidance by a loss needs: x0 and its picture, differentiated with respect to x, with the prompt's keys ready or not."""
+    pipe = unnoise.load(published)
+    r = pipe.request("a cat", negative_prompt="a dog", seed=1, num_inference_steps=2)
+    path = pipe.path(r)
+    denoise = pipe.denoiser(r.prompts, r.negatives, 3.0, path=path)
+    x = torch.randn(pipe.codec.shape(1), generator=torch.Generator().manual_seed(0))
+    before = denoise(x, path[0])
+    x.requires_grad_(True)
+    x0 = denoise(x, path[0])
+    assert torch.allclose(x0.detach(), before, atol=1e-4)
+    picture = pipe.codec.net.decode(pipe.codec.unscale(x0))
+    g, = torch.autograd.grad(picture.square().mean(), x)
+    assert torch.isfinite(g).all() and g.abs().max() > 0

@@ -28,7 +28,7 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw; empty for anything the model knows.")] = "",
     n: Annotated[int, typer.Option("-n", "--num-images", help="How many images, with seeds SEED, SEED + 1, …")] = 1,
     output: Annotated[Optional[Path], typer.Option("-o", "--output", help="A .png file (several images: also the grid), or a folder.")] = None,  # noqa: UP045
-    model: Annotated[str, typer.Option("--model", help="A bundled model, or a model folder.")] = "digits",
+    model: Annotated[str, typer.Option("--model", help="A bundled model, a model folder, a .safetensors checkpoint, or owner/model once fetched.")] = "digits",
     steps: Annotated[Optional[int], typer.Option("--steps", help="Sampling steps.")] = None,  # noqa: UP045
     guidance: Annotated[Optional[float], typer.Option("--guidance", help="Guidance scale; 1 is off.")] = None,  # noqa: UP045
     negative: Annotated[str, typer.Option("--negative", help="What to steer away from.")] = "",
@@ -45,6 +45,9 @@ def generate(
     device: Annotated[Optional[str], typer.Option("--device", help="cpu, cuda, …; chosen when left out.")] = None,  # noqa: UP045
     dtype: Annotated[Optional[str], typer.Option("--dtype", help="fp32, fp16 or bf16; chosen when left out.")] = None,  # noqa: UP045
     memory_budget: Annotated[Optional[str], typer.Option("--memory-budget", help="What the process may take, as in 2GB.")] = None,  # noqa: UP045
+    variant: Annotated[Optional[str], typer.Option("--variant", help="Of the model's weight files, as in fp16.")] = None,  # noqa: UP045
+    tokenizer: Annotated[Optional[Path], typer.Option("--tokenizer", metavar="DIR", help="For single-file checkpoints, which have none.")] = None,  # noqa: UP045
+    prediction: Annotated[Optional[str], typer.Option("--prediction", help="What a single file predicts: epsilon or v_prediction.")] = None,  # noqa: UP045
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first: slow to begin, faster for many images.")] = False,
     sweep: Annotated[Optional[list[str]], typer.Option("--sweep", metavar="NAME=A,B,…", help=_SWEEP)] = None,  # noqa: UP045
     stages: Annotated[Optional[Path], typer.Option("--stages", metavar="DIR", help="Write what the first image passes through, by step.")] = None,  # noqa: UP045
@@ -65,7 +68,8 @@ def generate(
     axes = sweeps.axes(sweep or [], {k: v for k, v in request.items() if (k, v) != ("prompt", "")}, _value)
     from unnoise.pipeline import load
 
-    pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=_budget(memory_budget), compile=compiled or None, once=not axes or None))
+    pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=_budget(memory_budget), variant=variant, tokenizer=tokenizer,
+                                prediction=prediction, compile=compiled or None, once=not axes or None))
     viewer = _viewer(pipe, preview_every, preview_decoder) if preview or preview_every or preview_decoder else None
     draw = partial(_draw, pipe, batch_size, viewer)
     out = sweeps.run(pipe, axes, request, output, draw) if axes else _one(pipe, request, output, stages, draw)
