@@ -78,7 +78,7 @@ def forward_row(pipe: unnoise.Pipeline, others: dict, rows: int, repeats: int, r
         seconds = common.alternate(sides, repeats, 0 if on.type == "cpu" else 2)
         row = {"what": "forward", "rows": rows, "seconds": seconds, **common.ratios(seconds, rows), "peak_bytes": _peaks(sides)}
         if not rates: return row
-        rate = common.flops(others["diffusers"].unet, x, t, context) / seconds["unnoise"] / 1e9
+        rate = rows * common.flops(others["diffusers"].unet, x[:1], t, context[:1]) / seconds["unnoise"] / 1e9
     return {**row, "gflops": rate, "share": rate / rates["convolution"]}
 
 

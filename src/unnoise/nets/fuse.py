@@ -40,6 +40,7 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 # Floats that one step keeps at a time: scores of attention; sums of `_winograd`; activations of the rows that run together.
 SCORES, BAND, TOGETHER = 2**19, 2**20, 2**22
+LEAN_LIMIT = 2**22  # numbers in the weights of the largest convolution that is shortened where memory counts
 WORTH = 2**22  # products of a tap from which on a shortened convolution pays
 
 
@@ -207,7 +208,7 @@ def fuse(net: nn.Module, old: Any = None, lean: bool = False, resident: int | No
     device, of other types than float32, float16 and bfloat16, another CPU, or ops not in this PyTorch.
 
     old: an earlier answer, returned again as long as neither the weights nor the options have changed since.
-    lean: only forms that keep no more numbers than the parameters. (Else some convolutions keep twice theirs.)
+    lean: convolutions of many weights keep no more numbers than these. (Others twice as many, in exchange for half of the products.)
     resident: bytes of packed weights that stay between calls (None: all; the limit is for weights, lean, not for activations). The
         largest layers go first; each call packs them again from the plain parameters, with equal results to the bit.
     release: called with each module that was packed: its parameters are not needed for now.
@@ -388,7 +389,7 @@ def _conv(kit: Kit, m: nn.Conv2d, pad: int | None = None) -> Callable[..., Tenso
 def _wide(kit: Kit, m: nn.Conv2d) -> bool:
     """Whether a convolution may be shortened: sums grow with the channels, products squared; and not where weights weigh most."""
     usual = m.kernel_size == (3, 3) and m.stride == m.padding == (1, 1)
-    return usual and not kit.lean and min(m.in_channels, m.out_channels) >= 32 and m.weight.numel() <= 2**23
+    return usual and min(m.in_channels, m.out_channels) >= 32 and m.weight.numel() <= (LEAN_LIMIT if kit.lean else 2**23)
 
 
 # Winograd's F(4, 3) with the points 0, 1, -1, 2, -2, infinity: from three taps to six factors.
