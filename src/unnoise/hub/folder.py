@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -48,6 +48,9 @@ NETS = ("unet", "mlp", "classifier")
 _TWINS = {"unet": ["diffusers", "UNet2DConditionModel"], "mlp": ["unnoise", "MLP"], "classifier": ["unnoise", "Classifier"],
           "vae": ["diffusers", "AutoencoderKL"], "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
 FAMILIES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline", "UnnoisePipeline")
+
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,7 @@ def _net(kind: str, config: dict, tensors: dict[str, Tensor], where: Path, dtype
     return _made(makers[kind], tensors, where, dtype)
 
 
-def _made(make: Callable[[], nn.Module], tensors: dict[str, Tensor], where: Path, dtype: torch.dtype) -> nn.Module:
+def _made(make: Callable[[], Net], tensors: dict[str, Tensor], where: Path, dtype: torch.dtype) -> Net:
     """A network with the weights of a file: checked tensor by tensor; those of a mapped file stay views of it."""
     try:
         with torch.device("meta"), _Unset(): net = make()
