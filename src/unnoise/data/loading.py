@@ -44,6 +44,8 @@ def _known(name: str, split: str) -> Data:
         raise unknown(f"split of {name}", split, source.count)
     if name == "digits8":
         return _digits8(split)
+    if source.size:
+        return _emoji(name, split)
     if not source.parts:
         x, labels = read(name, split)
         return Data(x, labels, source.words, None, name, split, source.licence)
@@ -52,6 +54,17 @@ def _known(name: str, split: str) -> Data:
     labels = np.concatenate([p.labels + start for p, start in zip(parts, starts) if p.labels is not None])
     licence = "; ".join(f"{p.name}: {p.licence}" for p in parts)
     return Data(np.concatenate([p.x for p in parts]), labels, source.words, None, name, split, licence)
+
+
+def _emoji(name: str, split: str) -> Data:
+    """Every picture of a split on white, its label as caption; what is made of them by the grammar comes from `scenes`."""
+    from unnoise.data.emoji import load_emoji
+    emoji = load_emoji(name)
+    members = emoji.members(split).tolist()
+    x = np.empty((len(members), emoji.size, emoji.size, 3), dtype=np.uint8)
+    for row, i in zip(x, members):
+        row[:] = emoji.image(i)
+    return Data(x, None, (), tuple(emoji.label(i) for i in members), name, split, SOURCES[name].licence)
 
 
 def _digits8(split: str) -> Data:
