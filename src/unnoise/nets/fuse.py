@@ -372,7 +372,7 @@ def _conv(kit: Kit, m: nn.Conv2d, pad: int | None = None) -> Callable[..., Tenso
         if not quick: return _packed(_full(m), size, padding, stride)
         return _packed(torch.einsum("kr,oirs->kois", _G, _full(m)).flatten(0, 1)[:, :, None], size, (0, 1), groups=6)
 
-    packed = kit.pack([m], make)
+    packed = kit.pack([m], make, 2 if wide else 1)
     bias6 = F.pad(bias, (m.out_channels, 4 * m.out_channels)) if wide and bias is not None else None
 
     def run(x: Tensor, affine: Affine | None = None, add: Callable | None = None) -> Tensor:
