@@ -144,7 +144,8 @@ class Pipeline:
         self.schedule = self.process.curve
         self.defaults = {**DEFAULTS, **({"guidance_scale": 7.5} if folder.text else {}), **{k: v for k, v in folder.defaults.items() if k in KEPT}}
         self.tuned = {int(k): v for k, v in folder.defaults.get("tuned", {}).items()}
-        self.runner = Runner(folder, devices.device(device), devices.dtype(dtype, devices.device(device)), memory_budget, compile, once)
+        on = devices.device(device)
+        self.runner = Runner(folder, on, devices.dtype(dtype, on), memory_budget, compile, once)
 
     def __call__(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
                  num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
@@ -345,21 +346,31 @@ class Pipeline:
             if isinstance(guidance, (int, float)) and guidance == 1: return bind(cond)
             return cfg_batched(bind, cond, uncond, guidance, rescale)
         if self.text is None: return guided(*(torch.tensor([self.words.label(p) for p in ps]) for ps in (prompts, negatives)))  # type: ignore[union-attr]
-        parts = [guided(c, u) for c, u in self._contexts(prompts, negatives, path, clip_skip)]
-        return parts[0] if len(parts) == 1 else by_step(parts, path)  # type: ignore[arg-type]
+        pairs = self._contexts(prompts, negatives, path, clip_skip)
+        made = {id(p): guided(*p) for p in pairs}  # steps with one prompt share its keys and values
+        return made[id(pairs[0])] if len(pairs) == 1 else by_step([made[id(p)] for p in pairs], path)  # type: ignore[arg-type]
 
     def _contexts(self, prompts: Sequence[str], negatives: Sequence[str], path: schedule.Path | None,
                   clip_skip: int) -> list[tuple[Tensor, Tensor]]:
-        """The prompts' and negatives' encodings (n, tokens, width): one pair, or one a step where a prompt changes by step."""
+        """The prompts' and negatives' encodings (n, tokens, width): one pair, or one a step where a prompt changes by step.
+
+        Steps at which all prompts read the same share one pair.
+        """
         from unnoise.text import prompts as prompting
 
         encoder, n = self.runner.encoder(clip_skip), len(prompts)
         everything = [*prompts, *negatives]
-        chunks, changing = max(map(encoder.chunks, everything)), any(prompting.parse(p).by_step for p in everything)
+        parsed = [prompting.parse(p) for p in everything]
+        chunks, changing = max(map(encoder.chunks, parsed)), any(p.by_step for p in parsed)
         steps = len(path) - 1 if path and changing else 1
-        with torch.no_grad(): encoded = [encoder.encode(everything, step=i, steps=steps, chunks=chunks) for i in range(steps)]
+        read, pairs = [tuple(p.at(i, steps) for p in parsed) for i in range(steps)], {}
+        with torch.no_grad():
+            for i, key in enumerate(read):
+                if key in pairs: continue
+                e = encoder.encode(parsed, step=i, steps=steps, chunks=chunks)
+                pairs[key] = (e[:n], e[n:])
         self.runner.release_text()
-        return [(e[:n], e[n:]) for e in encoded]
+        return [pairs[key] for key in read]
 
     def _chunks(self, r: Request) -> int:
         return 1 if self.text is None else max(map(self.text.chunks, (*r.prompts, *r.negatives)))

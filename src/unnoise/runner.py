@@ -2,7 +2,7 @@
 
 On an x86 CPU in float32 the UNet and the autoencoder run in the form of `nets.fuse`; weights that lie in a mapped file are
 given back to the system once they are packed. A memory budget keeps only so many packed bytes: the layers beyond it are packed
-from the file at every call (sequential offload), and pictures are decoded in tiles. Elsewhere the networks run as they are,
+from the file at every call (sequential offload). Elsewhere the networks run as they are,
 channels-last, or compiled. Safe to use from several threads.
 """
 from __future__ import annotations

@@ -68,7 +68,7 @@ def generate(
     axes = sweeps.axes(sweep or [], {k: v for k, v in request.items() if (k, v) != ("prompt", "")}, _value)
     from unnoise.pipeline import load
 
-    pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=_budget(memory_budget), variant=variant, tokenizer=tokenizer,
+    pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=memory_budget, variant=variant, tokenizer=tokenizer,
                                 prediction=prediction, compile=compiled or None, once=not axes or None))
     viewer = _viewer(pipe, preview_every, preview_decoder) if preview or preview_every or preview_decoder else None
     draw = partial(_draw, pipe, batch_size, viewer)
@@ -122,10 +122,6 @@ def _viewer(pipe: Pipeline, every: int | None, decoder: bool) -> tuple[Preview, 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None}
-
-
-def _budget(text: str | None) -> int | str | None:
-    return int(text) if text and text.isdecimal() else text
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:

@@ -206,19 +206,20 @@ _ADAMS = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24
 def plms(denoise: Denoiser, noise: Noise) -> Rule:
     """PLMS: Adams-Bashforth's weights for even steps on eps, moved as DDIM moves (Liu et al. 2022, eq. 12; SD 1.x's own).
 
-    Starts with a step of two calls on the mean of both eps, unless it leads to clean data. The steps are taken as even whatever the grid, which leaves order 2;
-    `lms` solves for its weights. 1 call a step, 1 more at the start.
+    Starts with a step of two calls on the mean of both eps, unless it leads to clean data. The steps are taken as even whatever
+    the grid, which leaves order 2; `lms` solves for its weights. 1 call a step, 1 more at the start.
     """
     past: list[Tensor] = []
 
     def rule(x, x0, a, b):
+        if not bool((a.alpha > 0).all()): return move(x, x0, a, b)
         eps = eps_of(x, x0, a)
         if not past and finite(a, b):
             y = move(x, x0, a, b)
             mean = (eps + eps_of(y, denoise(y, b), b)) / 2
         else: mean = sum(w * e for w, e in zip(_ADAMS[len(past)], (eps, *past)))
-        past[:] = [eps, *past][:3] if bool((a.alpha > 0).all()) else []
-        return move(x, shifted(x0, mean - eps, a) if bool((a.alpha > 0).all()) else x0, a, b)
+        past[:] = [eps, *past][:3]
+        return move(x, shifted(x0, mean - eps, a), a, b)
     return rule
 
 
