@@ -32,7 +32,7 @@ from torch import Tensor
 from unnoise.codec import Codec, Vectors
 from unnoise.codec.latents import Latents
 from unnoise.errors import BadInput
-from unnoise.pipeline import Pipeline, make_folder
+from unnoise.pipeline import Pipeline, make_folder, picture
 from unnoise.process.schedule import Schedule
 from unnoise.sample import State
 
@@ -145,11 +145,7 @@ def _label(row: dict[str, Any]) -> str:
 def decode(pipe: Pipeline, x: Tensor) -> Image.Image:
     """The first sample of a tensor of a model's space as a picture; one that is not finite is shown as zeros (a run may recover from it)."""
     x = x[:1].detach()
-    return _picture(pipe.decode(x if torch.isfinite(x).all() else torch.zeros_like(x))[0])
-
-
-def _picture(a: np.ndarray) -> Image.Image:
-    return Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a)
+    return picture(pipe.decode(x if torch.isfinite(x).all() else torch.zeros_like(x))[0])
 
 
 def channels(tensors: dict[str, Tensor]) -> Image.Image:
@@ -387,7 +383,7 @@ class Preview:
         """The first sample's latents as a small picture, one pixel a position."""
         z = z[:1].detach().float().cpu()
         rgb = (_with_one(z) @ self._rgb).reshape(*z.shape[2:], 3)
-        return _picture((rgb.nan_to_num().clamp(0, 1) * 255).round().byte().numpy())
+        return picture((rgb.nan_to_num().clamp(0, 1) * 255).round().byte().numpy())
 
 
 # --- files ----------------------------------------------------------------------------------------------------------------

@@ -104,14 +104,14 @@ class Result:
     @cached_property
     def images(self) -> list[Image.Image]:
         """One PIL image a sample."""
-        return [_picture(a) for a in self.arrays]
+        return [picture(a) for a in self.arrays]
 
     def grid(self, columns: int | None = None) -> Image.Image:
         """All images on one sheet, row by row, near square unless `columns` is given."""
         from unnoise.train.run import tile
 
         _need_pictures(self.arrays)
-        return _picture(tile(self.arrays, columns))
+        return picture(tile(self.arrays, columns))
 
     def save(self, path: str | os.PathLike) -> list[FilePath]:
         """Write PNG files that carry their recipes; returns one path an image.
@@ -467,7 +467,8 @@ def _need_pictures(a: np.ndarray) -> None:
     if a.dtype != np.uint8: raise BadInput(f"this model makes numbers of shape {a.shape[1:]}, not pictures: use result.arrays")
 
 
-def _picture(a: np.ndarray) -> Image.Image:
+def picture(a: np.ndarray) -> Image.Image:
+    """A uint8 array (h, w, c) as a PIL image; of one channel, grey. BadInput for numbers that are no picture."""
     from PIL import Image
 
     _need_pictures(a[None])
