@@ -35,6 +35,7 @@ from unnoise.hub import schedulers, weights
 from unnoise.nets.autoencoder import Autoencoder, autoencoder_config_from, legacy_keys
 from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
+from unnoise.nets.recogniser import Recogniser, RecogniserConfig
 from unnoise.nets.unet import UNet, config_from
 from unnoise.text.words import Words
 from unnoise.train.recipe import ProcessSection
@@ -44,8 +45,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BUNDLED = Path(__file__).parent.parent / "models"
-NETS = ("unet", "mlp", "classifier")
-_TWINS = {"unet": ["diffusers", "UNet2DConditionModel"], "mlp": ["unnoise", "MLP"], "classifier": ["unnoise", "Classifier"],
+NETS = ("unet", "mlp", "classifier", "recogniser")
+JUDGES = ("classifier", "recogniser")  # these look at pictures and make none
+TWINS = {"unet": ["diffusers", "UNet2DConditionModel"], "mlp": ["unnoise", "MLP"], "classifier": ["unnoise", "Classifier"], "recogniser": ["unnoise", "Recogniser"],
           "vae": ["diffusers", "AutoencoderKL"], "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
 FAMILIES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline", "UnnoisePipeline")
 
@@ -115,12 +117,12 @@ def load(name: str | os.PathLike, dtype: torch.dtype = torch.float32, variant: s
     check_family(index, path)
     kind = next((k for k in NETS if k in index), None)
     if kind is None: raise BadInput(f"{path / 'model_index.json'} names none of the networks that are supported ({', '.join(NETS)})")
-    seen = _Seen(path, index.get("_sha256", {}), variant)
-    process, defaults = _scheduling(path, index) if kind != "classifier" else (None, {})
+    seen = Seen(path, index.get("_sha256", {}), variant)
+    process, defaults = _scheduling(path, index) if kind not in JUDGES else (None, {})
     config = read_json(path / kind / "config.json")
     net = _net(kind, config, seen.weights(kind), path / kind, dtype)
-    codec = _vae(seen, dtype, config) if "vae" in index else codecs.from_config(read_json(path / "codec" / "config.json"))
-    text = _text(seen, dtype, tokenizer) if "text_encoder" in index else None
+    codec = read_vae(seen, dtype, config) if "vae" in index else codecs.from_config(read_json(path / "codec" / "config.json"))
+    text = read_text(seen, dtype, tokenizer) if "text_encoder" in index else None
     words = _words(path / "words" / "config.json") if "words" in index else None
     folder = Folder(index.get("_name", path.resolve().name), net, kind, codec, words, process, defaults, seen.digest(), path, text)
     return _fits(folder)
@@ -153,7 +155,7 @@ def check_family(index: dict, path: Path) -> None:
                        f"and 2.x in one of {', '.join(FAMILIES)})")
 
 
-class _Seen:
+class Seen:
     """Reads the weight files of a folder, and remembers what was read for the model's hash."""
 
     def __init__(self, path: Path, sha256: dict[str, str], variant: str | None):
@@ -180,7 +182,7 @@ class _Seen:
 
     def digest(self) -> str:
         """One hash of all that determines the pictures: weights, configs, tokenizer."""
-        small = sorted(p for k in ("unet", "mlp", "classifier", "vae", "text_encoder", "tokenizer", "codec", "words", "scheduler")
+        small = sorted(p for k in (*NETS, "vae", "text_encoder", "tokenizer", "codec", "words", "scheduler")
                        for p in (self.path / k).glob("*") if p.suffix in (".json", ".txt") and not p.name.endswith(".index.json"))
         known = self.read | {str(p.relative_to(self.path)): hashlib.sha256(p.read_bytes()).hexdigest() for p in small}
         return hashlib.sha256(json.dumps(sorted(known.items())).encode()).hexdigest()
@@ -227,21 +229,21 @@ def _words(path: Path) -> Words:
     return Words(tuple(words))
 
 
-def _vae(seen: _Seen, dtype: torch.dtype, unet: dict) -> Latents:
+def read_vae(seen: Seen, dtype: torch.dtype, unet: dict) -> Latents:
     folder = seen.path / "vae"
     return _latents(read_json(folder / "config.json"), seen.weights("vae"), folder, dtype, unet)
 
 
 def _latents(config: dict, tensors: dict[str, Tensor], where: Path, dtype: torch.dtype, unet: dict) -> Latents:
     """The codec of a latent model: its autoencoder, at the size that the UNet was trained for."""
-    net = _made(lambda: Autoencoder(autoencoder_config_from(_public(config))), legacy_keys(tensors), where, dtype)
+    net = filled(lambda: Autoencoder(autoencoder_config_from(_public(config))), legacy_keys(tensors), where, dtype)
     c, f = net.config, net.config.factor
     size = unet.get("sample_size") or (c.sample_size // f if isinstance(c.sample_size, int) else 64)
     h, w = (size, size) if isinstance(size, int) else size
     return Latents.of(net, h * f, w * f)
 
 
-def _text(seen: _Seen, dtype: torch.dtype, tokenizer: str | os.PathLike | None) -> PromptEncoder:
+def read_text(seen: Seen, dtype: torch.dtype, tokenizer: str | os.PathLike | None) -> PromptEncoder:
     folder = seen.path / "text_encoder"
     return _encoder(read_json(folder / "config.json"), seen.weights("text_encoder"), folder, dtype, Path(tokenizer or seen.path / "tokenizer"))
 
@@ -254,7 +256,7 @@ def _encoder(config: dict, tensors: dict[str, Tensor], where: Path, dtype: torch
 
     tensors = clip.published_keys(tensors)
     make = lambda: clip.TextEncoder(clip.text_config_from(_public(config)), projection="text_projection.weight" in tensors)
-    return PromptEncoder(Tokenizer.load(tokenizer), _made(make, tensors, where, dtype))
+    return PromptEncoder(Tokenizer.load(tokenizer), filled(make, tensors, where, dtype))
 
 
 def _public(config: dict) -> dict:
@@ -264,11 +266,12 @@ def _public(config: dict) -> dict:
 def _net(kind: str, config: dict, tensors: dict[str, Tensor], where: Path, dtype: torch.dtype) -> nn.Module:
     config = _public(config)
     makers: dict[str, Callable[[], nn.Module]] = {"unet": lambda: UNet(config_from(config)), "mlp": lambda: MLP(MLPConfig(**config)),
-                                                  "classifier": lambda: Classifier(ClassifierConfig(**config))}
-    return _made(makers[kind], tensors, where, dtype)
+                                                  "classifier": lambda: Classifier(ClassifierConfig(**config)),
+                                                  "recogniser": lambda: Recogniser(RecogniserConfig(**config))}
+    return filled(makers[kind], tensors, where, dtype)
 
 
-def _made(make: Callable[[], Net], tensors: dict[str, Tensor], where: Path, dtype: torch.dtype) -> Net:
+def filled(make: Callable[[], Net], tensors: dict[str, Tensor], where: Path, dtype: torch.dtype) -> Net:
     """A network with the weights of a file: checked tensor by tensor; those of a mapped file stay views of it."""
     try:
         with torch.device("meta"), _Unset(): net = make()
@@ -331,21 +334,21 @@ def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, wei
     latent = isinstance(codec, Latents)
     published = kind == "unet" and latent and text is not None
     index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline" if published else "UnnoisePipeline",
-                             "_unnoise_version": unnoise.__version__, "_name": name, kind: _TWINS[kind]}
+                             "_unnoise_version": unnoise.__version__, "_name": name, kind: TWINS[kind]}
     if published: index |= {"_diffusers_version": "0.35.0", "requires_safety_checker": False,
                             **{k: [None, None] for k in ("safety_checker", "feature_extractor", "image_encoder")}}
-    files: dict[str, Content] = _weights_and_config(f"{kind}/{WEIGHTS}", weights or net.state_dict(), _net_config(kind, net), dtype)
+    files: dict[str, Content] = weights_and_config(f"{kind}/{WEIGHTS}", weights or net.state_dict(), _net_config(kind, net), dtype)
     if isinstance(codec, Latents):
-        index["vae"] = _TWINS["vae"]
-        files |= _weights_and_config(f"vae/{WEIGHTS}", codec.net.state_dict(), _vae_config(codec), dtype)
+        index["vae"] = TWINS["vae"]
+        files |= weights_and_config(f"vae/{WEIGHTS}", codec.net.state_dict(), vae_config(codec), dtype)
     else:
         index["codec"] = ["unnoise", type(codec).__name__]
         files["codec/config.json"] = _json(codec.config())
     if text:
         projected = "text_projection.weight" in text.net.state_dict()
         index["text_encoder"] = ["transformers", "CLIPTextModelWithProjection" if projected else "CLIPTextModel"]
-        index["tokenizer"] = _TWINS["tokenizer"]
-        files |= _weights_and_config("text_encoder/model.safetensors", text.net.state_dict(), _text_config(text.net, projected), dtype)
+        index["tokenizer"] = TWINS["tokenizer"]
+        files |= weights_and_config("text_encoder/model.safetensors", text.net.state_dict(), _text_config(text.net, projected), dtype)
         files["tokenizer"] = text.tokenizer.save
     if words:
         index["words"] = ["unnoise", "Words"]
@@ -359,7 +362,7 @@ def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, wei
     return write_folder(folder, files, index)
 
 
-def _weights_and_config(file: str, tensors: dict[str, Tensor], config: dict, dtype: torch.dtype | None) -> dict[str, Content]:
+def weights_and_config(file: str, tensors: dict[str, Tensor], config: dict, dtype: torch.dtype | None) -> dict[str, Content]:
     for k, v in tensors.items():
         if v.is_floating_point() and not torch.isfinite(v).all(): raise BadInput(f"refusing to save {file}: tensor {k!r} is not finite")
     def write(path: Path) -> None:
@@ -396,25 +399,25 @@ def _json(d: dict) -> bytes:
     return json.dumps(d, indent=2).encode() + b"\n"
 
 
-def _config(net: Any) -> dict:
+def config_of(net: Any) -> dict:
     return json.loads(net.config.model_dump_json())
 
 
 def _net_config(kind: str, net: nn.Module) -> dict:
-    d = _config(net)
+    d = config_of(net)
     if kind == "unet":
         d = {"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.35.0", **d}
         if d["time"]: del d["time"]  # diffusers knows no nets without it
     return d
 
 
-def _vae_config(codec: Latents) -> dict:
-    return {"_class_name": "AutoencoderKL", "_diffusers_version": "0.35.0", **_config(codec.net), "scaling_factor": codec.scale,
+def vae_config(codec: Latents) -> dict:
+    return {"_class_name": "AutoencoderKL", "_diffusers_version": "0.35.0", **config_of(codec.net), "scaling_factor": codec.scale,
             "shift_factor": codec.shift or None}
 
 
 def _text_config(net: nn.Module, projected: bool) -> dict:
-    return {"architectures": ["CLIPTextModelWithProjection" if projected else "CLIPTextModel"], "model_type": "clip_text_model", **_config(net)}
+    return {"architectures": ["CLIPTextModelWithProjection" if projected else "CLIPTextModel"], "model_type": "clip_text_model", **config_of(net)}
 
 
 def save_run(run, weights: dict[str, Tensor], folder: Path) -> Path:
@@ -422,4 +425,5 @@ def save_run(run, weights: dict[str, Tensor], folder: Path) -> Path:
     recipe, src = run.recipe, run.source
     words = Words(tuple(src.words)) if src.labels is not None else None
     process = recipe.process if recipe.task == "denoise" else None
-    return save(folder, name=recipe.name, kind=recipe.net["kind"], net=run.net, weights=weights, codec=src.codec, words=words, process=process)
+    return save(folder, name=recipe.name, kind=recipe.net["kind"], net=run.net, weights=weights, codec=src.codec, words=words, process=process,
+                text=getattr(src, "text", None))

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, Validati
 from torch import Tensor, nn
 
 from unnoise.errors import BadInput
+from unnoise.nets import layers
 from unnoise.nets.unet import TimestepEmbedding, sinusoid
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of RGB in [0, 1], as CLIP was trained
@@ -144,7 +145,7 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor, causal: bool) -> Tensor:
         q, k, v = (proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2))
+        return self.out_proj(layers.attention(q, k, v, causal).transpose(1, 2).flatten(2))
 
 
 class _MLP(nn.Module):

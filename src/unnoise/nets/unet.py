@@ -133,7 +133,7 @@ def _heads(x: Tensor, n: int) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """softmax(q k^T / sqrt(d)) v with `heads` heads: q (n, s, c), k and v (n, t, c) -> (n, s, c)."""
-    return F.scaled_dot_product_attention(_heads(q, heads), _heads(k, heads), _heads(v, heads)).transpose(1, 2).flatten(2)
+    return layers.attention(_heads(q, heads), _heads(k, heads), _heads(v, heads)).transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):

@@ -1,6 +1,7 @@
 """From a recipe and its data to the parts of a run: codec, network, data stream."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,18 +10,21 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from unnoise import codec as codecs
-from unnoise.data import Data
+from unnoise.data import Data, batch_indices
 from unnoise.data import load as load_data
 from unnoise.errors import BadInput, unknown
 from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.nets.unet import FIXED, UNet, UNetConfig, config_from
 from unnoise.process import noise
-from unnoise.train import objective
+from unnoise.train import objective, worlds
 from unnoise.train.recipe import Recipe, explain, unknown_key
+from unnoise.train.tasks import KIND, TASKS
+from unnoise.train.worlds import Items
 
 NETS: dict[str, tuple[type[nn.Module], type[BaseModel]]] = {
     "unet": (UNet, UNetConfig), "mlp": (MLP, MLPConfig), "classifier": (Classifier, ClassifierConfig)}
+KINDS = (*NETS, *KIND.values())
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,13 @@ class Source:
     def label(self, indices: np.ndarray) -> Tensor | None:
         return None if self.labels is None else torch.from_numpy(self.labels[indices])
 
+    def indices(self, seed: int, where: tuple[int, ...]) -> np.ndarray:
+        """The items at the places `where` of the stream (see `data.positions`)."""
+        return batch_indices(len(self.data), seed, *where)
+
+    def fetch(self, index: np.ndarray, seed: int = 0, place: np.ndarray | None = None, shift: int = 0, mirror: float = 0.0) -> Items:
+        return Items(self.encode(index, seed, place, shift, mirror), self.label(index), {})
+
 
 def _augment(x: np.ndarray, seed: int, position: int, shift: int, mirror: float) -> np.ndarray:
     """Translate by up to `shift` pixels, the edge repeated, and mirror with the given chance."""
@@ -56,8 +67,13 @@ def _augment(x: np.ndarray, seed: int, position: int, shift: int, mirror: float)
 
 # --- data -----------------------------------------------------------------------------------------------------------------
 
-def source(recipe: Recipe, split: str | None = None) -> Source:
+AnySource = Source | worlds.SceneSource | worlds.LatentSource
+
+
+def source(recipe: Recipe, split: str | None = None) -> AnySource:
     """The recipe's training split (or another), with the codec that fits it. BadInput: no such data, or it does not fit."""
+    if worlds.named(recipe.data.name): return worlds.source(recipe, split or recipe.data.split)
+    if recipe.task in TASKS: raise BadInput(f"task {recipe.task!r} learns from scenes (emoji-scenes, emoji-starter-scenes), given data {recipe.data.name!r}")
     data = load_data(recipe.data.name, split or recipe.data.split)
     words, labels = data.words, data.labels
     if labels is None and data.captions is not None:
@@ -71,11 +87,12 @@ def source(recipe: Recipe, split: str | None = None) -> Source:
     return Source(data, codecs.codec_for(data.x, recipe.patch, multiple), labels, words)
 
 
-def held_out(recipe: Recipe, train: Source) -> Source:
+def held_out(recipe: Recipe, train: AnySource) -> AnySource:
     """The validation split in the training split's codec and numbering of words; training data where a path has no "test".
 
     An item whose words were not trained on gets the null label, len(train.words).
     """
+    if not isinstance(train, Source): return train.held_out(recipe.data.validation, recipe.log.validation_samples)
     try: data = load_data(recipe.data.name, recipe.data.validation)
     except BadInput:
         if recipe.data.validation != "test": raise
@@ -98,16 +115,23 @@ def _numbered(data: Data, train: Source) -> np.ndarray | None:
 def check(recipe: Recipe) -> None:
     """BadInput where what can be told without the data does not fit: net kind and keys, and what `[process]` names."""
     kind = recipe.net.get("kind")
-    if kind not in NETS: raise unknown("net.kind", kind, NETS)
-    if (recipe.task == "classify") != (kind == "classifier"):
-        raise BadInput(f"task {recipe.task!r} does not go with net.kind {kind!r} (classify: classifier; denoise: unet, mlp)")
+    if kind not in KINDS: raise unknown("net.kind", kind, KINDS)
+    fits = {"denoise": ("unet", "mlp"), "classify": ("classifier",), **{task: (own,) for task, own in KIND.items()}}
+    if kind not in fits[recipe.task]:
+        which = "; ".join(f"{task}: {', '.join(kinds)}" for task, kinds in fits.items())
+        raise BadInput(f"task {recipe.task!r} does not go with net.kind {kind!r} ({which})")
+    if recipe.task in TASKS:
+        TASKS[recipe.task](recipe)
+        return
+    if recipe.objective: raise BadInput(f"task {recipe.task!r} has no [objective] (given {', '.join(recipe.objective)}); see [process]")
     _config(kind, {"size": 1, **_own(recipe)} if kind == "mlp" else _own(recipe))
     if recipe.task == "denoise": objective.resolve(recipe.process)
 
 
-def network(recipe: Recipe, src: Source) -> nn.Module:
+def network(recipe: Recipe, src: AnySource) -> nn.Module:
     """The recipe's network, weights drawn from its seed; sizes and class counts that follow from the data are filled in."""
     kind, own = recipe.net["kind"], _own(recipe)
+    if recipe.task in TASKS: return _seeded(recipe, lambda: TASKS[recipe.task](recipe).net(recipe, src))
     follows = _follows(recipe, src)
     for key, value in follows.items():
         if own.get(key, value) != value:
@@ -118,18 +142,25 @@ def network(recipe: Recipe, src: Source) -> nn.Module:
         given = own.get("num_class_embeds", classes + 1)
         if 0 < given <= classes:
             raise BadInput(f"net.num_class_embeds must be 0 (no condition) or above {classes}, given {given}")
+    return _seeded(recipe, lambda: NETS[kind][0](_config(kind, {**follows, **own})))
+
+
+def _seeded(recipe: Recipe, make: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        try: return NETS[kind][0](_config(kind, {**follows, **own}))
+        try: return make()
         except BadInput as e: raise BadInput(f"net: {e}") from None
         except (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError) as e:  # torch's words on impossible sizes
             raise BadInput(f"net cannot be built: {' '.join(str(e).split())}") from e
 
 
-def _follows(recipe: Recipe, src: Source) -> dict:
+def _follows(recipe: Recipe, src: AnySource) -> dict:
     """The keys of the network that the data and the process fix."""
     kind, shape = recipe.net["kind"], src.codec.shape(1)[1:]
     if kind == "mlp": return {"size": int(np.prod(shape)), "time": recipe.process.clock != "none"}
+    if isinstance(src, worlds.LatentSource) and kind == "unet":
+        follows = {"sample_size": shape[1], "in_channels": shape[0], "out_channels": shape[0], "cross_attention_dim": src.text.net.config.hidden_size}
+        return {**follows, "time": recipe.process.clock != "none"}
     if not isinstance(src.codec, codecs.Pixels):
         raise BadInput(f"net.kind {kind!r} needs images; {recipe.data.name} has items of shape {tuple(shape)} (use 'mlp')")
     if kind == "unet":

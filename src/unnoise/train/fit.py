@@ -21,13 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unnoise.data import batch_indices, positions
+from unnoise.data import positions
 from unnoise.errors import BadInput
 from unnoise.train import objective
-from unnoise.train.build import Source, check, network, source
+from unnoise.train.build import AnySource, check, network, source
 from unnoise.train.checkpoint import first_nonfinite
 from unnoise.train.ema import EMA
 from unnoise.train.recipe import Recipe, TrainSection
+from unnoise.train.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Run:
     """The state of a run: all that a checkpoint holds, and the fixed parts it is made with."""
 
     recipe: Recipe
-    source: Source
+    source: AnySource
     net: nn.Module
     ema: list[EMA]
     optimizer: torch.optim.Optimizer
@@ -116,9 +117,9 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     positions(0, t.batch, 0, world, 0, t.accumulate)  # refuses a batch that cannot be shared out
     src = source(recipe)
     net = network(recipe, src).to(accelerator.device)
-    if recipe.net["kind"] == "unet": net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if recipe.net["kind"] in ("unet", "autoencoder", "recogniser"): net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     null = len(src.words) if src.labels is not None else None
-    loss = objective.denoising(recipe, null) if recipe.task == "denoise" else objective.classifying(recipe)
+    loss = _loss(recipe, src, null)
     optimizer = torch.optim.AdamW(net.parameters(), lr=t.lr, betas=t.betas, weight_decay=t.weight_decay, fused=True)
     names = [n for n, _ in net.named_parameters()]
     run = Run(recipe, src, net, [EMA(net, s) for s in t.ema], optimizer, accelerator, loss, net, names=names)
@@ -127,12 +128,19 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     return run
 
 
+def _loss(recipe: Recipe, src: AnySource, null: int | None) -> objective.Loss:
+    if recipe.task == "denoise": return objective.denoising(recipe, null, getattr(src, "condition", None))
+    if recipe.task == "classify": return objective.classifying(recipe)
+    task = TASKS[recipe.task](recipe)
+    return lambda net, b, salt: task.loss(net, b.x0, b.more, b.positions) / b.total
+
+
 @torch.no_grad()
 def _try_out(run: Run) -> None:
     """One sample through the network, changing nothing: sizes that do not fit are told before a folder is taken."""
     run.net.eval()
     b = _batch(run, 0, 1, 0)
-    one = objective.Batch(b.x0[:1], None if b.labels is None else b.labels[:1], b.positions[:1], 0, b.total)
+    one = objective.Batch(b.x0[:1], None if b.labels is None else b.labels[:1], b.positions[:1], 0, b.total, {k: v[:1] for k, v in b.more.items()})
     try: run.loss(run.net, one, 0)
     except BadInput as e: raise BadInput(f"the network does not fit the data: {e}") from None
     except (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError) as e:
@@ -185,12 +193,13 @@ def _backward(run: Run) -> float:
 
 
 def _batch(run: Run, rank: int, world: int, micro: int) -> objective.Batch:
-    r, t, n = run.recipe, run.recipe.train, len(run.source.data)
+    r, t, on = run.recipe, run.recipe.train, run.accelerator.device
     where = (run.step, t.batch, rank, world, micro, t.accumulate)
-    index, place = batch_indices(n, r.seed + run.rollbacks, *where), positions(*where)
-    x = run.source.encode(index, r.seed, place, r.data.shift, r.data.mirror).to(run.accelerator.device)
-    labels = run.source.label(index)
-    return objective.Batch(x, None if labels is None else labels.to(x.device), place, run.step, t.batch)
+    place = positions(*where)
+    index = run.source.indices(r.seed + run.rollbacks, where)
+    items = run.source.fetch(index, seed=r.seed, place=place, shift=r.data.shift, mirror=r.data.mirror)
+    labels = None if items.labels is None else items.labels.to(on)
+    return objective.Batch(items.x.to(on), labels, place, run.step, t.batch, {k: v.to(on) for k, v in items.more.items()})
 
 
 def _seed_dropout(run: Run, batch: objective.Batch) -> None:

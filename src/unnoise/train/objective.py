@@ -6,7 +6,7 @@ the same minimiser, E[x0 | x]. Classification: cross-entropy, for the judges and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -24,13 +24,14 @@ from unnoise.train.recipe import ProcessSection, Recipe
 
 @dataclass(frozen=True)
 class Batch:
-    """Encoded samples x0 (n, …), labels (n,) or None, their places in the endless data stream and in the step's batch."""
+    """Encoded samples x0 (n, …), labels (n,) or None, their places in the endless data stream and in the step's batch; `more` by name."""
 
     x0: Tensor
     labels: Tensor | None
     positions: np.ndarray
     step: int
     total: int  # the size of the whole step's batch, over micro batches and processes
+    more: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def places(self) -> np.ndarray:
@@ -85,8 +86,11 @@ def _density(s: ProcessSection, curve: schedule.Schedule) -> weight.Density:
 Loss = Callable[[nn.Module, Batch, int], Tensor]  # (net, batch, salt) -> sum over the batch / the step's batch size
 
 
-def denoising(recipe: Recipe, null: int | None) -> Loss:
-    """The loss of `task = "denoise"`; `null` is the label that stands for "no condition"."""
+Condition = Callable[[Tensor, Tensor], Tensor]  # (token ids (n, t), which to drop (n,)) -> encodings (n, t, width)
+
+
+def denoising(recipe: Recipe, null: int | None, condition: Condition | None = None) -> Loss:
+    """The loss of `task = "denoise"`; `null` is the label that stands for "no condition", `condition` reads captions' ids instead."""
     p, process = recipe.process, resolve(recipe.process)
 
     def loss(net: nn.Module, b: Batch, salt: int) -> Tensor:
@@ -94,11 +98,10 @@ def denoising(recipe: Recipe, null: int | None) -> Loss:
         eps = torch.stack([noise.draw(recipe.seed, stream, int(i), b.x0.shape[1:]) for i in b.positions]).to(b.x0)
         u = noise.uniform(recipe.seed, stream + "/level", b.step, (b.total,))
         l = process.density((weight.stratified(u) if p.stratified else u)[b.places])
-        labels = b.labels
-        if labels is not None and null is not None:
-            drop = noise.uniform(recipe.seed, stream + "/drop", b.step, (b.total,))[b.places] < p.drop_label
-            labels = torch.where(drop.to(labels.device), null, labels)
-        call = net if labels is None else partial(net, labels=labels)
+        drop = noise.uniform(recipe.seed, stream + "/drop", b.step, (b.total,))[b.places] < p.drop_label
+        call, labels = net, b.labels
+        if labels is not None: call = partial(net, labels=labels if null is None else torch.where(drop.to(labels.device), null, labels))
+        if condition is not None: call = partial(net, context=condition(b.more["ids"], drop))
         return process.errors(call, b.x0, eps, l).sum() / b.total
 
     return loss

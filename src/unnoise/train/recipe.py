@@ -18,13 +18,26 @@ class _Section(BaseModel):
 
 
 class DataSection(_Section):
-    """What to train on: `name` is a set of `unnoise data list` or a path; `validation` a split of it."""
+    """What to train on: `name` is a set of `unnoise data list` or a path; `validation` a split of it.
+
+    "emoji-scenes" and "emoji-starter-scenes" are the endless scenes of these sets (see `data.scenes`), `size` pixels wide, of the
+    `concepts` commonest concepts (0: all), in the given `mixture` of kinds. What else they need is made before: `tokenizer`, a folder;
+    `autoencoder` and `text`, model folders whose latents and encodings the network sees; `cached` scenes' latents are made once.
+    """
 
     name: str
     split: str = "train"
     validation: str = "test"
     shift: int = Field(default=0, ge=0, le=8)  # random translation by up to so many pixels (classifiers)
     mirror: float = Field(default=0.0, ge=0, le=1)  # the chance of a left-right flip
+    size: Literal[32, 64, 128] = 64
+    concepts: int = Field(default=0, ge=0)
+    mixture: dict[str, float] = {}
+    captions: Literal["grammar", "plain"] = "grammar"  # plain: the nouns alone, as captions found beside pictures are
+    tokenizer: str = ""
+    autoencoder: str = ""
+    text: str = ""
+    cached: int = Field(default=0, ge=0)
 
 
 class ProcessSection(_Section):
@@ -83,15 +96,19 @@ class LogSection(_Section):
 
 
 class Recipe(_Section):
-    """The whole file. `net` has a `kind` (unet, mlp, classifier) and that network's keys; the data's sizes are filled in."""
+    """The whole file. `net` has a `kind` (see `train.build.NETS`) and that network's keys; the data's sizes are filled in.
+
+    `objective` holds what the loss of a task can be told (see `train.tasks`): its defaults are the task's own.
+    """
 
     name: str = Field(min_length=1)
-    task: Literal["denoise", "classify"] = "denoise"
+    task: Literal["denoise", "classify", "autoencode", "contrast", "recognise"] = "denoise"
     seed: int = Field(default=0, ge=0, lt=2**32)
     data: DataSection
     patch: int = Field(default=1, ge=1)
     net: dict[str, Any]
     process: ProcessSection = ProcessSection()
+    objective: dict[str, float | str] = {}
     train: TrainSection
     log: LogSection = LogSection()
 

@@ -26,13 +26,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from unnoise.codec import Pixels
+from unnoise.codec import Vectors
 from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.train import checkpoint, objective
-from unnoise.train.build import held_out
+from unnoise.train.build import Source, held_out
 from unnoise.train.fit import Run, Step, fit, prepare
 from unnoise.train.recipe import Recipe, parse
+from unnoise.train.tasks import TASKS
+from unnoise.train.worlds import Items, LatentSource
 
 MAX_ROLLBACKS = 3
 Report = Callable[[Step, int], None]  # called after every step with it and the number of steps in all
@@ -280,26 +282,35 @@ class Validation:
         self.recipe, recipe = run.recipe, run.recipe
         self.src = held_out(recipe, run.source)
         n = min(recipe.log.validation_samples, len(self.src.data))
-        self.index = np.random.Generator(np.random.Philox(recipe.seed)).permutation(len(self.src.data))[:n]
+        self.index = np.arange(n)  # scenes are in random order as they are
+        if isinstance(self.src, Source): self.index = np.random.Generator(np.random.Philox(recipe.seed)).permutation(len(self.src.data))[:n]
 
     @torch.no_grad()
     def __call__(self, run: Run) -> dict:
         net = lambda *a, **kw: functional_call(run.net, run.ema[0].weights, a, kw)
         run.net.eval()
         device = run.accelerator.device
-        totals: dict[str, list[float]] = {}
+        totals: dict[str, list[tuple[float, int]]] = {}
         for start in range(0, len(self.index), 256):
-            index = self.index[start : start + 256]
-            x, labels = self.src.encode(index).to(device), self.src.label(index)
-            labels = None if labels is None else labels.to(device)
-            one = self._denoise if self.recipe.task == "denoise" else self._classify
-            for k, v in one(net, x, labels, start).items(): totals.setdefault(k, []).append(v * len(x) / len(self.index))
+            items = self.src.fetch(self.index[start : start + 256], seed=self.recipe.seed)
+            items = Items(items.x.to(device), None if items.labels is None else items.labels.to(device), {k: v.to(device) for k, v in items.more.items()})
+            for k, v in self._one(run, net, items, start).items():
+                if not math.isnan(v): totals.setdefault(k, []).append((v, len(items.x)))
         run.net.train()
-        return {k: round(math.fsum(v), 8) for k, v in totals.items()}
+        return {k: round(math.fsum(u * n for u, n in v) / sum(n for _, n in v), 8) for k, v in totals.items()}
 
-    def _denoise(self, net, x: Tensor, labels: Tensor | None, start: int) -> dict:
-        process, out = objective.resolve(self.recipe.process), {}
-        call = net if labels is None else lambda *a: net(*a, labels=labels)
+    def _one(self, run: Run, net, items: Items, start: int) -> dict:
+        task = self.recipe.task
+        if task == "denoise": return self._denoise(net, items, start)
+        if task == "classify": return self._classify(net, items.x, items.labels)
+        with averaged(run) as plain: return TASKS[task](self.recipe).validate(plain, items)
+
+    def _denoise(self, net, items: Items, start: int) -> dict:
+        process, out, x = objective.resolve(self.recipe.process), {}, items.x
+        call = net if items.labels is None else lambda *a: net(*a, labels=items.labels)
+        if isinstance(self.src, LatentSource):
+            context = self.src.condition(items.more["ids"], torch.zeros(len(x), dtype=torch.bool))
+            call = lambda *a: net(*a, context=context)
         for j in range(self.levels):
             u = (j + 0.5) / self.levels
             eps = [noise.draw(self.recipe.seed, f"validation/{j}", start + i, x.shape[1:]) for i in range(len(x))]
@@ -307,11 +318,20 @@ class Validation:
             out[f"loss_{u:.4f}"] = float(process.errors(call, x, torch.stack(eps).to(x), l).mean())
         return {"loss": sum(out.values()) / self.levels, **out}
 
-    def _classify(self, net, x: Tensor, labels: Tensor | None, start: int) -> dict:
+    def _classify(self, net, x: Tensor, labels: Tensor | None) -> dict:
         assert labels is not None  # `network` makes no classifier without labels
         logits = net(x).float()
         right = (logits.argmax(1) == labels).double().mean()
         return {"loss": float(F.cross_entropy(logits, labels)), "accuracy": float(right)}
+
+
+@contextmanager
+def averaged(run: Run) -> Iterator[torch.nn.Module]:
+    """The run's network with its averaged weights (ema0), for methods that are no forward pass; the raw ones afterwards."""
+    raw = {k: v.clone() for k, v in run.net.state_dict().items()}
+    run.net.load_state_dict(run.ema[0].weights)
+    try: yield run.net
+    finally: run.net.load_state_dict(raw)
 
 
 def weights(run: Run, which: str) -> dict[str, Tensor]:
@@ -322,6 +342,10 @@ def weights(run: Run, which: str) -> dict[str, Tensor]:
 def _export(run: Run, folder: Path) -> Path:
     from unnoise import hub
 
+    if task := TASKS.get(run.recipe.task):
+        run.net.load_state_dict(weights(run, run.recipe.train.export))  # the run is over, and saved
+        run.net.eval()
+        return task(run.recipe).save(run.net, run.source, run.recipe.name, folder)
     return hub.save_run(run, weights(run, run.recipe.train.export), folder)
 
 
@@ -331,17 +355,26 @@ def _grid(run: Run, path: Path) -> None:
 
     from unnoise.sample import SAMPLERS, last
 
-    src, recipe = run.source, run.recipe
-    if recipe.task != "denoise" or not isinstance(src.codec, Pixels): return
-    process = objective.resolve(recipe.process)
-    n = 2 * min(len(src.words), 32) if src.labels is not None else 16
-    labels = torch.arange(n).to(run.accelerator.device) % max(len(src.words), 1) if src.labels is not None else None
-    run.net.eval()
-    net = lambda x, t: functional_call(run.net, run.ema[0].weights, (x, t), {} if labels is None else {"labels": labels})
-    x = noise.seeded(range(n), "init")(torch.zeros(src.codec.shape(n), device=run.accelerator.device))
-    out = last(SAMPLERS["ddim"](process.denoiser(net), x, process.curve.path(12)))
-    run.net.train()
-    images = src.codec.decode(out.nan_to_num())
+    src, recipe, on = run.source, run.recipe, run.accelerator.device
+    if recipe.task in TASKS:
+        run.net.eval()
+        with torch.no_grad(), averaged(run) as net: shown = TASKS[recipe.task](recipe).show(net, src.held_out(recipe.data.validation, 16).fetch(range(16)))
+        run.net.train()
+        if shown is None: return
+        images = src.codec.decode(shown)
+    else:
+        if recipe.task != "denoise" or isinstance(src.codec, Vectors): return
+        process = objective.resolve(recipe.process)
+        n = 2 * min(len(src.words), 32) if src.labels is not None else 16
+        given = {}
+        if src.labels is not None: given = {"labels": torch.arange(n).to(on) % max(len(src.words), 1)}
+        if isinstance(src, LatentSource): given = {"context": src.condition(src.fetch(np.arange(n)).more["ids"].to(on), torch.zeros(n, dtype=torch.bool))}
+        run.net.eval()
+        net = lambda x, t: functional_call(run.net, run.ema[0].weights, (x, t), given)
+        x = noise.seeded(range(n), "init")(torch.zeros(src.codec.shape(n), device=on))
+        with torch.no_grad(): out = last(SAMPLERS["ddim"](process.denoiser(net), x, process.curve.path(12)))
+        run.net.train()
+        images = src.codec.decode(out.nan_to_num())
     part = path.with_suffix(".part")
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

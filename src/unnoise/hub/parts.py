@@ -1,0 +1,127 @@
+"""Single parts of models: an autoencoder, a CLIP, a judge of scenes, as training makes them and later stages read them.
+
+    vae/                                            an autoencoder alone, or that of any model folder
+    text_encoder/, tokenizer/, image_encoder/, clip/   a CLIP: both encoders as published, and in clip/ what joins them: the text
+                                                    projection and the temperature (the text encoder is saved without its projection,
+                                                    since that is what a Stable Diffusion pipeline loads)
+"""
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unnoise.codec import Latents
+from unnoise.errors import BadInput
+from unnoise.hub import folder as folders
+from unnoise.hub import weights
+from unnoise.nets import clip
+from unnoise.nets.autoencoder import Autoencoder
+from unnoise.text.encode import PromptEncoder
+from unnoise.text.tokenizer import Tokenizer
+
+JOIN = ("text_projection.weight", "logit_scale")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Both encoders in one space, ready to compare pictures and texts."""
+
+    net: clip.CLIP
+    tokenizer: Tokenizer
+
+    @torch.inference_mode()
+    def images(self, images: np.ndarray, batch: int = 256) -> Tensor:
+        """uint8 (n, h, w, 3) -> (n, d) unit vectors."""
+        size = self.net.vision_model.config.image_size
+        rows = [torch.from_numpy(np.ascontiguousarray(images[i : i + batch])) for i in range(0, len(images), batch)]
+        return torch.cat([self.net.encode_image(clip.prepare(r.permute(0, 3, 1, 2).float() / 127.5 - 1, size)) for r in rows])
+
+    @torch.inference_mode()
+    def texts(self, texts: list[str], batch: int = 256) -> Tensor:
+        """Texts -> (n, d) unit vectors; of a text longer than one chunk the first is read."""
+        ids = torch.tensor([self.tokenizer.chunks([(t, 1.0)] if t else [])[0].ids for t in texts])
+        return torch.cat([self.net.encode_text(rows) for rows in ids.split(batch)])
+
+
+def save_autoencoder(folder: str | os.PathLike, name: str, codec: Latents) -> Path:
+    """Write a folder with an autoencoder alone."""
+    folder = Path(folder)
+    files = folders.weights_and_config(f"vae/{folders.WEIGHTS}", codec.net.state_dict(), folders.vae_config(codec), None)
+    return folders.write_folder(folder, files, {**_index(name, "UnnoiseAutoencoder"), "vae": folders.TWINS["vae"]})
+
+
+def load_autoencoder(name: str | os.PathLike, size: int) -> Latents:
+    """The autoencoder of a model folder or bundled name, for pictures of size x size."""
+    seen = _seen(name, "vae")
+    codec = folders.read_vae(seen, torch.float32, {"sample_size": size})
+    return Latents.of(codec.net, size, size)
+
+
+def load_text(name: str | os.PathLike) -> PromptEncoder:
+    """The text encoder and tokenizer of a model folder or bundled name, in float32."""
+    return folders.read_text(_seen(name, "text_encoder"), torch.float32, None)
+
+
+def clip_files(net: clip.CLIP, dtype: torch.dtype | None = None) -> dict[str, folders.Content]:
+    """The files of image_encoder/ and clip/."""
+    tensors = net.state_dict()
+    image = {k: v for k, v in tensors.items() if k.startswith(("vision_model.", "visual_projection."))}
+    c = net.vision_model.config
+    config = {"architectures": ["CLIPVisionModelWithProjection"], "model_type": "clip_vision_model", **folders.config_of(net.vision_model)}
+    return {**folders.weights_and_config("image_encoder/model.safetensors", image, config, dtype),
+            **folders.weights_and_config("clip/model.safetensors", {k: tensors[k] for k in JOIN}, {"projection_dim": c.projection_dim}, dtype)}
+
+
+CLIP_INDEX = {"image_encoder": ["transformers", "CLIPVisionModelWithProjection"], "_clip": "clip"}
+
+
+def save_clip(folder: str | os.PathLike, name: str, net: clip.CLIP, tokenizer: Tokenizer) -> Path:
+    """Write a folder with a CLIP and its tokenizer."""
+    text = {k: v for k, v in net.state_dict().items() if k.startswith("text_model.")}
+    config = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **folders.config_of(net.text_model)}
+    files = {**folders.weights_and_config("text_encoder/model.safetensors", text, config, None), **clip_files(net), "tokenizer": tokenizer.save}
+    index = {**_index(name, "UnnoiseClip"), "text_encoder": folders.TWINS["text_encoder"], "tokenizer": folders.TWINS["tokenizer"], **CLIP_INDEX}
+    return folders.write_folder(Path(folder), files, index)
+
+
+def load_clip(name: str | os.PathLike) -> Clip:
+    """The CLIP of a model folder or bundled name. BadInput when it has none."""
+    seen = _seen(name, "_clip")
+    text = load_text(name)
+    image = weights.read(seen.path / "image_encoder" / "model.safetensors", seen.known.get("image_encoder/model.safetensors"))
+    join = weights.read(seen.path / "clip" / "model.safetensors", seen.known.get("clip/model.safetensors"))
+    vision = clip.vision_config_from(folders.read_json(seen.path / "image_encoder" / "config.json"))
+    tensors = {**{k: v for k, v in text.net.state_dict().items() if k.startswith("text_model.")}, **clip.published_keys(image), **join}
+    both = text.net.config.model_copy(update={"projection_dim": vision.projection_dim})
+    net = folders.filled(lambda: clip.CLIP(both, vision), tensors, seen.path / "image_encoder", torch.float32)
+    return Clip(net, text.tokenizer)
+
+
+def _seen(name: str | os.PathLike, part: str) -> folders.Seen:
+    path = folders.find(name)
+    index = folders.read_json(path / "model_index.json")
+    if part not in index: raise BadInput(f"{path} has no {'clip' if part == '_clip' else part} (it has {', '.join(k for k in index if not k.startswith('_'))})")
+    return folders.Seen(path, index.get("_sha256", {}), None)
+
+
+def _index(name: str, kind: str) -> dict:
+    import unnoise
+
+    return {"_class_name": kind, "_unnoise_version": unnoise.__version__, "_name": name}
+
+
+def measured(net: Autoencoder, images: Tensor, size: int) -> Latents:
+    """The codec of a trained autoencoder: scale and shift such that the latents of `images` (n, 3, size, size) have mean 0 and standard deviation 1."""
+    with torch.inference_mode(): z = torch.cat([net.encode(x).mean for x in images.split(64)])
+    return Latents(net, size, size, float(1 / z.std()), float(z.mean()))
+
+
+def similar(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines of all rows of a (n, d) with all of b (m, d): (n, m)."""
+    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T

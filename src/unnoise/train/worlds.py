@@ -1,0 +1,264 @@
+"""Scenes as networks see them: endless pictures with captions and answers, or the latents of so many, made once and kept.
+
+A recipe's `data.name` "emoji-scenes" (or "emoji-starter-scenes") means the scenes of that set: position p of training is scene p of the
+split's stream, drawn when it is needed. With `data.cached` the latents and token ids of that many scenes are made once by a frozen
+autoencoder, under `<cache>/latents/<key>` in parts that appear whole, so that being interrupted costs one part; then they are walked
+through in shuffled epochs. The text encoder is frozen too: encodings are made as they are needed, from ids.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unnoise.codec import Latents, Pixels
+from unnoise.data import batch_indices, positions
+from unnoise.data.colour import GROUNDS
+from unnoise.data.draw import Draw
+from unnoise.data.fetch import cache
+from unnoise.data.nouns import NOUNS, article
+from unnoise.data.scenes import COLOURS, COUNTS, ORIENTATIONS, SIZES, STREAM, WEIGHTS, Attributes, Scenes, caption
+from unnoise.errors import BadInput
+
+if TYPE_CHECKING:
+    from unnoise.text.encode import PromptEncoder
+    from unnoise.text.tokenizer import Tokenizer
+    from unnoise.train.recipe import DataSection, Recipe
+
+SUFFIX = "-scenes"
+PART = 4096  # scenes in one file of cached latents
+IGNORED = -100  # the target of a head that a scene does not answer, as cross_entropy knows it
+ENDLESS = 2**40
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a step takes: x (n, …) encoded, labels (n,) or None, and more tensors by name ("ids", a head's targets)."""
+
+    x: Tensor
+    labels: Tensor | None
+    more: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run remembers of its data: enough to refuse to go on with other data."""
+
+    name: str
+    split: str
+    sha256: str
+    licence: str
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def named(name: str) -> str | None:
+    """The emoji set whose scenes `name` means, or None."""
+    return name.removesuffix(SUFFIX) if name.endswith(SUFFIX) else None
+
+
+def open_scenes(d: DataSection, split: str) -> Scenes:
+    return Scenes(named(d.name) or d.name, split, d.mixture or WEIGHTS, d.concepts)
+
+
+def said(a: Attributes, draw: Draw, way: str) -> str:
+    """The caption in the grammar's words, or "plain": what is there, and nothing of how many, which way or which colour."""
+    if way == "grammar": return caption(a, draw)
+    if a.kind == "hand": return "a hand"
+    return " and ".join(article(NOUNS.get(c, n)) for n, c in zip(a.nouns, a.concepts)) if a.kind != "plain" else a.nouns[0]
+
+
+@dataclass(frozen=True)
+class SceneSource:
+    """Scenes as pixels. `heads`: the answers that a judge gives, by head; `tokenizer`: for captions as ids."""
+
+    scenes: Scenes
+    section: DataSection
+    codec: Pixels
+    tokenizer: Tokenizer | None = None
+    heads: dict[str, tuple[str, ...]] | None = None
+    labels: None = None
+    words: tuple[str, ...] = ()
+
+    @cached_property
+    def data(self) -> Facts:
+        told = [self.scenes.emoji.made_with, self.section.model_dump(exclude={"validation", "cached"}), self.scenes.split, len(self.scenes.emoji)]
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return Facts(self.section.name, self.scenes.split, digest, _licence(self.section), ENDLESS)
+
+    def indices(self, seed: int, where: tuple[int, ...]) -> np.ndarray:
+        """The scenes at these places of the stream: their own numbers."""
+        return positions(*where)
+
+    def fetch(self, index: Sequence[int] | np.ndarray, seed: int = 0, **_: Any) -> Items:
+        """Scenes of the stream `seed`."""
+        made = [self.scenes.attributes(seed, int(i)) for i in index]
+        x = self.codec.encode(np.stack([self.scenes.render(a, self.section.size) for a in made]))
+        more: dict[str, Tensor] = {}
+        if self.tokenizer:
+            more["ids"] = ids(self.tokenizer, [said(a, Draw(seed, int(i), STREAM[self.scenes.split] + 16), self.section.captions) for a, i in zip(made, index)])
+        if self.heads:
+            more |= {f"head/{k}": torch.tensor(v) for k, v in targets(made, self.heads).items()}
+        return Items(x, None, more)
+
+    def held_out(self, split: str, n: int) -> SceneSource:
+        """The same of another split."""
+        return replace(self, scenes=open_scenes(self.section, split))
+
+
+def ids(tokenizer: Tokenizer, captions: Sequence[str]) -> Tensor:
+    """(n, length) int64 token ids with start, end and padding. A caption too long for one chunk keeps its first tokens."""
+    return torch.tensor([tokenizer.chunks([(c, 1.0)] if c else [])[0].ids for c in captions])
+
+
+# --- a judge's questions ----------------------------------------------------------------------------------------------------
+
+def questions(scenes: Scenes) -> dict[str, tuple[str, ...]]:
+    """What a judge of these scenes is asked, with the answers to each question.
+
+    noun, colour, count, orientation, size: of scenes of one thing; noun_a, colour_a, noun_b, colour_b: of pairs, a the upper or left
+    one; axis: whether a pair lies side by side or one above the other; fingers: of hands; background and style: of all that have them.
+    """
+    labels, colours = scenes.labels, ("as drawn", *COLOURS)
+    styles = tuple(s for s in scenes.emoji.styles if s in {scenes.emoji.styles[k] for k in scenes.emoji.style[scenes.emoji.members("train")]})
+    return {"noun": labels, "noun_a": labels, "noun_b": labels, "colour": colours, "colour_a": colours, "colour_b": colours,
+            "count": tuple(map(str, COUNTS)), "orientation": ORIENTATIONS, "axis": ("horizontal", "vertical"),
+            "fingers": tuple(map(str, range(6))), "size": tuple(SIZES), "background": tuple(GROUNDS), "style": styles}
+
+
+def answers(a: Attributes) -> dict[str, str]:
+    """The true answers to the questions that a scene can be asked."""
+    known: dict[str, str] = {"background": a.background}
+    if a.kind == "hand": return known | {"fingers": str(a.fingers)}
+    known["style"] = a.style
+    if a.kind == "pair":
+        (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a.boxes
+        level = ax1 <= bx0 or bx1 <= ax0
+        first = (ax0 < bx0) if level else (ay0 < by0)
+        order = (0, 1) if first else (1, 0)
+        known["axis"] = "horizontal" if level else "vertical"
+        for name, k in zip("ab", order):
+            known |= {f"noun_{name}": a.concepts[k], f"colour_{name}": a.colours[k] or "as drawn"}
+        return known
+    known["noun"] = a.concepts[0]
+    if a.kind == "plain": return {**known, "count": "1", "orientation": "upright", "colour": "as drawn"}
+    known |= {"colour": a.colour or "as drawn", "count": str(a.count), "orientation": a.orientation}
+    return known | {"size": a.size} if a.count == 1 else known
+
+
+def targets(made: Sequence[Attributes], heads: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
+    """{head: (n,) int64 index of the true answer, IGNORED where there is none}."""
+    place = {head: {text: i for i, text in enumerate(texts)} for head, texts in heads.items()}
+    known = [answers(a) for a in made]
+    return {head: np.array([place[head].get(k.get(head, ""), IGNORED) for k in known], dtype=np.int64) for head in heads}
+
+
+# --- latents ----------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class LatentSource:
+    """Latents (n, c, h, w) of cached scenes with their captions' ids, and the frozen encoder that reads these."""
+
+    x: np.ndarray
+    ids: np.ndarray
+    data: Facts
+    codec: Latents
+    text: PromptEncoder
+    pixels: SceneSource
+    labels: None = None
+    words: tuple[str, ...] = ()
+
+    def indices(self, seed: int, where: tuple[int, ...]) -> np.ndarray:
+        return batch_indices(len(self.data), seed, *where)
+
+    def fetch(self, index: Sequence[int] | np.ndarray, seed: int = 0, **_: Any) -> Items:
+        return Items(torch.from_numpy(self.x[index].astype(np.float32)), None, {"ids": torch.from_numpy(self.ids[index].astype(np.int64))})
+
+    @torch.no_grad()
+    def condition(self, ids: Tensor, dropped: Tensor) -> Tensor:
+        """What the network attends to: (n, tokens, width) encodings of ids (n, tokens); of the empty prompt where `dropped` (n,)."""
+        empty = ids_like(self.text.tokenizer, ids)
+        return self.text.net(torch.where(dropped[:, None].to(ids.device), empty, ids)).hidden
+
+    def held_out(self, split: str, n: int) -> LatentSource:
+        return latents(self.pixels.held_out(split, n), self.codec, self.text, n)
+
+
+def ids_like(tokenizer: Tokenizer, like: Tensor) -> Tensor:
+    """The empty prompt's ids, (1, tokens), on the device of `like`."""
+    return ids(tokenizer, [""]).to(like.device)
+
+
+def latents(source: SceneSource, codec: Latents, text: PromptEncoder, n: int, seed: int = 0) -> LatentSource:
+    """The latents of the first n scenes of a stream, from the cache or made now."""
+    weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in codec.net.parameters())).hexdigest()
+    key = hashlib.sha256(json.dumps([source.data.sha256, weights, codec.scale, codec.shift, text.tokenizer.vocab, seed]).encode()).hexdigest()[:16]
+    folder, parts = cache() / "latents" / key, []
+    for start in range(0, n, PART):
+        parts.append(_part(folder / f"{start:08d}.npz", source, codec, seed, range(start, start + PART), n))
+    x, rows = (np.concatenate([p[k] for p in parts])[:n] for k in ("x", "ids"))
+    facts = replace(source.data, length=n, sha256=hashlib.sha256(f"{key} {n}".encode()).hexdigest())
+    return LatentSource(x, rows, facts, codec, text, source)
+
+
+def _part(file: Path, source: SceneSource, codec: Latents, seed: int, index: range, n: int) -> dict[str, np.ndarray]:
+    if file.is_file():
+        try:
+            with np.load(file, allow_pickle=False) as kept: return {k: kept[k] for k in ("x", "ids")}
+        except (OSError, ValueError, KeyError): pass  # a damaged part is made again
+    print(f"latents of scenes {index.start} to {index.stop} of {n}", file=sys.stderr)
+    x, rows = [], []
+    for start in range(index.start, index.stop, 64):
+        items = source.fetch(range(start, start + 64), seed)
+        with torch.inference_mode(): z = codec.net.encode(items.x).mean
+        x.append(((z - codec.shift) * codec.scale).to(torch.float16).numpy())
+        rows.append(items.more["ids"].numpy().astype(np.int32))
+    made = {"x": np.concatenate(x), "ids": np.concatenate(rows)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as f: np.savez(f, **made)
+        part.replace(file)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise BadInput(f"cannot keep latents in {file.parent}: {e.strerror or e}") from e
+    return made
+
+
+def _licence(d: DataSection) -> str:
+    from unnoise.data.sources import SOURCES
+
+    return SOURCES[named(d.name) or d.name].licence
+
+
+# --- from a recipe ----------------------------------------------------------------------------------------------------------
+
+def source(recipe: Recipe, split: str) -> SceneSource | LatentSource:
+    """The scenes that a recipe asks for. BadInput: what it names is not there or does not fit the task."""
+    from unnoise.hub import parts
+
+    d, task = recipe.data, recipe.task
+    scenes = open_scenes(d, split)
+    heads = questions(scenes) if task == "recognise" else None
+    pixels = SceneSource(scenes, d, Pixels(d.size, d.size, 3), heads=heads)
+    if task == "contrast":
+        if not d.tokenizer: raise BadInput("task 'contrast' needs data.tokenizer, the folder of one (python recipes/tokenizer.py makes it)")
+        from unnoise.text.tokenizer import Tokenizer
+
+        return replace(pixels, tokenizer=Tokenizer.load(d.tokenizer))
+    if task != "denoise" or not d.autoencoder: return pixels
+    if not d.text or not d.cached: raise BadInput("latents of scenes need data.text, a model folder with a text encoder, and data.cached, how many to make")
+    codec, text = parts.load_autoencoder(d.autoencoder, d.size), parts.load_text(d.text)
+    return latents(replace(pixels, tokenizer=text.tokenizer), codec, text, d.cached, recipe.seed)
