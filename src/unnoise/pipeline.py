@@ -137,7 +137,7 @@ class Pipeline:
 
     def __init__(self, folder: hub.Folder, *, device: str | torch.device = "cpu", dtype: str | torch.dtype = "fp32",
                  memory_budget: str | int | None = None, compile: bool = False, once: bool = False):
-        if folder.process is None: raise BadInput(f"{folder.name!r} is a classifier: it judges images and cannot draw them")
+        if folder.process is None: raise BadInput(f"{folder.name!r} is a {folder.kind}: it judges images and cannot draw them")
         self.folder, self.name, self.sha256 = folder, folder.name, folder.sha256
         self.net, self.codec, self.words, self.text = folder.net, folder.codec, folder.words, folder.text
         self.process = objective.resolve(folder.process)
@@ -399,9 +399,11 @@ class Pipeline:
 
     def save_pretrained(self, folder: str | os.PathLike) -> FilePath:
         """Write the model as a folder in the published layout; returns its path."""
+        from unnoise.hub.parts import clip_of
+
         f = self.folder
         return hub.save(folder, name=self.name, kind=f.kind, net=self.net, weights=None, codec=self.codec, words=self.words,
-                        process=f.process, defaults=f.defaults, text=f.text)
+                        process=f.process, defaults=f.defaults, text=f.text, clip=clip_of(f))
 
     from_pretrained = staticmethod(lambda name: load(name))
 

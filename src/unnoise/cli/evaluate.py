@@ -16,34 +16,79 @@ Report = dict[str, Any]
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A bundled model, or a model folder.")] = "digits",
-    n: Annotated[int, typer.Option("-n", "--num-images", help="How many images to generate and to judge by.")] = 2000,
+    model: Annotated[str, typer.Argument(help="A bundled model, or a model folder.")] = "emoji",
+    n: Annotated[Optional[int], typer.Option("-n", "--num-images", help="Images to judge by: 2000; 1000 prompts at each guidance for text models.")] = None,  # noqa: UP045
     steps: Annotated[Optional[int], typer.Option("--steps", help="Sampling steps.")] = None,  # noqa: UP045
-    guidance: Annotated[Optional[float], typer.Option("--guidance", help="Guidance scale; 1 is off.")] = None,  # noqa: UP045
+    guidance: Annotated[Optional[str], typer.Option("--guidance", help="Guidance scale, 1 is off; of text models several: 1,2,3,5,8.")] = None,  # noqa: UP045
     sampler: Annotated[Optional[str], typer.Option("--sampler", help="Its name.")] = None,  # noqa: UP045
     spacing: Annotated[Optional[str], typer.Option("--spacing", help="The grid of levels.")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option("--seed", help="The first image's seed.")] = 0,
-    judge: Annotated[str, typer.Option("--judge", help="The classifier: bundled, or a folder.")] = "digits-judge",
-    data: Annotated[str, typer.Option("--data", help="The real images: a set with the judge's classes.")] = "mnist+fashion",
+    judge: Annotated[Optional[str], typer.Option("--judge", help="digits-judge or emoji-judge by kind of model, or a folder.")] = None,  # noqa: UP045
+    data: Annotated[Optional[str], typer.Option("--data", help="The real images: mnist+fashion, or emoji for text models.")] = None,  # noqa: UP045
+    negatives: Annotated[int, typer.Option("--negatives", min=0, help="Text models: pairs without and with a negative prompt; 0 leaves them out.")] = 300,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images made at once; kept after each batch.")] = 100,
     work: Annotated[Optional[Path], typer.Option("--work", help="Where they are kept.")] = None,  # noqa: UP045
     against: Annotated[Optional[Path], typer.Option("--against", help="A JSON report.")] = None,  # noqa: UP045
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
-    """Measure a model: accuracy, FID, KID, precision, recall, beside what real images score. Continues when interrupted."""
+    """Measure a model beside what real images score. Models of classes: accuracy, FID, KID, precision, recall. Text models of the emoji
+    world: do pictures show what was asked, by guidance; FID, KID, near-copies, negative prompts. Continues when interrupted."""
     began = time.perf_counter()
-    if n < 2: raise BadInput(f"-n must be at least 2 images, given {n}")
+    scales = _numbers(guidance)
+    if n is not None and n < 2: raise BadInput(f"-n must be at least 2 images, given {n}")
     from unnoise import evaluate as room
     from unnoise.hub import read_json
+    from unnoise.pipeline import load
 
-    earlier = read_json(against) if against else None
-    with progress("generating", n, "image") as advance, _resumable():
-        report: Report = room.evaluate(
-            model, n, num_inference_steps=steps, guidance_scale=guidance, sampler=sampler, spacing=spacing, seed=seed,
-            judge=judge, data=data, batch_size=batch_size, work=work, progress=advance)
+    pipe = load(model)
+    if pipe.text is not None:
+        from unnoise.evaluate import scenes
+
+        if against: raise BadInput("--against compares models of classes; for text models give --json and compare the files")
+        count, scales = n or 1000, scales or scenes.GUIDANCES
+        with progress("generating", count * len(scales) + 2 * negatives, "image") as advance, _resumable():
+            report: Report = scenes.evaluate_scenes(
+                pipe, count, guidances=scales, num_inference_steps=steps, sampler=sampler, spacing=spacing, seed=seed,
+                judge=judge or scenes.JUDGE, emoji=data or "emoji", batch_size=batch_size, work=work, negatives=negatives, progress=advance)
+        report["seconds"] = round(time.perf_counter() - began, 3)
+        emit(report, as_json, None if as_json else scene_table(report))
+        return
+    if len(scales) > 1: raise BadInput(f"--guidance takes one number for models of classes, given {guidance}")
+    earlier, count = read_json(against) if against else None, n or 2000
+    with progress("generating", count, "image") as advance, _resumable():
+        report = room.evaluate(
+            pipe, count, num_inference_steps=steps, guidance_scale=scales[0] if scales else None, sampler=sampler, spacing=spacing, seed=seed,
+            judge=judge or "digits-judge", data=data or "mnist+fashion", batch_size=batch_size, work=work, progress=advance)
     if earlier is not None: report["against"] = {"file": str(against), **room.compare(earlier, report)}
     report["seconds"] = round(time.perf_counter() - began, 3)
     emit(report, as_json, None if as_json else table(report))
+
+
+def _numbers(text: str | None) -> tuple[float, ...]:
+    """"1,2,5" as numbers; none when it is not given."""
+    if text is None: return ()
+    try: return tuple(float(v) for v in text.split(","))
+    except ValueError: raise BadInput(f"--guidance must be numbers with commas between them, given {text!r}") from None
+
+
+def scene_table(r: Report) -> str:
+    """The report of a text model: a row for what is asked, a column for each guidance; shares in percent of the judge's own ceiling."""
+    scales, s = list(r["rows"]), r["settings"]
+    cell = lambda v: "-" if v["value"] is None else f"{100 * v['value']:.1f}" + ("" if v["relative"] is None else f" ({100 * v['relative']:.0f})")
+    first = r["rows"][scales[0]]
+    rows = [("right, % (% of ceiling)", *(f"guidance {g}" for g in scales), "ceiling", "n")]
+    rows += [(name, *(cell(r["rows"][g][name]) for g in scales), "-" if first[name].get("ceiling") is None else f"{100 * first[name]['ceiling']:.1f}", first[name]["n"])
+             for name in first]
+    far = [("", *(f"guidance {g}" for g in scales), "floor (real)", "n")]
+    far += [(k.upper(), *(f"{r['distances'][g][k]:.4f}" for g in scales), f"{r['floor'][k]:.4f}", r["floor"]["n"]) for k in ("fid", "kid")]
+    far.append(("near-copies, %", *(f"{100 * r['near_copies'][g]['value']:.1f}" for g in scales), "1.0", r["near_copies"][scales[0]]["n"]))
+    lines = [f"model      {r['model']['name']} ({r['model']['sha256'][:12]}): {s['sampler']}, {s['steps']} steps, {s['spacing']} grid",
+             f"judge      {r['judge']['name']} ({r['judge']['sha256'][:12]})", "", *_columns(rows), "", *_columns(far)]
+    if n := r["negative"]:
+        share = lambda v: f"{100 * v['value']:.1f} ± {100 * v['se']:.1f}"
+        lines += ["", *_columns([("named attribute seen, %", *n["before"]), *((f"{when} the negative prompt", *(share(v) for v in n[key].values()))
+                                                                             for when, key in (("without", "before"), ("with", "after")))])]
+    return "\n".join(lines)
 
 
 @contextmanager

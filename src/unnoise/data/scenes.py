@@ -234,6 +234,11 @@ class Scenes:
         return Attributes("hand", ("hand",), ("",), drawing, fingers=fingers, background=ground, tone=hand.tone, boxes=(box,), hand=hand)
 
     @property
+    def plain(self) -> tuple[int, ...]:
+        """The images that plain scenes show."""
+        return tuple(self._plain)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The labels of all concepts that scenes of this split can show: a judge's classes."""
         images = [*self._plain, *(i for choices in self._of_noun.values() for i in choices)]

@@ -14,6 +14,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 from zipfile import BadZipFile
@@ -47,7 +48,7 @@ class Generator(Protocol):
 
     def request(self, prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler,
                 spacing) -> Request: ...
-    def __call__(self, prompt, *, num_inference_steps, guidance_scale, seed, sampler, spacing, batch_size) -> Result: ...
+    def __call__(self, prompt, *, num_inference_steps, guidance_scale, seed, sampler, spacing, batch_size, **told) -> Result: ...
 
 
 def evaluate(model: str | os.PathLike | Generator = "digits", n: int = 2000, *, num_inference_steps: int | None = None,
@@ -71,7 +72,7 @@ def evaluate(model: str | os.PathLike | Generator = "digits", n: int = 2000, *, 
     real = {split: _real(data, split, by) for split in (REFERENCE, OTHER)}
     labels = _labels(pipe, by, n)
     settings = _settings(pipe, request, batch_size)
-    folder = _folder(Path(work) if work else cache() / "evaluate", settings)
+    folder = work_folder(Path(work) if work else cache() / "evaluate", settings)
     seen, nfe = _look(by, images(pipe, request, batch_size, folder), progress)
     return {"model": {"name": pipe.name, "sha256": pipe.sha256}, "n": n, "settings": settings, "nfe": nfe,
             **_measure(by, seen, labels, real, n), "work": str(folder)}
@@ -131,11 +132,11 @@ def _accuracy(said: np.ndarray, labels: np.ndarray, words: tuple[str, ...], grou
     """How often the judge says what was asked for: in all, by group and by class; each with its standard error and n."""
     hit, there = said == labels, sorted(set(labels.tolist()))
     by_group = {name: hit[np.isin(labels, group)] for name, group in groups.items()}
-    return {"all": _share(hit), "groups": {k: _share(v) for k, v in by_group.items() if len(v)},
-            "classes": {words[c]: _share(hit[labels == c]) for c in there}}
+    return {"all": share(hit), "groups": {k: share(v) for k, v in by_group.items() if len(v)},
+            "classes": {words[c]: share(hit[labels == c]) for c in there}}
 
 
-def _share(hit: np.ndarray) -> dict[str, float]:
+def share(hit: np.ndarray) -> dict[str, float]:
     p, n = float(hit.mean()), len(hit)
     return {"value": p, "se": float(np.sqrt(p * (1 - p) / n)), "n": n}
 
@@ -184,19 +185,24 @@ def _groups(d: datasets.Data) -> dict[str, range]:
 # --- generating, resumably ------------------------------------------------------------------------------------------------
 
 def images(pipe: Generator, request: Request, batch_size: int, folder: Path) -> Iterator[tuple[np.ndarray, int]]:
+    """The chunks of a request whose image i is of word i mod (number of words)."""
+    words = pipe.words.words if pipe.words else ("",)
+    return chunks(pipe, replace(request, prompts=tuple(words[i % len(words)] for i in range(len(request.seeds)))), batch_size, folder)
+
+
+def chunks(pipe: Generator, request: Request, batch_size: int, folder: Path) -> Iterator[tuple[np.ndarray, int]]:
     """(uint8 images, network calls an image), chunk by chunk: read from `folder` where whole, else made and kept there.
 
     A chunk is one call of batch_size images, so a resumed run makes exactly the calls of one that was not interrupted.
     """
     for start in range(0, len(request.seeds), batch_size):
-        seeds = request.seeds[start : start + batch_size]
+        seeds, prompts, negatives = (list(v[start : start + batch_size]) for v in (request.seeds, request.prompts, request.negatives))
         file = folder / f"{start:08d}-{start + len(seeds):08d}.npz"
         chunk = _read(file, len(seeds))
         if chunk is None:
-            words = pipe.words.words if pipe.words else ("",)
-            prompts = [words[(start + i) % len(words)] for i in range(len(seeds))]
+            told = {"negative_prompt": negatives} if any(negatives) else {}
             r = pipe(prompts, num_inference_steps=request.steps, guidance_scale=request.guidance, seed=seeds,
-                     sampler=request.sampler, spacing=request.spacing, batch_size=batch_size)
+                     sampler=request.sampler, spacing=request.spacing, batch_size=batch_size, **told)
             chunk = r.arrays, r.nfe
             _write(file, *chunk)
         yield chunk
@@ -217,7 +223,7 @@ def _settings(pipe: Generator, request: Request, batch_size: int) -> dict:
     return {**recipe, "words": list(pipe.words.words) if pipe.words else [], "batch_size": batch_size}
 
 
-def _folder(root: Path, settings: dict) -> Path:
+def work_folder(root: Path, settings: dict) -> Path:
     """The work folder of these settings, made where it is missing; its settings.json tells a reader what lies in it."""
     text = json.dumps(settings, indent=2, sort_keys=True)
     folder = root / f"{settings['model']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -41,6 +41,7 @@ from unnoise.text.words import Words
 from unnoise.train.recipe import ProcessSection
 
 if TYPE_CHECKING:
+    from unnoise.nets.clip import CLIP
     from unnoise.text.encode import PromptEncoder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -323,8 +324,10 @@ Content = bytes | Callable[[Path], Any]
 
 def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, weights: dict[str, Tensor] | None, codec: codecs.Codec,
          words: Words | None, process: ProcessSection | None, defaults: dict | None = None, card: str = "",
-         dtype: torch.dtype | None = None, text: PromptEncoder | None = None) -> Path:
+         dtype: torch.dtype | None = None, text: PromptEncoder | None = None, clip: CLIP | None = None) -> Path:
     """Write a model folder; a temporary one is renamed when it is whole. Returns its path. `weights` None: the net's own.
+
+    clip: the CLIP whose text encoder `text` is; its image encoder and what joins the two are kept with the model.
 
     BadInput: the folder exists and is not a model folder, cannot be written, or the weights are not finite.
     """
@@ -350,6 +353,11 @@ def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, wei
         index["tokenizer"] = TWINS["tokenizer"]
         files |= weights_and_config("text_encoder/model.safetensors", text.net.state_dict(), _text_config(text.net, projected), dtype)
         files["tokenizer"] = text.tokenizer.save
+    if clip:
+        from unnoise.hub import parts
+
+        index |= parts.CLIP_INDEX
+        files |= parts.clip_files(clip, dtype)
     if words:
         index["words"] = ["unnoise", "Words"]
         files["words/config.json"] = _json(words.config())

@@ -103,6 +103,12 @@ def load_clip(name: str | os.PathLike) -> Clip:
     return Clip(net, text.tokenizer)
 
 
+def clip_of(f: folders.Folder) -> clip.CLIP | None:
+    """The CLIP that lies in a model's folder, or None."""
+    if f.path is None or not (f.path / "clip").is_dir(): return None
+    return load_clip(f.path).net
+
+
 def _seen(name: str | os.PathLike, part: str) -> folders.Seen:
     path = folders.find(name)
     index = folders.read_json(path / "model_index.json")

@@ -1,6 +1,7 @@
 """What is trained beside denoisers: an autoencoder, a CLIP and a judge of scenes. One class a task, each with its objective's keys.
 
-    autoencode  |x - y| + edge |dx - dy| + kl KL(q(z | x), N(0, 1)) / numbers of z;  y the decoding of a sample z, d differences of neighbours
+    autoencode  |x - y| + square (x - y)^2 + edge |dx - dy| + kl KL(q(z | x), N(0, 1)) / numbers of z;  y the decoding of a sample z,
+                d differences of neighbours (the square is what teaches colours early: an absolute error is as steep for hues as for grain)
     contrast    CLIP's softmax over the batch, or SigLIP's sigmoid of every pair
     recognise   the mean over a scene's questions of the cross-entropy of their answers
 
@@ -38,6 +39,7 @@ class Autoencode:
     config = AutoencoderConfig
 
     class Objective(_Objective):
+        square: float = Field(default=4.0, ge=0)
         edge: float = Field(default=1.0, ge=0)
         kl: float = Field(default=1e-4, ge=0)
 
@@ -61,7 +63,7 @@ class Autoencode:
     def _errors(self, x: Tensor, y: Tensor, q: Posterior) -> Tensor:
         """(n,) losses."""
         o, error = self.objective, (y - x).float()
-        far = error.abs().flatten(1).mean(1)
+        far = error.abs().flatten(1).mean(1) + o.square * error.square().flatten(1).mean(1)
         edges = [d.abs().flatten(1).mean(1) for d in (error.diff(dim=2), error.diff(dim=3))]
         return far + o.edge * sum(edges, torch.zeros(())) / 2 + o.kl * q.kl().float() / q.mean[0].numel()
 

@@ -1,0 +1,313 @@
+"""Does it draw what was asked? A text-to-image model of the emoji world, judged on prompts whose truth is known exactly.
+
+    noun        every trained name in turn: "an apple"
+    seen        test scenes of several things, pairs and hands: combinations of words that training showed, in other pictures
+    held out    scenes with a combination that training never showed (its words it did)
+
+Each picture is looked at by the judge (`nets.recogniser`); beside every share stands the ceiling, the judge's own on real pictures of the
+very same scenes, and the quotient of the two. A combination (noun and colour, noun and count, …) is right when both are.
+FID and KID are of the judge's features, against real renderings of the same scenes, their floor other real scenes. A near-copy is a
+picture of one noun that lies closer to its nearest training picture than 99 of 100 training pictures lie to theirs.
+"""
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unnoise import hub
+from unnoise.codec import Pixels
+from unnoise.data.draw import Draw
+from unnoise.data.fetch import cache
+from unnoise.data.nouns import NOUNS, article, plain
+from unnoise.data.scenes import Attributes, Scenes, caption, combinations, held_out
+from unnoise.errors import BadInput
+from unnoise.evaluate import metrics
+from unnoise.evaluate.run import Advance, chunks, share, work_folder
+from unnoise.nets.recogniser import Recogniser
+from unnoise.pipeline import Pipeline
+from unnoise.pipeline import load as load_pipeline
+
+JUDGE = "emoji-judge"
+GUIDANCES = (1.0, 2.0, 3.0, 5.0, 8.0)
+SHARES = {"noun": 0.4, "seen": 0.3, "held out": 0.3}  # of the prompts
+ROWS = ("noun", "seen combinations", "held-out combinations", "colour", "count", "orientation", "relation", "fingers")
+WORLD = {"objects": 0.55, "pair": 0.25, "hand": 0.20}  # kinds of scene that combine words
+PROMPTS = 990_000  # where in the streams of scenes the prompts begin: far from what validation looks at
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the judge made of n pictures: features (n, d) float64 and, for each question, the probabilities of its answers (n, answers)."""
+
+    features: np.ndarray
+    answers: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class SceneJudge:
+    """A recogniser with the codec that it was trained through; `heads` are its questions with their answers."""
+
+    name: str
+    sha256: str
+    net: Recogniser
+    codec: Pixels
+
+    @property
+    def heads(self) -> dict[str, tuple[str, ...]]:
+        return self.net.config.heads
+
+    @torch.inference_mode()
+    def look(self, images: np.ndarray, batch: int = 250) -> Seen:
+        """uint8 (n, h, w, 3) of the judge's size."""
+        if len(images) < 1: raise BadInput("the judge needs at least 1 image, given none")
+        features, told = [], []
+        for i in range(0, len(images), batch):
+            h = self.net.embed(self.codec.encode(images[i : i + batch]))
+            features.append(h.double().numpy())
+            told.append({k: head(h).softmax(1).numpy() for k, head in self.net.heads.items()})
+        return Seen(np.concatenate(features), {k: np.concatenate([t[k] for t in told]) for k in self.heads})
+
+
+def load_judge(name: str | os.PathLike = JUDGE) -> SceneJudge:
+    """The judge of a bundled name or a model folder. BadInput: damaged, or no judge of scenes."""
+    f = hub.load(name)
+    if not isinstance(f.net, Recogniser) or not isinstance(f.codec, Pixels):
+        raise BadInput(f"{f.name!r} is of kind {f.kind}: a judge of scenes is a model folder of kind recogniser")
+    return SceneJudge(f.name, f.sha256, f.net, f.codec)
+
+
+# --- prompts ----------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt and what it asks for."""
+
+    prompt: str
+    scene: Attributes
+    group: str
+
+
+def asked(n: int, judge: SceneJudge, emoji: str = "emoji") -> list[Asked]:
+    """n prompts of all groups, the same for ever for the same judge."""
+    labels = judge.heads["noun"]
+    count = {k: round(n * v) for k, v in SHARES.items()}
+    out = [Asked(name(labels[i % len(labels)]), Attributes("plain", (plain(labels[i % len(labels)]),), (labels[i % len(labels)],), ""), "noun")
+           for i in range(n - count["seen"] - count["held out"])]
+    for group, split in (("seen", "test"), ("held out", "held_out")):
+        scenes = Scenes(emoji, split, WORLD, len(labels))
+        for i in range(count[group]):
+            a = scenes.attributes(0, PROMPTS + i)
+            out.append(Asked(caption(a, Draw(0, PROMPTS + i, 99)), a, group))
+    return out
+
+
+def name(label: str) -> str:
+    """What a concept is called: "an apple", "grinning face"."""
+    return article(NOUNS[label]) if label in NOUNS else plain(label)
+
+
+# --- what is right ----------------------------------------------------------------------------------------------------------
+
+def verdict(a: Attributes, told: dict[str, int], p: Callable[[str, str], float], heads: dict[str, tuple[str, ...]]) -> dict[str, bool]:
+    """{what was asked: whether the judge sees it}. told: the judge's first answer to each question; p(question, answer): its probability."""
+    is_ = lambda head, answer: heads[head][told[head]] == answer
+    if a.kind == "hand": return {"fingers": is_("fingers", str(a.fingers))}
+    if a.kind == "pair": return _verdict_of_pair(a, is_, p)
+    out = {"noun": is_("noun", a.concepts[0])}
+    if a.colour: out["colour"] = is_("colour", a.colour)
+    if a.count > 1: out["count"] = is_("count", str(a.count))
+    if a.orientation != "upright": out["orientation"] = is_("orientation", a.orientation)
+    return out
+
+
+def _verdict_of_pair(a: Attributes, is_: Callable[[str, str], bool], p: Callable[[str, str], float]) -> dict[str, bool]:
+    """Which of the two the judge takes for the first in the picture (upper or left), and whether that is where it was asked to be."""
+    one, two = a.concepts
+    forward = p("noun_a", one) * p("noun_b", two) >= p("noun_a", two) * p("noun_b", one)
+    places = "ab" if forward else "ba"
+    level, first = a.relation not in ("above", "below"), a.relation in ("left of", "above")
+    out = {"noun": all(is_(f"noun_{k}", c) for k, c in zip(places, a.concepts)),
+           "relation": is_("axis", "horizontal" if level else "vertical") and (a.relation == "next to" or forward == first)}
+    if any(a.colours): out["colour"] = all(is_(f"colour_{k}", c) for k, c in zip(places, a.colours) if c)
+    return out
+
+
+def marks(items: Sequence[Asked], seen: Seen, heads: dict[str, tuple[str, ...]]) -> dict[str, list[bool]]:
+    """{row: whether each thing that counts for it is right}."""
+    first = {k: v.argmax(1) for k, v in seen.answers.items()}
+    rows: dict[str, list[bool]] = {row: [] for row in ROWS}
+    for i, item in enumerate(items):
+        p = lambda head, answer, i=i: float(seen.answers[head][i, heads[head].index(answer)]) if answer in heads[head] else 0.0
+        v = verdict(item.scene, {k: int(f[i]) for k, f in first.items()}, p, heads)
+        if item.group == "noun":
+            rows["noun"].append(v["noun"])
+            continue
+        for row in ("colour", "count", "orientation", "relation", "fingers"):
+            if row in v: rows[row].append(v[row])
+        for c in combinations(item.scene):
+            both = v[c[0]] and v.get("noun", True)
+            if item.group == "seen": rows["seen combinations"].append(both)
+            elif held_out(c): rows["held-out combinations"].append(both)
+    return rows
+
+
+# --- the report -------------------------------------------------------------------------------------------------------------
+
+def evaluate_scenes(model: str | os.PathLike | Pipeline = "emoji", n: int = 1000, *, guidances: Sequence[float] = GUIDANCES,
+                    num_inference_steps: int | None = None, sampler: str | None = None, spacing: str | None = None, seed: int = 0,
+                    judge: str | os.PathLike | SceneJudge = JUDGE, emoji: str = "emoji", batch_size: int = 50,
+                    work: str | os.PathLike | None = None, negatives: int = 300, progress: Advance | None = None) -> dict:
+    """Measure a text-to-image model by n prompts at each guidance scale; a report of plain JSON values.
+
+    rows {guidance: {row: {value, se, n, ceiling, relative}}}, fid, kid and near_copies by guidance with their floors, negative (the share
+    of pictures that show a named attribute, without and with the negative prompt, over `negatives` pairs). Pictures are kept in `work`,
+    by default the cache: an interrupted run continues. BadInput: data not fetched, n < 10, another size than the judge's.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 10: raise BadInput(f"n must be a whole number of at least 10 prompts, given {n!r}")
+    pipe = load_pipeline(model) if isinstance(model, str | os.PathLike) else model
+    by = judge if isinstance(judge, SceneJudge) else load_judge(judge)
+    own = tuple(pipe.codec.shape(1)[2:]) if isinstance(pipe.codec, Pixels) else (getattr(pipe.codec, "height", 0), getattr(pipe.codec, "width", 0))
+    if own != (by.codec.height, by.codec.width): raise BadInput(f"judge {by.name!r} looks at {by.codec.height} x {by.codec.width} pictures, {pipe.name!r} draws {own}")
+    items = asked(n, by, emoji)
+    real, other = _real(items, by, emoji)
+    ceiling = {row: float(np.mean(v)) if v else None for row, v in marks(items, real, by.heads).items()}
+    ceiling["noun"] = _noun_ceiling(by, emoji)
+    combined = [i for i, item in enumerate(items) if item.group != "noun"]
+    copies = Copies.of(by, emoji)
+    draw = _Draw(pipe, num_inference_steps, sampler, spacing, seed, batch_size, Path(work) if work else cache() / "evaluate", progress)
+    rows, distances, near = {}, {}, {}
+    for g in guidances:
+        x = draw([item.prompt for item in items], None, g)
+        seen = by.look(x)
+        rows[f"{g:g}"] = {row: _row(v, ceiling[row]) for row, v in marks(items, seen, by.heads).items()}
+        distances[f"{g:g}"] = _distances(seen.features[combined], real.features[combined])
+        near[f"{g:g}"] = copies.share(x[: len(items) - len(combined)])
+    scale = pipe.defaults["guidance_scale"]
+    return {"model": {"name": pipe.name, "sha256": pipe.sha256}, "judge": {"name": by.name, "sha256": by.sha256}, "n": n, "seed": seed,
+            "settings": draw.settings, "guidance": scale, "rows": rows, "distances": distances, "floor": _distances(other.features, real.features[combined]),
+            "near_copies": near, "near_copies_floor": 0.01, "negative": negative(draw, by, negatives, scale) if negatives else None}
+
+
+def _row(v: list[bool], ceiling: float | None) -> dict[str, Any]:
+    if not v: return {"value": None, "n": 0}
+    s = share(np.array(v))
+    return {**s, "ceiling": ceiling, "relative": s["value"] / ceiling if ceiling else None}
+
+
+def _real(items: Sequence[Asked], judge: SceneJudge, emoji: str) -> tuple[Seen, Seen]:
+    """What the judge makes of real pictures of the scenes asked for (of the plain ones, any: `_noun_ceiling` counts for them), and of others."""
+    size, labels = judge.codec.height, judge.heads["noun"]
+    split = {"seen": Scenes(emoji, "test", WORLD, len(labels)), "held out": Scenes(emoji, "held_out", WORLD, len(labels))}
+    blank = np.full((size, size, 3), 255, dtype=np.uint8)
+    x = np.stack([blank if i.group == "noun" else split[i.group].render(i.scene, size) for i in items])
+    m = sum(i.group != "noun" for i in items)
+    others = np.stack([s.scene(1, PROMPTS + i, size)[0] for s in split.values() for i in range(m // 2)])
+    return judge.look(x), judge.look(others)
+
+
+def _noun_ceiling(judge: SceneJudge, emoji: str, n: int = 1000) -> float:
+    """How often the judge names a plain test picture rightly: pictures of (concept, vendor) pairs that its training never showed."""
+    scenes = Scenes(emoji, "test", {"plain": 1.0}, len(judge.heads["noun"]))
+    made = [scenes.attributes(0, PROMPTS + i) for i in range(n)]
+    said = judge.look(np.stack([scenes.render(a, judge.codec.height) for a in made])).answers["noun"].argmax(1)
+    return float(np.mean([judge.heads["noun"][k] == a.concepts[0] for k, a in zip(said, made)]))
+
+
+def _distances(fake: np.ndarray, real: np.ndarray) -> dict[str, float | None]:
+    kid, se = metrics.kid(fake, real)
+    return {"n": len(fake), "fid": metrics.fid(fake, real), "kid": kid, "kid_se": se}
+
+
+@dataclass
+class _Draw:
+    """Draws prompts at one guidance scale after another, resumably."""
+
+    pipe: Pipeline
+    steps: int | None
+    sampler: str | None
+    spacing: str | None
+    seed: int
+    batch: int
+    root: Path
+    progress: Advance | None
+    settings: dict[str, Any] | None = None
+
+    def __call__(self, prompts: Sequence[str], negatives: Sequence[str] | None, guidance: float) -> np.ndarray:
+        """uint8 (n, h, w, 3); prompt i has seed `seed` + i."""
+        n = len(prompts)
+        request = self.pipe.request(list(prompts), None if negatives is None else list(negatives), self.steps, guidance, self.seed, 1, self.sampler, self.spacing)
+        told = {k: v for k, v in request.recipe(self.pipe, 0).items() if k not in ("prompt", "negative_prompt")}
+        self.settings = self.settings or {k: v for k, v in told.items() if k not in ("guidance", "seed")}
+        folder = work_folder(self.root, {**told, "batch_size": self.batch, "prompts": metrics_hash([*prompts, *(negatives or [])])})
+        made = []
+        for x, _ in chunks(self.pipe, request, self.batch, folder):
+            made.append(x)
+            if self.progress: self.progress(len(x))
+        assert sum(map(len, made)) == n
+        return np.concatenate(made)
+
+
+def metrics_hash(texts: Sequence[str]) -> str:
+    """Hex sha256 of texts."""
+    import hashlib
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+
+
+# --- near copies ------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Copies:
+    """The training pictures of one thing, as 32 x 32 x 3 numbers in [0, 1], and the distance below which a picture is a near-copy."""
+
+    x: torch.Tensor
+    threshold: float
+
+    @classmethod
+    def of(cls, judge: SceneJudge, emoji: str) -> Copies:
+        scenes = Scenes(emoji, "train", {"plain": 1.0}, len(judge.heads["noun"]))
+        x = torch.stack([_small(scenes.emoji.image(i)) for i in scenes.plain])
+        d = torch.cdist(x, x)
+        d.fill_diagonal_(float("inf"))
+        return cls(x, float(torch.quantile(d.amin(1), 0.01)))
+
+    def share(self, images: np.ndarray) -> dict[str, float]:
+        """{value, se, n, median (of the nearest distances, root mean square a number), threshold}."""
+        near = torch.cat([torch.cdist(torch.stack([_small(i) for i in images[k : k + 100]]), self.x).amin(1) for k in range(0, len(images), 100)])
+        scale = self.x.shape[1] ** -0.5
+        return {**share((near < self.threshold).numpy()), "median": float(near.median()) * scale, "threshold": self.threshold * scale}
+
+
+def _small(image: np.ndarray) -> torch.Tensor:
+    side = len(image) // 32
+    return torch.from_numpy(image.reshape(32, side, 32, side, 3).mean((1, 3)).reshape(-1) / 255).float()
+
+
+# --- negative prompts -------------------------------------------------------------------------------------------------------
+
+def negative(draw: Callable[..., np.ndarray], judge: SceneJudge, pairs: int, guidance: float) -> dict[str, Any]:
+    """How often the judge sees an attribute that the negative prompt names, without it and with it, same prompts and seeds.
+
+    A third each: a colour that the prompt asks for ("a red car", negative "red"), a ground likewise, and one vendor's style, unasked for.
+    """
+    labels = [l for l in judge.heads["noun"] if l in NOUNS]
+    kinds = {"colour": judge.heads["colour"][1:], "background": judge.heads["background"][1:], "style": judge.heads["style"]}
+    cases = []
+    for i in range(pairs):
+        kind = list(kinds)[i % 3]
+        word, noun = kinds[kind][(i // 3) % len(kinds[kind])], NOUNS[labels[i % len(labels)]]
+        prompt = {"colour": article(f"{word} {noun}"), "background": f"{article(noun)} on {article(word)} background", "style": article(noun)}[kind]
+        cases.append((kind, word, prompt, {"colour": word, "background": f"{word} background", "style": f"{word} style"}[kind]))
+    prompts = [c[2] for c in cases]
+    out: dict[str, Any] = {"pairs": pairs, "guidance": guidance}
+    for when, told in (("before", None), ("after", [c[3] for c in cases])):
+        seen = judge.look(draw(prompts, told, guidance)).answers
+        hit = np.array([judge.heads[k][int(seen[k][i].argmax())] == w for i, (k, w, _, _) in enumerate(cases)])
+        out[when] = {"all": share(hit), **{kind: share(hit[[c[0] == kind for c in cases]]) for kind in kinds}}
+    return out
