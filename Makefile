@@ -3,12 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out
 
-.PHONY: demo test lint bench clean
+# make train-default: the default model from nothing. RECIPES=recipes/gpu is the full size, for one GPU; FLAGS=--resume goes on.
+RECIPES ?= recipes
+FLAGS ?=
+
+.PHONY: demo test lint bench clean train-default
 
 .venv/.base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/.data: .venv/.base
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[data]"
 	touch $@
 
 .venv/.dev: .venv/.base
@@ -19,9 +27,10 @@ OUT ?= out
 
 demo: .venv/.base
 	mkdir -p $(OUT)
-	$(BIN)/unnoise generate "a handwritten seven" -n 16 --seed 1 -o $(OUT)/seven.png
-	$(BIN)/unnoise generate "an ankle boot" -n 16 --seed 1 -o $(OUT)/boot.png
-	@echo "look at $(OUT)/seven.png and $(OUT)/boot.png"
+	$(BIN)/unnoise generate "two red apples on their side" --seed 0 -o $(OUT)/apples.png
+	$(BIN)/unnoise generate "a blue car" -n 16 --seed 1 -o $(OUT)/car.png
+	$(BIN)/unnoise generate "a handwritten seven" -n 16 --seed 1 --model digits -o $(OUT)/seven.png
+	@echo "look at $(OUT)/apples.png, $(OUT)/car.png and $(OUT)/seven.png"
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -30,6 +39,16 @@ lint: .venv/.dev
 test: .venv/.dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+train-default: .venv/.data
+	$(BIN)/unnoise data fetch emoji
+	$(BIN)/python recipes/tokenizer.py --out runs/tokenizer
+	$(BIN)/unnoise train $(RECIPES)/clip.toml --out runs/clip $(FLAGS)
+	$(BIN)/unnoise train $(RECIPES)/judge.toml --out runs/judge $(FLAGS)
+	$(BIN)/unnoise train $(RECIPES)/autoencoder.toml --out runs/autoencoder $(FLAGS)
+	$(BIN)/python recipes/cache.py $(RECIPES)/emoji.toml
+	$(BIN)/unnoise train $(RECIPES)/emoji.toml --out runs/emoji $(FLAGS)
+	@echo "runs/emoji/model draws; runs/judge/model judges: unnoise evaluate runs/emoji/model --judge runs/judge/model"
+
 bench: .venv/.dev
 	$(BIN)/python -m bench.nfe
 	$(BIN)/python -m bench.speed
@@ -37,6 +56,7 @@ bench: .venv/.dev
 	$(BIN)/python -m bench.speed --model sd15
 	$(BIN)/python -m bench.train_speed
 	$(BIN)/python -m bench.startup
+	$(BIN)/python -m bench.emoji
 
 clean:
 	rm -rf .venv build dist out .pytest_cache .ruff_cache .hypothesis

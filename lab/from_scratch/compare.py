@@ -57,10 +57,10 @@ def _turns(sides: dict, repeats: int) -> dict:
 
 
 def _seconds(run: Callable, least: float = 0.02) -> float:
-    """Seconds a call: of one, or the mean of as many as take `least`; the first calls of a fast one warm its caches."""
-    count, began = 0, time.perf_counter()
-    while not count or time.perf_counter() - began < least: run(); count += 1
-    return (time.perf_counter() - began) / count
+    """Seconds of the processor a call: of one, or the mean of as many as take `least`. What else the machine does is left out."""
+    count, began = 0, time.process_time()
+    while not count or time.process_time() - began < least: run(); count += 1
+    return (time.process_time() - began) / count
 
 
 def _spread(times: dict) -> dict[str, dict[str, list[float]]]:

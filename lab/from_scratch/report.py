@@ -10,7 +10,7 @@ DIGITS = {"far": ("to the nearest held out", 2), "missed": ("from those held out
 def tables(result: dict) -> str:
     """The table of the matrix product and those of what was learnt."""
     s = result["settings"]
-    parts = [f"Matrix product, {s['size']} x {s['size']} times {s['size']} x {s['size']}, milliseconds", products(result["matmul"])]
+    parts = [f"Matrix product, {s['size']} x {s['size']} times {s['size']} x {s['size']}, milliseconds of one core", products(result["matmul"])]
     for name in ("ring", "moons"):
         parts += [f"{name.capitalize()}: {s['points']} points after {s['steps_points']} steps, {_seeds(s)}", scores(result[name], POINTS)]
     parts += [f"Digits: {10 * s['each']} after {s['steps_digits']} steps, {_seeds(s)}", scores(result["digits"], DIGITS)]

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+DEFAULT_MODEL = "emoji"  # what `load()` and the commands take where no model is named
 
 if TYPE_CHECKING:
     from unnoise.errors import BadInput

@@ -1,8 +1,8 @@
 """A model under the names users know: prompt in, images out. It only puts the rooms together.
 
-    pipe = unnoise.load("digits")
-    result = pipe("a handwritten seven", seed=7, num_images=4)     # seeds 7, 8, 9, 10: one an image
-    for state in pipe.stream("a handwritten seven", seed=7): ...   # State(x, level, x0) each step
+    pipe = unnoise.load("emoji")
+    result = pipe("a red apple", seed=7, num_images=4)     # seeds 7, 8, 9, 10: one an image
+    for state in pipe.stream("a red apple", seed=7): ...   # State(x, level, x0) each step
 
 Image i depends on its own seed alone: not on the batch it is made in, nor on what is made beside it.
 """
@@ -411,7 +411,7 @@ class Pipeline:
 _CALL_OPTIONS = tuple(p for p in inspect.signature(Pipeline.__call__).parameters if p not in ("self", "options"))
 
 
-def load(name: str | os.PathLike = "digits", *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto",
+def load(name: str | os.PathLike = unnoise.DEFAULT_MODEL, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto",
          variant: str | None = None, memory_budget: str | int | None = None, compile: bool = False,
          tokenizer: str | os.PathLike | None = None, prediction: str | None = None, once: bool = False) -> Pipeline:
     """The pipeline of a bundled model, a local model folder, a single-file checkpoint or a fetched hub id ("owner/model").

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from unnoise import DEFAULT_MODEL
 from unnoise.cli.common import emit, progress
 from unnoise.errors import BadInput
 
@@ -16,7 +17,7 @@ Report = dict[str, Any]
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A bundled model, or a model folder.")] = "emoji",
+    model: Annotated[str, typer.Argument(help="A bundled model, or a model folder.")] = DEFAULT_MODEL,
     n: Annotated[Optional[int], typer.Option("-n", "--num-images", help="Images to judge by: 2000; 1000 prompts at each guidance for text models.")] = None,  # noqa: UP045
     steps: Annotated[Optional[int], typer.Option("--steps", help="Sampling steps.")] = None,  # noqa: UP045
     guidance: Annotated[Optional[str], typer.Option("--guidance", help="Guidance scale, 1 is off; of text models several: 1,2,3,5,8.")] = None,  # noqa: UP045

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from unnoise import DEFAULT_MODEL
 from unnoise.cli import sweep as sweeps
 from unnoise.cli.common import emit, progress
 from unnoise.errors import BadInput
@@ -26,9 +27,9 @@ _SWEEP = "One labelled grid over guidance, steps, sampler, seed, negative, spaci
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw; empty for anything the model knows.")] = "",
-    n: Annotated[int, typer.Option("-n", "--num-images", help="How many images, with seeds SEED, SEED + 1, …")] = 1,
+    n: Annotated[Optional[int], typer.Option("-n", "--num-images", help="How many images, with seeds SEED, SEED + 1, …; 4 of the default model, else 1.")] = None,  # noqa: UP045
     output: Annotated[Optional[Path], typer.Option("-o", "--output", help="A .png file (several images: also the grid), or a folder.")] = None,  # noqa: UP045
-    model: Annotated[str, typer.Option("--model", help="A bundled model, a model folder, a .safetensors checkpoint, or owner/model once fetched.")] = "digits",
+    model: Annotated[str, typer.Option("--model", help="A bundled model, a model folder, a .safetensors checkpoint, or owner/model once fetched.")] = DEFAULT_MODEL,
     steps: Annotated[Optional[int], typer.Option("--steps", help="Sampling steps.")] = None,  # noqa: UP045
     guidance: Annotated[Optional[float], typer.Option("--guidance", help="Guidance scale; 1 is off.")] = None,  # noqa: UP045
     negative: Annotated[str, typer.Option("--negative", help="What to steer away from.")] = "",
@@ -58,6 +59,7 @@ def generate(
 ) -> None:
     """Draw images from a prompt and write them as PNG files that carry their own recipe."""
     began = time.perf_counter()
+    if n is None: n = 4 if model == DEFAULT_MODEL and not (sweep or stages or preview or preview_every or preview_decoder) else 1
     output = output or Path(_slug(prompt) + ".png")
     _writable(output)
     if sweep and stages: raise BadInput("--stages looks into one run: leave out --sweep")

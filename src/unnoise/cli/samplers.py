@@ -5,6 +5,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from unnoise import DEFAULT_MODEL
 from unnoise.cli.common import emit, progress
 from unnoise.errors import BadInput
 
@@ -14,7 +15,7 @@ def samplers(
     tune: Annotated[Optional[str], typer.Option("--tune", metavar="MODEL", help="Tune the grid of this model for --calls calls.")] = None,  # noqa: UP045
     calls: Annotated[Optional[int], typer.Option("--calls", help="Network calls to tune for.")] = None,  # noqa: UP045
     output: Annotated[Optional[str], typer.Option("-o", "--output", help="With --tune: the model folder to write (default: MODEL itself).")] = None,  # noqa: UP045
-    model: Annotated[str, typer.Option("--model", help="With --explain: whose schedule and defaults.")] = "digits",
+    model: Annotated[str, typer.Option("--model", help="With --explain: whose schedule and defaults.")] = DEFAULT_MODEL,
     steps: Annotated[Optional[int], typer.Option("--steps", help="With --explain: sampling steps.")] = None,  # noqa: UP045
     sampler: Annotated[Optional[str], typer.Option("--sampler", help="With --explain: a sampler.")] = None,  # noqa: UP045
     spacing: Annotated[Optional[str], typer.Option("--spacing", help="With --explain: a grid.")] = None,  # noqa: UP045

@@ -27,6 +27,7 @@ from unnoise.data.nouns import HELD_OUT, NOUNS, article, plural
 from unnoise.errors import BadInput, unknown
 
 KINDS = ("plain", "objects", "pair", "hand")
+TURNED_ONLY = "turned"  # a kind to ask for in a mixture: objects that are not upright
 WEIGHTS: dict[str, float] = {"plain": 0.45, "objects": 0.30, "pair": 0.15, "hand": 0.10}
 SPLITS = ("train", "test", "held_out", "personal")
 COLOURS = tuple(NAMED)
@@ -118,15 +119,15 @@ def relations(first: Box, second: Box) -> set[str]:
 class Scenes:
     """The endless scenes of one split of one emoji set: `scene(seed, index)` is always the same one.
 
-    `weights` are the shares of the four kinds (missing ones 0); `concepts` narrows the world to so many of the commonest (see
+    `weights` are the shares of the four kinds, and of TURNED_ONLY (missing ones 0); `concepts` narrows the world to so many of the commonest (see
     `commonest`; 0 is all). Raises BadInput for an unknown split or kind, or a set that is not fetched.
     """
 
     def __init__(self, emoji: Emoji | str = "emoji", split: str = "train", weights: Mapping[str, float] = WEIGHTS, concepts: int = 0):
         if split not in SPLITS:
             raise unknown("split of scenes", split, SPLITS)
-        if wrong := [kind for kind in weights if kind not in KINDS]:
-            raise unknown("kind of scene", wrong[0], KINDS)
+        if wrong := [kind for kind in weights if kind not in (*KINDS, TURNED_ONLY)]:
+            raise unknown("kind of scene", wrong[0], (*KINDS, TURNED_ONLY))
         without = {"held_out": "plain", "personal": "hand"}.get(split)  # a plain picture combines nothing, a hand is no noun
         kinds = {k: w for k, w in weights.items() if w > 0 and k != without}
         if not kinds or min(weights.values()) < 0:
@@ -151,7 +152,8 @@ class Scenes:
         draw = Draw(seed, index, STREAM[self.split])
         kind = draw.among(tuple(self.kinds), tuple(self.kinds.values()))
         for _ in range(TRIES):
-            a = {"plain": self._draw_plain, "objects": self._draw_objects, "pair": self._draw_pair, "hand": self._draw_hand}[kind](draw)
+            a = {"plain": self._draw_plain, "pair": self._draw_pair, "hand": self._draw_hand}.get(kind, self._draw_objects)(draw)
+            if kind == TURNED_ONLY and a.orientation == "upright": continue
             held = any(held_out(c) for c in combinations(a))
             if self.split == "personal" or held == (self.split == "held_out"):
                 return a

@@ -266,8 +266,8 @@ def _probe(probe: str | None, x: Tensor, seeds: Sequence[int] | None, count: int
 def _slope(denoise: Denoiser, x: Tensor, angle: float, v: Projections | None) -> tuple[Tensor, Tensor]:
     """v = dx/da at alpha = cos a, sigma = sin a, and its divergence (n,)."""
     cos, sin, l = math.cos(angle), math.sin(angle), level(math.cos(angle), math.sin(angle))
-    x0, trace = divergence(lambda y: denoise(y, l), x, v)
-    return (cos * x - x0) / sin, (cos * x[0].numel() - trace.double()) / sin
+    slope, trace = divergence(lambda y: (cos * y - denoise(y, l)) / sin, x, v)  # whole: its two parts all but cancel, for any probe
+    return slope, trace.double()
 
 
 def _move(denoise: Denoiser, x: Tensor, a: float, b: float, v: Projections | None, rule: str) -> tuple[Tensor, Tensor]:

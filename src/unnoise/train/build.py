@@ -18,6 +18,7 @@ from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.nets.unet import FIXED, UNet, UNetConfig, config_from
 from unnoise.process import noise
 from unnoise.train import objective, worlds
+from unnoise.train.initial import near_linear
 from unnoise.train.recipe import Recipe, explain, unknown_key
 from unnoise.train.tasks import KIND, TASKS
 from unnoise.train.worlds import Items
@@ -142,7 +143,11 @@ def network(recipe: Recipe, src: AnySource) -> nn.Module:
         given = own.get("num_class_embeds", classes + 1)
         if 0 < given <= classes:
             raise BadInput(f"net.num_class_embeds must be 0 (no condition) or above {classes}, given {given}")
-    return _seeded(recipe, lambda: NETS[kind][0](_config(kind, {**follows, **own})))
+    def make() -> nn.Module:
+        net = NETS[kind][0](_config(kind, {**follows, **own}))
+        if recipe.train.initial == "near_linear": near_linear(net)
+        return net
+    return _seeded(recipe, make)
 
 
 def _seeded(recipe: Recipe, make: Callable[[], nn.Module]) -> nn.Module:

@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +33,7 @@ from unnoise.train.checkpoint import first_nonfinite
 from unnoise.train.ema import EMA
 from unnoise.train.recipe import Recipe, TrainSection
 from unnoise.train.tasks import TASKS
+from unnoise.train.worlds import Items, LatentSource, SceneSource
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Run:
     step: int = 0
     rollbacks: int = 0
     names: list[str] = field(default_factory=list)
+    ahead: Ahead | None = None
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """Everything to be saved, as named tensors on the CPU."""
@@ -116,6 +122,7 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     t, world = recipe.train, accelerator.num_processes
     positions(0, t.batch, 0, world, 0, t.accumulate)  # refuses a batch that cannot be shared out
     src = source(recipe)
+    if isinstance(src, LatentSource): src.text.net.to(accelerator.device)
     net = network(recipe, src).to(accelerator.device)
     if recipe.net["kind"] in ("unet", "autoencoder", "recogniser"): net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     null = len(src.words) if src.labels is not None else None
@@ -124,6 +131,7 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     names = [n for n, _ in net.named_parameters()]
     run = Run(recipe, src, net, [EMA(net, s) for s in t.ema], optimizer, accelerator, loss, net, names=names)
     _try_out(run)
+    if t.workers and isinstance(src, SceneSource): run.ahead = Ahead(t.workers, src, recipe)
     run.wrapped = accelerator.prepare_model(net)
     return run
 
@@ -196,10 +204,53 @@ def _batch(run: Run, rank: int, world: int, micro: int) -> objective.Batch:
     r, t, on = run.recipe, run.recipe.train, run.accelerator.device
     where = (run.step, t.batch, rank, world, micro, t.accumulate)
     place = positions(*where)
-    index = run.source.indices(r.seed + run.rollbacks, where)
-    items = run.source.fetch(index, seed=r.seed, place=place, shift=r.data.shift, mirror=r.data.mirror)
+    items = run.ahead.fetch(run, where, place) if run.ahead else fetch(run.source, r, run.rollbacks, where, place)
     labels = None if items.labels is None else items.labels.to(on)
     return objective.Batch(items.x.to(on), labels, place, run.step, t.batch, {k: v.to(on) for k, v in items.more.items()})
+
+
+def fetch(src: AnySource, r: Recipe, rollbacks: int, where: tuple[int, ...], place: np.ndarray) -> Items:
+    """The items at the places `where` (see `data.positions`) of a run."""
+    return src.fetch(src.indices(r.seed + rollbacks, where), seed=r.seed, place=place, shift=r.data.shift, mirror=r.data.mirror)
+
+
+class Ahead:
+    """Items of the next steps, made by `train.workers` other processes while this one trains: for scenes, which are drawn as they are needed.
+
+    What a step takes is a function of its number, so it is the same items, in the same order, as without workers.
+    """
+
+    def __init__(self, workers: int, src: AnySource, recipe: Recipe):
+        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (src, recipe))
+        self.depth, self.waiting = 2 * workers, {}
+
+    def fetch(self, run: Run, where: tuple[int, ...], place: np.ndarray) -> Items:
+        t, key = run.recipe.train, (run.rollbacks, where)
+        step, batch, rank, world, micro, parts = where
+        ahead = [(step + (micro + k) // parts, batch, rank, world, (micro + k) % parts, parts) for k in range(self.depth)]
+        for w in ahead:
+            if w[0] < t.steps and (run.rollbacks, w) not in self.waiting:
+                self.waiting[run.rollbacks, w] = self.pool.submit(_work, run.rollbacks, w)
+        items = self.waiting.pop(key).result()
+        for old in [k for k in self.waiting if k[0] != run.rollbacks or k[1][0] < step]: self.waiting.pop(old).cancel()
+        return items
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+_WORKER: list = []
+
+
+def _begin(src: AnySource, recipe: Recipe) -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
+    _WORKER[:] = [src, recipe]
+
+
+def _work(rollbacks: int, where: tuple[int, ...]) -> Items:
+    src, recipe = _WORKER
+    return fetch(src, recipe, rollbacks, where, positions(*where))
 
 
 def _seed_dropout(run: Run, batch: objective.Batch) -> None:

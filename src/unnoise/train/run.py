@@ -154,6 +154,7 @@ class _Session:
         return {"validation": values, "folder": str(model)}
 
     def close(self) -> None:
+        if self.run.ahead: self.run.ahead.close()
         if self.main: self.log.close()
 
 

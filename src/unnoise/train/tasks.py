@@ -25,6 +25,7 @@ from unnoise.nets import clip
 from unnoise.nets.autoencoder import Autoencoder, AutoencoderConfig, Posterior
 from unnoise.nets.recogniser import Recogniser, RecogniserConfig
 from unnoise.process import noise
+from unnoise.train.initial import near_linear
 from unnoise.train.recipe import Recipe, explain
 from unnoise.train.worlds import IGNORED, Items, SceneSource
 
@@ -49,7 +50,9 @@ class Autoencode:
     def net(self, recipe: Recipe, src: SceneSource) -> nn.Module:
         n = len(recipe.net.get("block_out_channels", (64,)))
         follows = {"down_block_types": ("DownEncoderBlock2D",) * n, "up_block_types": ("UpDecoderBlock2D",) * n, "sample_size": recipe.data.size}
-        return Through(Autoencoder(_config(AutoencoderConfig, {**follows, **_own(recipe)})))
+        net = Autoencoder(_config(AutoencoderConfig, {**follows, **_own(recipe)}))
+        near_linear(net)
+        return Through(net)
 
     def loss(self, net: Any, x: Tensor, more: dict[str, Tensor], places: np.ndarray) -> Tensor:
         return self._errors(x, *net(x, self._eps(net, x, places))).sum()

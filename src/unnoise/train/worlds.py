@@ -177,6 +177,7 @@ class LatentSource:
     codec: Latents
     text: PromptEncoder
     pixels: SceneSource
+    precision: str = "no"
     labels: None = None
     words: tuple[str, ...] = ()
 
@@ -193,7 +194,7 @@ class LatentSource:
         return self.text.net(torch.where(dropped[:, None].to(ids.device), empty, ids)).hidden
 
     def held_out(self, split: str, n: int) -> LatentSource:
-        return latents(self.pixels.held_out(split, n), self.codec, self.text, n)
+        return latents(self.pixels.held_out(split, n), self.codec, self.text, n, precision=self.precision)
 
 
 def ids_like(tokenizer: Tokenizer, like: Tensor) -> Tensor:
@@ -201,19 +202,22 @@ def ids_like(tokenizer: Tokenizer, like: Tensor) -> Tensor:
     return ids(tokenizer, [""]).to(like.device)
 
 
-def latents(source: SceneSource, codec: Latents, text: PromptEncoder, n: int, seed: int = 0) -> LatentSource:
-    """The latents of the first n scenes of a stream, from the cache or made now."""
+def latents(source: SceneSource, codec: Latents, text: PromptEncoder, n: int, seed: int = 0, precision: str = "no",
+            parts: slice = slice(None)) -> LatentSource:
+    """The latents of the first n scenes of a stream, from the cache or made now, in the number type of training ("no": float32).
+
+    parts: which of the files to make; several processes may share them out before they are wanted whole.
+    """
     weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in codec.net.parameters())).hexdigest()
-    key = hashlib.sha256(json.dumps([source.data.sha256, weights, codec.scale, codec.shift, text.tokenizer.vocab, seed]).encode()).hexdigest()[:16]
-    folder, parts = cache() / "latents" / key, []
-    for start in range(0, n, PART):
-        parts.append(_part(folder / f"{start:08d}.npz", source, codec, seed, range(start, start + PART), n))
-    x, rows = (np.concatenate([p[k] for p in parts])[:n] for k in ("x", "ids"))
-    facts = replace(source.data, length=n, sha256=hashlib.sha256(f"{key} {n}".encode()).hexdigest())
-    return LatentSource(x, rows, facts, codec, text, source)
+    key = hashlib.sha256(json.dumps([source.data.sha256, weights, codec.scale, codec.shift, text.tokenizer.vocab, seed, precision]).encode()).hexdigest()[:16]
+    folder = cache() / "latents" / key
+    made = [_part(folder / f"{start:08d}.npz", source, codec, seed, range(start, start + PART), n, precision) for start in range(0, n, PART)[parts]]
+    x, rows = (np.concatenate([p[k] for p in made])[:n] for k in ("x", "ids"))
+    facts = replace(source.data, length=len(x), sha256=hashlib.sha256(f"{key} {n}".encode()).hexdigest())
+    return LatentSource(x, rows, facts, codec, text, source, precision)
 
 
-def _part(file: Path, source: SceneSource, codec: Latents, seed: int, index: range, n: int) -> dict[str, np.ndarray]:
+def _part(file: Path, source: SceneSource, codec: Latents, seed: int, index: range, n: int, precision: str) -> dict[str, np.ndarray]:
     if file.is_file():
         try:
             with np.load(file, allow_pickle=False) as kept: return {k: kept[k] for k in ("x", "ids")}
@@ -222,7 +226,7 @@ def _part(file: Path, source: SceneSource, codec: Latents, seed: int, index: ran
     x, rows = [], []
     for start in range(index.start, index.stop, 64):
         items = source.fetch(range(start, start + 64), seed)
-        with torch.inference_mode(): z = codec.net.encode(items.x).mean
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"): z = codec.net.encode(items.x).mean.float()
         x.append(((z - codec.shift) * codec.scale).to(torch.float16).numpy())
         rows.append(items.more["ids"].numpy().astype(np.int32))
     made = {"x": np.concatenate(x), "ids": np.concatenate(rows)}
@@ -245,7 +249,7 @@ def _licence(d: DataSection) -> str:
 
 # --- from a recipe ----------------------------------------------------------------------------------------------------------
 
-def source(recipe: Recipe, split: str) -> SceneSource | LatentSource:
+def source(recipe: Recipe, split: str, parts_of_cache: slice = slice(None)) -> SceneSource | LatentSource:
     """The scenes that a recipe asks for. BadInput: what it names is not there or does not fit the task."""
     from unnoise.hub import parts
 
@@ -261,4 +265,4 @@ def source(recipe: Recipe, split: str) -> SceneSource | LatentSource:
     if task != "denoise" or not d.autoencoder: return pixels
     if not d.text or not d.cached: raise BadInput("latents of scenes need data.text, a model folder with a text encoder, and data.cached, how many to make")
     codec, text = parts.load_autoencoder(d.autoencoder, d.size), parts.load_text(d.text)
-    return latents(replace(pixels, tokenizer=text.tokenizer), codec, text, d.cached, recipe.seed)
+    return latents(replace(pixels, tokenizer=text.tokenizer), codec, text, d.cached, recipe.seed, recipe.train.precision, parts_of_cache)

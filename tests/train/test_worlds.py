@@ -1,0 +1,149 @@
+"""Scenes as training sees them: questions and true answers, captions as ids, latents that are made once."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train.scenes import recipe, tokenizer
+from unnoise.data.draw import Draw
+from unnoise.data.scenes import Attributes, Scenes, commonest
+from unnoise.errors import BadInput
+from unnoise.pipeline import Pipeline
+from unnoise.train import run, worlds
+from unnoise.train.fit import fit, prepare
+from unnoise.train.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory) -> dict[str, str]:
+    """An autoencoder and a CLIP, trained for a moment."""
+    at = tmp_path_factory.mktemp("stages")
+    words = tokenizer(at / "words")
+    clip = run.train(recipe("contrast", {"tokenizer": str(words)}, steps=2), at / "clip")
+    return {"autoencoder": run.train(recipe("autoencode", steps=2), at / "autoencoder")["folder"], "text": clip["folder"]}
+
+
+@pytest.fixture(autouse=True)
+def cached(tmp_path, monkeypatch):
+    monkeypatch.setattr(worlds, "cache", lambda: tmp_path)
+    monkeypatch.setattr(worlds, "PART", 32)
+
+
+def latent(stages: dict, n: int = 64, **train) -> Recipe:
+    return recipe("denoise", {**stages, "cached": n}, **train)
+
+
+# --- a narrowed world -------------------------------------------------------------------------------------------------------
+
+def test_a_narrowed_world_shows_its_concepts_and_no_others():
+    wide, narrow = Scenes("emoji-starter"), Scenes("emoji-starter", concepts=40)
+    kept = {narrow.emoji.concepts[k].label for k in commonest(narrow.emoji, 40)}
+    assert set(narrow.labels) <= kept and len(narrow.labels) >= 38 and len(wide.labels) > 100
+    for i in range(150):
+        assert set(narrow.attributes(3, i).concepts) - {""} <= kept
+    drawn = lambda label: len({narrow.emoji.style[i] for i in narrow.emoji.find(label)})
+    nouns = [c.label for c in narrow.emoji.concepts if c.label in kept]
+    assert min(map(drawn, nouns)) >= 4  # the starter set's are drawn by four vendors or more
+
+
+def test_scenes_of_the_kind_turned_are_turned():
+    scenes = Scenes("emoji-starter", weights={"turned": 1.0})
+    assert {scenes.attributes(0, i).orientation for i in range(40)} == {"on its side", "upside down", "mirrored"}
+
+
+# --- questions and answers --------------------------------------------------------------------------------------------------
+
+BOX = (0.0, 0.0, 0.4, 0.4)
+
+
+@pytest.mark.parametrize("relation, boxes, want", [
+    ("left of", (BOX, (0.6, 0.1, 1.0, 0.5)), ("horizontal", "cat", "dog")),
+    ("right of", ((0.6, 0.1, 1.0, 0.5), BOX), ("horizontal", "dog", "cat")),
+    ("above", (BOX, (0.1, 0.6, 0.5, 1.0)), ("vertical", "cat", "dog")),
+    ("below", ((0.1, 0.6, 0.5, 1.0), BOX), ("vertical", "dog", "cat")),
+    ("next to", ((0.42, 0.3, 0.8, 0.7), (0.0, 0.3, 0.4, 0.7)), ("horizontal", "dog", "cat")),
+])
+def test_of_a_pair_the_first_is_the_upper_or_left_one(relation, boxes, want):
+    a = Attributes("pair", ("cat", "dog"), ("cat", "dog"), "noto", ("red", ""), relation=relation, boxes=boxes)
+    told = worlds.answers(a)
+    assert (told["axis"], told["noun_a"], told["noun_b"]) == want and "noun" not in told and "count" not in told
+    assert told["colour_a" if want[1] == "cat" else "colour_b"] == "red"
+
+
+def test_every_scene_answers_only_what_it_can_be_asked():
+    scenes = Scenes("emoji-starter")
+    heads = worlds.questions(scenes)
+    made = [scenes.attributes(1, i) for i in range(200)]
+    rows = worlds.targets(made, heads)
+    for i, a in enumerate(made):
+        known = {k for k in heads if rows[k][i] != worlds.IGNORED}
+        want = {"plain": {"noun", "count", "orientation", "colour", "style", "background"}, "hand": {"fingers", "background"},
+                "objects": {"noun", "count", "orientation", "colour", "style", "background"} | ({"size"} if a.count == 1 else set()),
+                "pair": {"noun_a", "noun_b", "colour_a", "colour_b", "axis", "style", "background"}}[a.kind]
+        assert known == want, a
+        for k in known: assert heads[k][rows[k][i]] == worlds.answers(a)[k]
+
+
+def test_plain_captions_name_the_things_alone():
+    scenes = Scenes("emoji-starter")
+    for i in range(60):
+        a = scenes.attributes(2, i)
+        text = worlds.said(a, Draw(2, i, 5), "plain")
+        if a.kind == "hand": assert text == "a hand"
+        elif a.kind == "pair": assert text.count(" and ") >= 1 and a.relation not in text.split(" and ")
+        elif a.kind == "objects": assert text.endswith(a.nouns[0]) and not any(c in text.split() for c in a.colours if c)
+
+
+# --- latents ----------------------------------------------------------------------------------------------------------------
+
+def test_cached_latents_are_the_autoencoders_and_made_once(stages, tmp_path, monkeypatch):
+    src = prepare(latent(stages)).source
+    assert isinstance(src, worlds.LatentSource)
+    x = src.pixels.fetch([5, 40], 0).x
+    want = (src.codec.net.encode(x).mean - src.codec.shift) * src.codec.scale
+    torch.testing.assert_close(src.fetch(np.array([5, 40])).x, want, atol=5e-3, rtol=1e-3)  # kept as float16
+    assert src.ids[5].tolist() == worlds.ids(src.text.tokenizer, [src.pixels.scenes.caption(0, 5)])[0].tolist()
+    files = sorted(tmp_path.glob("latents/*/*.npz"))
+    assert len(files) == 2 + 1  # two parts of training scenes, one of validation is made later or not at all
+    monkeypatch.setattr(worlds.SceneSource, "fetch", lambda *a, **k: pytest.fail("made again"))
+    assert np.array_equal(worlds.source(latent(stages), "train").x, src.x)
+
+
+def test_a_damaged_part_is_made_again_and_no_half_part_is_left(stages, tmp_path):
+    src = prepare(latent(stages)).source
+    file = sorted(tmp_path.glob("latents/*/*.npz"))[0]
+    file.write_bytes(file.read_bytes()[:500])
+    assert np.array_equal(worlds.source(latent(stages), "train").x, src.x)
+    assert not list(tmp_path.glob("latents/*/.*"))
+
+
+def test_the_empty_prompt_is_what_dropped_captions_read_as(stages):
+    src = prepare(latent(stages)).source
+    ids = torch.from_numpy(src.ids[:3].astype(np.int64))
+    c = src.condition(ids, torch.tensor([False, True, False]))
+    empty = src.text.encode([""])
+    torch.testing.assert_close(c[1:2], empty)
+    torch.testing.assert_close(c[0:1], src.text.encode([src.pixels.scenes.caption(0, 0)]))
+    assert not torch.allclose(c[2:3], empty)
+
+
+def test_a_latent_model_trains_resumes_saves_and_draws_from_text(stages, tmp_path):
+    r = latent(stages, steps=4)
+    done = run.train(r, tmp_path / "one")
+    two = prepare(r)
+    for s in fit(two):
+        if s.step == 2: break
+    run.checkpoint.write(tmp_path / "two" / "checkpoints", 2, two.parts(), two.state())
+    (tmp_path / "two" / "recipe.json").write_text(r.model_dump_json())
+    assert run.train(r, tmp_path / "two", resume=True)["raw_sha256"] == done["raw_sha256"]
+    from unnoise.pipeline import load
+
+    pipe = load(done["folder"])
+    assert isinstance(pipe, Pipeline) and pipe("a red apple", seed=1, num_inference_steps=2, num_images=2).arrays.shape == (2, 32, 32, 3)
+    assert (tmp_path / "one" / "samples" / "final.png").is_file()
+
+
+@pytest.mark.parametrize("change, told", [({"text": ""}, "need data.text"), ({"cached": 0}, "need data.text"), ({"autoencoder": "nowhere/at/all"}, "model")])
+def test_what_latents_need_is_told(stages, change, told):
+    with pytest.raises(BadInput, match=told): prepare(recipe("denoise", {**stages, "cached": 64, **change}))
