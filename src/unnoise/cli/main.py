@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from unnoise.cli import data, evaluate, fetch, generate, info, models, replay, samplers, tokens, train
+from unnoise.cli import data, evaluate, fetch, generate, info, lab, models, replay, samplers, tokens, train
 from unnoise.errors import BadInput, unknown
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -33,6 +33,7 @@ app.command("info")(info.info)
 app.command("tokens")(tokens.tokens)
 app.command("samplers")(samplers.samplers)
 app.command("replay")(replay.replay)
+app.add_typer(lab.app, name="lab", help="Research questions, each answered by an experiment: list, run.")
 
 
 def main(argv: list[str] | None = None) -> None:
