@@ -40,7 +40,7 @@ class Var:
     def log(self) -> Var: return elementwise(self, math.log, lambda v, y: 1 / v)
     def tanh(self) -> Var: return elementwise(self, math.tanh, lambda v, y: 1 - y * y)
     def relu(self) -> Var: return elementwise(self, lambda v: max(v, 0.0), lambda v, y: float(v > 0))
-    def silu(self) -> Var: return elementwise(self, lambda v: v * sigmoid(v), _silu_slope)
+    def silu(self) -> Var: return elementwise(self, silu, silu_slope)
 
     def reshape(self, *shape: int) -> Var:
         """The same numbers under another shape."""
@@ -62,13 +62,14 @@ class Var:
         return self.sum() * (1 / len(self.value.data))
 
 
-def sigmoid(v: float) -> float:
-    """1 / (1 + exp(-v)), from the side where exp does not overflow."""
-    return 1 / (1 + math.exp(-v)) if v >= 0 else math.exp(v) / (1 + math.exp(v))
+def silu(v: float) -> float:
+    """v / (1 + exp(-v)), by a tanh, which never overflows."""
+    return v * (0.5 + 0.5 * math.tanh(0.5 * v))
 
 
-def _silu_slope(v: float, y: float) -> float:
-    s = sigmoid(v)
+def silu_slope(v: float, y: float) -> float:
+    """Its derivative s + y (1 - s), s = 1 / (1 + exp(-v))."""
+    s = 0.5 + 0.5 * math.tanh(0.5 * v)
     return s + y * (1 - s)
 
 

@@ -105,7 +105,7 @@ def test_cached_latents_are_the_autoencoders_and_made_once(stages, tmp_path, mon
     torch.testing.assert_close(src.fetch(np.array([5, 40])).x, want, atol=5e-3, rtol=1e-3)  # kept as float16
     assert src.ids[5].tolist() == worlds.ids(src.text.tokenizer, [src.pixels.scenes.caption(0, 5)])[0].tolist()
     files = sorted(tmp_path.glob("latents/*/*.npz"))
-    assert len(files) == 2 + 1  # two parts of training scenes, one of validation is made later or not at all
+    assert len(files) == 2  # of 32 scenes each
     monkeypatch.setattr(worlds.SceneSource, "fetch", lambda *a, **k: pytest.fail("made again"))
     assert np.array_equal(worlds.source(latent(stages), "train").x, src.x)
 

@@ -266,8 +266,9 @@ def _probe(probe: str | None, x: Tensor, seeds: Sequence[int] | None, count: int
 def _slope(denoise: Denoiser, x: Tensor, angle: float, v: Projections | None) -> tuple[Tensor, Tensor]:
     """v = dx/da at alpha = cos a, sigma = sin a, and its divergence (n,)."""
     cos, sin, l = math.cos(angle), math.sin(angle), level(math.cos(angle), math.sin(angle))
-    slope, trace = divergence(lambda y: (cos * y - denoise(y, l)) / sin, x, v)  # whole: its two parts all but cancel, for any probe
-    return slope, trace.double()
+    x0, trace = divergence(lambda y: denoise(y, l), x, v)
+    own = x[0].numel() if v is None else v.v.double().square().flatten(2).sum(2).mean(0)  # cos a x, by the same probe: the two all but cancel
+    return (cos * x - x0) / sin, (cos * own - trace.double()) / sin
 
 
 def _move(denoise: Denoiser, x: Tensor, a: float, b: float, v: Projections | None, rule: str) -> tuple[Tensor, Tensor]:
