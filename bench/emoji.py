@@ -17,15 +17,16 @@ from bench import common
 from unnoise import hub
 
 PROMPT, GUIDANCE = "two red apples on their side", "5.0"
-SCRIPT = """
+SCRIPT = f"""
 import sys
 import torch
 from diffusers import StableDiffusionPipeline
 folder, out, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
 pipe = StableDiffusionPipeline.from_pretrained(folder, image_encoder=None, safety_checker=None, low_cpu_mem_usage=False)
 pipe.set_progress_bar_config(disable=True)
-pipe("%s", height=64, width=64, num_inference_steps=steps, guidance_scale=%s, generator=torch.Generator().manual_seed(0)).images[0].save(out)
-""" % (PROMPT, GUIDANCE)
+pipe("{PROMPT}", height=64, width=64, num_inference_steps=steps, guidance_scale={GUIDANCE},
+     generator=torch.Generator().manual_seed(0)).images[0].save(out)
+"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,8 +45,10 @@ def main(argv: list[str] | None = None) -> None:
             subprocess.run(command, env=env, check=True, capture_output=True)
             if not png.exists(): raise RuntimeError(f"no picture was written by {command}")
 
-        draw = (sys.executable, "-m", "unnoise.cli.main", "generate", PROMPT, "-n", "1", "-o", png, "--steps", str(a.steps), "--guidance", GUIDANCE, "--seed", "0")
-        seconds = common.alternate({"unnoise": lambda: picture(*draw), "diffusers": lambda: picture(sys.executable, script, folder, png, str(a.steps))}, a.repeats)
+        draw = (sys.executable, "-m", "unnoise.cli.main", "generate", PROMPT, "-n", "1", "-o", png, "--steps", str(a.steps),
+                "--guidance", GUIDANCE, "--seed", "0")
+        seconds = common.alternate({"unnoise": lambda: picture(*draw),
+                                    "diffusers": lambda: picture(sys.executable, script, folder, png, str(a.steps))}, a.repeats)
     rows = [{"what": "process start to PNG", "steps": a.steps, "seconds": seconds, "share": seconds["unnoise"] / seconds["diffusers"]}, _batch(folder, a)]
     common.report("emoji", rows, a.json)
 

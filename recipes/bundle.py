@@ -18,6 +18,8 @@ import torch
 
 from unnoise import hub
 from unnoise.data import load as load_data
+from unnoise.data.emoji import load_emoji
+from unnoise.data.prepare import attribution
 from unnoise.hub import parts
 from unnoise.train import worlds
 from unnoise.train.recipe import Recipe, parse
@@ -48,6 +50,13 @@ def facts(run: Path) -> str:
             "weights": f"float16 of `{recipe.train.export}` (training ran in {'float32' if recipe.train.precision == 'no' else recipe.train.precision})"}
     values = {k: v for k, v in final.items() if isinstance(v, float)}
     return (f"| | |\n|---|---|\n{table(rows)}\n\nValidation (held-out data, fixed noise):\n\n| | |\n|---|---|\n{table(values)}\n")
+
+
+def artwork() -> str:
+    """Who drew what the model learnt from, under which terms: Markdown."""
+    lines = [line for line in attribution(load_emoji("emoji")).splitlines() if "evaluation only" not in line]
+    lines[2] = "The pictures that this model was trained on, recoloured, turned, scaled and combined into scenes; none of them is part of it."
+    return "\n".join(lines) + "\n"
 
 
 def table(rows: dict) -> str:
@@ -91,6 +100,7 @@ def main() -> None:
     out = hub.save(a.out / recipe.name, name=recipe.name, kind=f.kind, net=f.net, weights=None, codec=f.codec, words=f.words, process=f.process,
                    defaults={k: v for k, v in defaults.items() if v is not None}, card=card(a.run, a.others, metrics, notes), dtype=torch.float16,
                    text=f.text, clip=parts.load_clip(a.clip / "model").net if a.clip else None)
+    if worlds.named(recipe.data.name): (out / "ATTRIBUTION.md").write_text(artwork())
     print(out, sum(x.stat().st_size for x in out.rglob("*") if x.is_file()), "bytes")
 
 

@@ -62,7 +62,8 @@ def trained(arm: dict, seed: int, steps: int, cached: int) -> Pipeline:
     run.net.load_state_dict(run.ema[0].weights)
     run.net.eval().requires_grad_(False)
     src = run.source
-    return Pipeline(hub.Folder("captions", run.net, "unet", src.codec, None, run.recipe.process, {"sampler": "dpmpp_2m", "spacing": "trailing"}, "", None, src.text))
+    usual = {"sampler": "dpmpp_2m", "spacing": "trailing"}
+    return Pipeline(hub.Folder("captions", run.net, "unet", src.codec, None, run.recipe.process, usual, "", None, src.text))
 
 
 def asked(n: int) -> list[tuple[str, object]]:

@@ -68,7 +68,8 @@ def main() -> None:
 def table(r: dict) -> str:
     """Markdown."""
     rows = ["| network | parameters | samples/s | samples | held-out loss |", "|---|---|---|---|---|"]
-    return "\n".join(rows + [f"| {k} | {v['parameters'] / 1e6:.1f} M | {v['samples_per_second']} | {v['samples']} | {v['validation']:.4f} |" for k, v in r.items()])
+    cells = lambda v: f"{v['parameters'] / 1e6:.1f} M | {v['samples_per_second']} | {v['samples']} | {v['validation']:.4f}"
+    return "\n".join(rows + [f"| {k} | {cells(v)} |" for k, v in r.items()])
 
 
 if __name__ == "__main__":

@@ -114,6 +114,15 @@ def test_info_of_a_bundled_model_agrees_with_the_loaded_one(capfd, server, name)
     assert d["sha256"] == {f"{f.kind}/{hub.WEIGHTS}": hashlib.sha256(file.read_bytes()).hexdigest()} and d["bytes"] == file.stat().st_size
 
 
+def test_info_of_the_default_model_and_its_judge(capfd, server):
+    d, f = told(capfd, "info", "emoji"), hub.load("emoji")
+    assert {"unet", "vae", "text_encoder", "image_encoder"} == {k for k, c in d["components"].items() if "bytes" in c} and d["ignored"] == []
+    assert d["components"]["unet"]["parameters"] == sum(p.numel() for p in f.net.parameters()) and d["licence"] == "MIT"
+    assert d["image"]["height"] == d["image"]["width"] == 64 and d["image"]["latent"] == [8, 8, 8] and d["prediction"] == "v"
+    judge = told(capfd, "info", "emoji-judge")
+    assert judge["components"]["recogniser"]["class"] == "Recogniser" and judge["image"] == {"height": 64, "width": 64, "channels": 3}
+
+
 def test_info_of_small_models(capfd, server, tiny, vectors):
     assert told(capfd, "info", tiny)["image"] == {"height": 8, "width": 8, "channels": 1}
     d = told(capfd, "info", vectors)

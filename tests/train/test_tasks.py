@@ -119,7 +119,7 @@ def test_bad_recipes_are_told_in_one_line(change, told):
 
 def test_a_task_and_its_network_belong_together():
     wrong = recipe("autoencode").model_copy(update={"task": "recognise"})
-    with pytest.raises(BadInput, match="does not go with net.kind 'autoencoder'"): prepare(wrong)
+    with pytest.raises(BadInput, match=r"does not go with net\.kind 'autoencoder'"): prepare(wrong)
     assert DATA["concepts"] == 40
 
 

@@ -29,6 +29,7 @@ def evaluate(
     negatives: Annotated[int, typer.Option("--negatives", min=0, help="Text models: pairs without and with a negative prompt; 0 leaves them out.")] = 300,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images made at once; kept after each batch.")] = 100,
     work: Annotated[Optional[Path], typer.Option("--work", help="Where they are kept.")] = None,  # noqa: UP045
+    inception: Annotated[bool, typer.Option("--inception", help="FID and KID of the standard Inception features; slow on a CPU.")] = False,
     against: Annotated[Optional[Path], typer.Option("--against", help="A JSON report.")] = None,  # noqa: UP045
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
@@ -50,7 +51,8 @@ def evaluate(
         with progress("generating", count * len(scales) + 2 * negatives, "image") as advance, _resumable():
             report: Report = scenes.evaluate_scenes(
                 pipe, count, guidances=scales, num_inference_steps=steps, sampler=sampler, spacing=spacing, seed=seed,
-                judge=judge or scenes.JUDGE, emoji=data or "emoji", batch_size=batch_size, work=work, negatives=negatives, progress=advance)
+                judge=judge or scenes.JUDGE, emoji=data or "emoji", batch_size=batch_size, work=work, negatives=negatives, progress=advance,
+                inception=inception)
         report["seconds"] = round(time.perf_counter() - began, 3)
         emit(report, as_json, None if as_json else scene_table(report))
         return
@@ -59,7 +61,7 @@ def evaluate(
     with progress("generating", count, "image") as advance, _resumable():
         report = room.evaluate(
             pipe, count, num_inference_steps=steps, guidance_scale=scales[0] if scales else None, sampler=sampler, spacing=spacing, seed=seed,
-            judge=judge or "digits-judge", data=data or "mnist+fashion", batch_size=batch_size, work=work, progress=advance)
+            judge=judge or "digits-judge", data=data or "mnist+fashion", batch_size=batch_size, work=work, progress=advance, inception=inception)
     if earlier is not None: report["against"] = {"file": str(against), **room.compare(earlier, report)}
     report["seconds"] = round(time.perf_counter() - began, 3)
     emit(report, as_json, None if as_json else table(report))
@@ -78,8 +80,8 @@ def scene_table(r: Report) -> str:
     cell = lambda v: "-" if v["value"] is None else f"{100 * v['value']:.1f}" + ("" if v["relative"] is None else f" ({100 * v['relative']:.0f})")
     first = r["rows"][scales[0]]
     rows = [("right, % (% of ceiling)", *(f"guidance {g}" for g in scales), "ceiling", "n")]
-    rows += [(name, *(cell(r["rows"][g][name]) for g in scales), "-" if first[name].get("ceiling") is None else f"{100 * first[name]['ceiling']:.1f}", first[name]["n"])
-             for name in first]
+    top = lambda v: "-" if v.get("ceiling") is None else f"{100 * v['ceiling']:.1f}"
+    rows += [(name, *(cell(r["rows"][g][name]) for g in scales), top(v), v["n"]) for name, v in first.items()]
     far = [("", *(f"guidance {g}" for g in scales), "floor (real)", "n")]
     far += [(k.upper(), *(f"{r['distances'][g][k]:.4f}" for g in scales), f"{r['floor'][k]:.4f}", r["floor"]["n"]) for k in ("fid", "kid")]
     far.append(("near-copies, %", *(f"{100 * r['near_copies'][g]['value']:.1f}" for g in scales), "1.0", r["near_copies"][scales[0]]["n"]))

@@ -27,9 +27,9 @@ _SWEEP = "One labelled grid over guidance, steps, sampler, seed, negative, spaci
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw; empty for anything the model knows.")] = "",
-    n: Annotated[Optional[int], typer.Option("-n", "--num-images", help="How many images, with seeds SEED, SEED + 1, …; 4 of the default model, else 1.")] = None,  # noqa: UP045
+    n: Annotated[Optional[int], typer.Option("-n", "--num-images", help="How many, with seeds SEED, SEED + 1, …; 4 of the default model, else 1.")] = None,  # noqa: UP045
     output: Annotated[Optional[Path], typer.Option("-o", "--output", help="A .png file (several images: also the grid), or a folder.")] = None,  # noqa: UP045
-    model: Annotated[str, typer.Option("--model", help="A bundled model, a model folder, a .safetensors checkpoint, or owner/model once fetched.")] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Option("--model", help="A bundled model, a folder, a .safetensors checkpoint, or owner/model once fetched.")] = DEFAULT_MODEL,
     steps: Annotated[Optional[int], typer.Option("--steps", help="Sampling steps.")] = None,  # noqa: UP045
     guidance: Annotated[Optional[float], typer.Option("--guidance", help="Guidance scale; 1 is off.")] = None,  # noqa: UP045
     negative: Annotated[str, typer.Option("--negative", help="What to steer away from.")] = "",

@@ -19,7 +19,7 @@ from unnoise.errors import BadInput
 if TYPE_CHECKING:
     from unnoise.hub.weights import TensorInfo
 
-NETS = ("unet", "mlp", "classifier", "vae", "text_encoder")            # components with weights
+NETS = ("unet", "mlp", "classifier", "recogniser", "vae", "text_encoder")   # components with weights
 PLAIN = ("codec", "words", "tokenizer", "scheduler")                   # components that are configurations alone
 _PREFIXES = {"model.diffusion_model": "unet", "first_stage_model": "vae", "cond_stage_model": "text_encoder", "model_ema": "unet (EMA)"}
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -83,10 +83,11 @@ def _folder(path: Path, hashed: bool) -> dict:
     index = hub.read_json(path / "model_index.json")
     hub.check_family(index, path)
     named = {k: v[1] for k, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1]}
-    used = [k for k in (*NETS, *PLAIN) if k in named]
+    nets = (*NETS, "image_encoder") if "_clip" in index else NETS  # our own models keep a CLIP's image encoder; of others it is not used
+    used = [k for k in (*nets, *PLAIN) if k in named]
     if not set(used) & set(NETS): raise BadInput(f"{path / 'model_index.json'} names none of the networks that are known ({', '.join(NETS)})")
     configs = {k: _config(path, k) for k in used if k != "tokenizer"}
-    files = {k: hub.weight_files(path / k) for k in used if k in NETS}
+    files = {k: hub.weight_files(path / k) for k in used if k in nets}
     parts = {k: {"class": named[k], **(_component(files[k]) if k in files else {})} for k in used}
     whole = [f for some in files.values() for f in some]
     from_hub = manifest(path)

@@ -30,5 +30,5 @@ def _row(name: str) -> dict:
 
     folder = hub.BUNDLED / name
     index = hub.read_json(folder / "model_index.json")
-    kind = next((k for k in ("unet", "mlp", "classifier") if k in index), "?")
+    kind = next((k for k in hub.NETS if k in index), "?")
     return {"name": name, "kind": kind, "bytes": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())}

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from unnoise import hub
 from unnoise.codec import Pixels
 from unnoise.errors import BadInput
+from unnoise.evaluate.inception import Inception
 from unnoise.nets.classifier import Classifier
 
 JUDGE = "digits-judge"
@@ -32,6 +33,7 @@ class Judge:
     net: Classifier
     codec: Pixels
     words: tuple[str, ...]
+    inception: Inception | None = None  # whose features count for distances, in place of the judge's own
 
     @torch.inference_mode()
     def look(self, images: np.ndarray, batch: int = 500) -> Seen:
@@ -40,9 +42,14 @@ class Judge:
         features, classes = [], []
         for i in range(0, len(images), batch):
             h = self.net.embed(self.codec.encode(images[i : i + batch]))
-            features.append(h.double().numpy())
+            features.append(self.inception.features(images[i : i + batch]) if self.inception else h.double().numpy())
             classes.append(self.net.head(h).argmax(1).numpy())
         return Seen(np.concatenate(features), np.concatenate(classes))
+
+
+def with_features(judge: Judge) -> Judge:
+    """The judge with the standard Inception features. BadInput where that network is not installed."""
+    return replace(judge, inception=Inception())
 
 
 def load(name: str | os.PathLike = JUDGE) -> Judge:

@@ -54,13 +54,14 @@ class Generator(Protocol):
 def evaluate(model: str | os.PathLike | Generator = "digits", n: int = 2000, *, num_inference_steps: int | None = None,
              guidance_scale: float | None = None, sampler: str | None = None, spacing: str | None = None, seed: int = 0,
              judge: str | os.PathLike | Judge = judges.JUDGE, data: str = DATA, batch_size: int = 100,
-             work: str | os.PathLike | None = None, progress: Advance | None = None) -> dict:
+             work: str | os.PathLike | None = None, progress: Advance | None = None, inception: bool = False) -> dict:
     """Measure a model (a name, a folder, or a loaded pipeline) by n images; returns a report of plain JSON values.
 
     accuracy {all, groups, classes} of {value, se, n}, None for a model without words; fid, kid, kid_se, precision, recall
     of n_matched images a side; floor with the same keys; ceiling like accuracy; model, settings, conditions (all that must
     agree before two reports may be compared), nfe, work. Images are made batch_size at a time and kept in `work`, by
-    default the cache; progress(k) is called when k more of them are there. BadInput: n < 2, data not fetched, a judge that
+    default the cache; progress(k) is called when k more of them are there. inception: fid, kid, precision and recall of the standard
+    Inception features (see `evaluate.inception`) in place of the judge's. BadInput: n < 2, data not fetched, a judge that
     does not know the model's words or its size of image, and whatever the pipeline refuses.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 2:
@@ -68,6 +69,7 @@ def evaluate(model: str | os.PathLike | Generator = "digits", n: int = 2000, *, 
     if batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
     pipe = load_pipeline(model) if isinstance(model, str | os.PathLike) else model
     by = judge if isinstance(judge, Judge) else judges.load(judge)
+    if inception: by = judges.with_features(by)
     request = pipe.request("", None, num_inference_steps, guidance_scale, seed, n, sampler, spacing)
     real = {split: _real(data, split, by) for split in (REFERENCE, OTHER)}
     labels = _labels(pipe, by, n)

@@ -11,10 +11,11 @@ picture of one noun that lies closer to its nearest training picture than 99 of 
 """
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from unnoise.data.nouns import NOUNS, article, plain
 from unnoise.data.scenes import Attributes, Scenes, caption, combinations, held_out
 from unnoise.errors import BadInput
 from unnoise.evaluate import metrics
+from unnoise.evaluate.inception import Inception
 from unnoise.evaluate.run import Advance, chunks, share, work_folder
 from unnoise.nets.recogniser import Recogniser
 from unnoise.pipeline import Pipeline
@@ -58,6 +60,7 @@ class SceneJudge:
     sha256: str
     net: Recogniser
     codec: Pixels
+    inception: Inception | None = None  # whose features count for distances, in place of the judge's own
 
     @property
     def heads(self) -> dict[str, tuple[str, ...]]:
@@ -70,7 +73,7 @@ class SceneJudge:
         features, told = [], []
         for i in range(0, len(images), batch):
             h = self.net.embed(self.codec.encode(images[i : i + batch]))
-            features.append(h.double().numpy())
+            features.append(self.inception.features(images[i : i + batch]) if self.inception else h.double().numpy())
             told.append({k: head(h).softmax(1).numpy() for k, head in self.net.heads.items()})
         return Seen(np.concatenate(features), {k: np.concatenate([t[k] for t in told]) for k in self.heads})
 
@@ -163,18 +166,22 @@ def marks(items: Sequence[Asked], seen: Seen, heads: dict[str, tuple[str, ...]])
 def evaluate_scenes(model: str | os.PathLike | Pipeline = "emoji", n: int = 1000, *, guidances: Sequence[float] = GUIDANCES,
                     num_inference_steps: int | None = None, sampler: str | None = None, spacing: str | None = None, seed: int = 0,
                     judge: str | os.PathLike | SceneJudge = JUDGE, emoji: str = "emoji", batch_size: int = 50,
-                    work: str | os.PathLike | None = None, negatives: int = 300, progress: Advance | None = None) -> dict:
+                    work: str | os.PathLike | None = None, negatives: int = 300, progress: Advance | None = None,
+                    inception: bool = False) -> dict:
     """Measure a text-to-image model by n prompts at each guidance scale; a report of plain JSON values.
 
     rows {guidance: {row: {value, se, n, ceiling, relative}}}, fid, kid and near_copies by guidance with their floors, negative (the share
     of pictures that show a named attribute, without and with the negative prompt, over `negatives` pairs). Pictures are kept in `work`,
-    by default the cache: an interrupted run continues. BadInput: data not fetched, n < 10, another size than the judge's.
+    by default the cache: an interrupted run continues. inception: distances of the standard Inception features. BadInput: data not
+    fetched, n < 10, another size than the judge's.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 10: raise BadInput(f"n must be a whole number of at least 10 prompts, given {n!r}")
     pipe = load_pipeline(model) if isinstance(model, str | os.PathLike) else model
     by = judge if isinstance(judge, SceneJudge) else load_judge(judge)
-    own = tuple(pipe.codec.shape(1)[2:]) if isinstance(pipe.codec, Pixels) else (getattr(pipe.codec, "height", 0), getattr(pipe.codec, "width", 0))
-    if own != (by.codec.height, by.codec.width): raise BadInput(f"judge {by.name!r} looks at {by.codec.height} x {by.codec.width} pictures, {pipe.name!r} draws {own}")
+    if inception: by = replace(by, inception=Inception())
+    own = getattr(pipe.codec, "height", 0), getattr(pipe.codec, "width", 0)
+    if own != (size := (by.codec.height, by.codec.width)):
+        raise BadInput(f"judge {by.name!r} looks at {size[0]} x {size[1]} pixels, {pipe.name!r} draws {own[0]} x {own[1]}")
     items = asked(n, by, emoji)
     real, other = _real(items, by, emoji)
     ceiling = {row: float(np.mean(v)) if v else None for row, v in marks(items, real, by.heads).items()}
@@ -191,8 +198,9 @@ def evaluate_scenes(model: str | os.PathLike | Pipeline = "emoji", n: int = 1000
         near[f"{g:g}"] = copies.share(x[: len(items) - len(combined)])
     scale = pipe.defaults["guidance_scale"]
     return {"model": {"name": pipe.name, "sha256": pipe.sha256}, "judge": {"name": by.name, "sha256": by.sha256}, "n": n, "seed": seed,
-            "settings": draw.settings, "guidance": scale, "rows": rows, "distances": distances, "floor": _distances(other.features, real.features[combined]),
-            "near_copies": near, "near_copies_floor": 0.01, "negative": negative(draw, by, negatives, scale) if negatives else None}
+            "features": real.features.shape[1], "settings": draw.settings, "guidance": scale, "rows": rows, "distances": distances,
+            "floor": _distances(other.features, real.features[combined]), "near_copies": near, "near_copies_floor": 0.01,
+            "negative": negative(draw, by, negatives, scale) if negatives else None}
 
 
 def _row(v: list[bool], ceiling: float | None) -> dict[str, Any]:
@@ -242,10 +250,11 @@ class _Draw:
     def __call__(self, prompts: Sequence[str], negatives: Sequence[str] | None, guidance: float) -> np.ndarray:
         """uint8 (n, h, w, 3); prompt i has seed `seed` + i."""
         n = len(prompts)
-        request = self.pipe.request(list(prompts), None if negatives is None else list(negatives), self.steps, guidance, self.seed, 1, self.sampler, self.spacing)
-        told = {k: v for k, v in request.recipe(self.pipe, 0).items() if k not in ("prompt", "negative_prompt")}
-        self.settings = self.settings or {k: v for k, v in told.items() if k not in ("guidance", "seed")}
-        folder = work_folder(self.root, {**told, "batch_size": self.batch, "prompts": metrics_hash([*prompts, *(negatives or [])])})
+        told = None if negatives is None else list(negatives)
+        request = self.pipe.request(list(prompts), told, self.steps, guidance, self.seed, 1, self.sampler, self.spacing)
+        settings = {k: v for k, v in request.recipe(self.pipe, 0).items() if k not in ("prompt", "negative_prompt")}
+        self.settings = self.settings or {k: v for k, v in settings.items() if k not in ("guidance", "seed")}
+        folder = work_folder(self.root, {**settings, "batch_size": self.batch, "prompts": _hash([*prompts, *(negatives or [])])})
         made = []
         for x, _ in chunks(self.pipe, request, self.batch, folder):
             made.append(x)
@@ -254,9 +263,7 @@ class _Draw:
         return np.concatenate(made)
 
 
-def metrics_hash(texts: Sequence[str]) -> str:
-    """Hex sha256 of texts."""
-    import hashlib
+def _hash(texts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
@@ -302,8 +309,8 @@ def negative(draw: Callable[..., np.ndarray], judge: SceneJudge, pairs: int, gui
     for i in range(pairs):
         kind = list(kinds)[i % 3]
         word, noun = kinds[kind][(i // 3) % len(kinds[kind])], NOUNS[labels[i % len(labels)]]
-        prompt = {"colour": article(f"{word} {noun}"), "background": f"{article(noun)} on {article(word)} background", "style": article(noun)}[kind]
-        cases.append((kind, word, prompt, {"colour": word, "background": f"{word} background", "style": f"{word} style"}[kind]))
+        prompt = {"colour": article(f"{word} {noun}"), "background": f"{article(noun)} on {article(word)} background"}.get(kind, article(noun))
+        cases.append((kind, word, prompt, word if kind == "colour" else f"{word} {kind}"))
     prompts = [c[2] for c in cases]
     out: dict[str, Any] = {"pairs": pairs, "guidance": guidance}
     for when, told in (("before", None), ("after", [c[3] for c in cases])):

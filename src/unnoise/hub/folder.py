@@ -48,7 +48,8 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 BUNDLED = Path(__file__).parent.parent / "models"
 NETS = ("unet", "mlp", "classifier", "recogniser")
 JUDGES = ("classifier", "recogniser")  # these look at pictures and make none
-TWINS = {"unet": ["diffusers", "UNet2DConditionModel"], "mlp": ["unnoise", "MLP"], "classifier": ["unnoise", "Classifier"], "recogniser": ["unnoise", "Recogniser"],
+TWINS = {"unet": ["diffusers", "UNet2DConditionModel"], "mlp": ["unnoise", "MLP"], "classifier": ["unnoise", "Classifier"],
+         "recogniser": ["unnoise", "Recogniser"],
           "vae": ["diffusers", "AutoencoderKL"], "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
 FAMILIES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline", "UnnoisePipeline")
 

@@ -3,7 +3,7 @@
     autoencode  |x - y| + square (x - y)^2 + edge |dx - dy| + kl KL(q(z | x), N(0, 1)) / numbers of z;  y the decoding of a sample z,
                 d differences of neighbours (the square is what teaches colours early: an absolute error is as steep for hues as for grain)
     contrast    CLIP's softmax over the batch, or SigLIP's sigmoid of every pair
-    recognise   the mean over a scene's questions of the cross-entropy of their answers
+    recognise   the sum over a scene's questions of the cross-entropy of their answers
 
 A task has: `net(recipe, source)`, `loss(net, batch)` as a sum over the batch, `validate(net, items)` as means by name,
 `show(net, items)` images or None, and `save(net, source, name, folder)`.
@@ -127,7 +127,8 @@ class Contrast:
         image, text = net.vectors(clip.prepare(items.x, items.x.shape[-1]), items.more["ids"])
         same = (items.more["ids"][:, None] == items.more["ids"]).all(-1)  # equal captions are equally right
         best = (image @ text.T).argmax(1)
-        return {"loss": float(net(clip.prepare(items.x, items.x.shape[-1]), items.more["ids"])), "top1": float(same[torch.arange(len(best)), best].double().mean())}
+        loss = net(clip.prepare(items.x, items.x.shape[-1]), items.more["ids"])
+        return {"loss": float(loss), "top1": float(same[torch.arange(len(best)), best].double().mean())}
 
     def show(self, net: Any, items: Items) -> None:
         return None
@@ -175,8 +176,8 @@ class Recognise:
         return self._losses(net(x), more).sum()
 
     def _losses(self, logits: dict[str, Tensor], more: dict[str, Tensor]) -> Tensor:
-        each = [F.cross_entropy(l.float(), more[f"head/{k}"], reduction="none", ignore_index=IGNORED, label_smoothing=self.smoothing) for k, l in logits.items()]
-        return torch.stack(each).sum(0)
+        how = {"reduction": "none", "ignore_index": IGNORED, "label_smoothing": self.smoothing}
+        return torch.stack([F.cross_entropy(l.float(), more[f"head/{k}"], **how) for k, l in logits.items()]).sum(0)
 
     def validate(self, net: Any, items: Items) -> dict[str, float]:
         logits, out = net(items.x), {}

@@ -144,10 +144,9 @@ def answers(a: Attributes) -> dict[str, str]:
     if a.kind == "hand": return known | {"fingers": str(a.fingers)}
     known["style"] = a.style
     if a.kind == "pair":
-        (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a.boxes
+        (ax0, ay0, ax1, _), (bx0, by0, bx1, _) = a.boxes
         level = ax1 <= bx0 or bx1 <= ax0
-        first = (ax0 < bx0) if level else (ay0 < by0)
-        order = (0, 1) if first else (1, 0)
+        order = (0, 1) if (ax0 < bx0 if level else ay0 < by0) else (1, 0)
         known["axis"] = "horizontal" if level else "vertical"
         for name, k in zip("ab", order):
             known |= {f"noun_{name}": a.concepts[k], f"colour_{name}": a.colours[k] or "as drawn"}
@@ -211,8 +210,9 @@ def latents(source: SceneSource, codec: Latents, text: PromptEncoder, n: int, se
     weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in codec.net.parameters())).hexdigest()
     key = hashlib.sha256(json.dumps([source.data.sha256, weights, codec.scale, codec.shift, text.tokenizer.vocab, seed, precision]).encode()).hexdigest()[:16]
     folder = cache() / "latents" / key
-    made = [_part(folder / f"{start:08d}.npz", source, codec, seed, range(start, start + PART), n, precision) for start in range(0, n, PART)[parts]]
-    x, rows = (np.concatenate([p[k] for p in made])[:n] for k in ("x", "ids"))
+    pieces = [range(start, min(start + PART, n)) for start in range(0, n, PART)]
+    made = [_part(folder / f"{r.start:08d}-{r.stop:08d}.npz", source, codec, seed, r, n, precision) for r in pieces[parts]]
+    x, rows = (np.concatenate([p[k] for p in made]) for k in ("x", "ids"))
     facts = replace(source.data, length=len(x), sha256=hashlib.sha256(f"{key} {n}".encode()).hexdigest())
     return LatentSource(x, rows, facts, codec, text, source, precision)
 
@@ -225,7 +225,7 @@ def _part(file: Path, source: SceneSource, codec: Latents, seed: int, index: ran
     print(f"latents of scenes {index.start} to {index.stop} of {n}", file=sys.stderr)
     x, rows = [], []
     for start in range(index.start, index.stop, 64):
-        items = source.fetch(range(start, start + 64), seed)
+        items = source.fetch(range(start, min(start + 64, index.stop)), seed)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"): z = codec.net.encode(items.x).mean.float()
         x.append(((z - codec.shift) * codec.scale).to(torch.float16).numpy())
         rows.append(items.more["ids"].numpy().astype(np.int32))
