@@ -16,15 +16,11 @@ import numpy as np
 import torch
 
 from unnoise.data.emoji import Emoji, load_emoji
-from unnoise.data.nouns import NOUNS, article, plain
 from unnoise.data.scenes import Scenes
+from unnoise.evaluate.scenes import name
 from unnoise.hub import parts
 
 WAYS = ("{}", "{} emoji", "a picture of {}")
-
-
-def name(label: str) -> str:
-    return article(NOUNS[label]) if label in NOUNS else plain(label)
 
 
 def pictures(emoji: Emoji, split: str, labels: tuple[str, ...], most: int | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:

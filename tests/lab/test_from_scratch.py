@@ -61,7 +61,7 @@ def imports(file):
 @pytest.mark.parametrize("file", sorted(HERE.glob("*.py")), ids=lambda f: f.name)
 def test_modules_import_the_standard_library_and_each_other(file):
     for name, inside in imports(file):
-        own = name.startswith("lab.from_scratch") and (HERE / f"{name.rpartition('.')[2]}.py").exists() or name == "lab.from_scratch"
+        own = name == "lab.from_scratch" or (HERE / f"{name.removeprefix('lab.from_scratch.')}.py").exists()
         known = own or name.partition(".")[0] in sys.stdlib_module_names
         assert known or (inside and name.partition(".")[0] == IMPURE.get(file.name)), name
 

@@ -189,16 +189,11 @@ class LatentSource:
     @torch.no_grad()
     def condition(self, ids: Tensor, dropped: Tensor) -> Tensor:
         """What the network attends to: (n, tokens, width) encodings of ids (n, tokens); of the empty prompt where `dropped` (n,)."""
-        empty = ids_like(self.text.tokenizer, ids)
+        empty = torch.tensor(self.text.tokenizer.chunks()[0].ids, device=ids.device)
         return self.text.net(torch.where(dropped[:, None].to(ids.device), empty, ids)).hidden
 
     def held_out(self, split: str, n: int) -> LatentSource:
         return latents(self.pixels.held_out(split, n), self.codec, self.text, n, precision=self.precision)
-
-
-def ids_like(tokenizer: Tokenizer, like: Tensor) -> Tensor:
-    """The empty prompt's ids, (1, tokens), on the device of `like`."""
-    return ids(tokenizer, [""]).to(like.device)
 
 
 def latents(source: SceneSource, codec: Latents, text: PromptEncoder, n: int, seed: int = 0, precision: str = "no",
