@@ -1,6 +1,6 @@
 """Can a model draw what its captions never said? One world, one network, one amount of computing; only what the captions say differs.
 
-    python lab/captions/run.py --out runs/captions [--quick] [--seeds 3] [--steps 1500] [--json]
+    python lab/captions/run.py --out runs/captions [--quick] [--seeds 3] [--steps 600] [--json]
 
 Needs the data (`unnoise data fetch emoji`) and the bundled models "emoji" (autoencoder and text encoder, frozen) and "emoji-judge".
 
@@ -36,7 +36,7 @@ from unnoise.sample import SAMPLERS, last
 from unnoise.train import fit
 from unnoise.train.recipe import parse
 
-CONCEPTS, GUIDANCE, STEPS = 20, 3.0, 16
+CONCEPTS, GUIDANCE, STEPS = 10, 3.0, 16
 MIXTURE = {"objects": 0.7, "hand": 0.3}
 FLOOR = {"orientation": 1 / 4, "count": 1 / 5, "fingers": 1 / 6}
 ARMS = {"plain": {"captions": "plain"}, "grammar": {}, "data": {"turned": True}, "loss": {"weight": "uniform"}}
@@ -47,11 +47,11 @@ def recipe(arm: dict, seed: int, steps: int, cached: int) -> dict:
     data = {"name": "emoji-scenes", "concepts": CONCEPTS, "mixture": MIXTURE, "captions": arm.get("captions", "grammar"), "autoencoder": "emoji",
             "text": "emoji", "cached": cached}
     if arm.get("turned"): data["mixture"] = {**MIXTURE, "turned": 0.7}
-    net = {"kind": "unet", "block_out_channels": [96, 192], "layers_per_block": 1, "down_block_types": ["CrossAttnDownBlock2D"] * 2,
-           "up_block_types": ["CrossAttnUpBlock2D"] * 2, "mid_block_type": "UNetMidBlock2DCrossAttn", "attention_head_dim": [3, 6],
+    net = {"kind": "unet", "block_out_channels": [64, 128], "layers_per_block": 1, "down_block_types": ["CrossAttnDownBlock2D"] * 2,
+           "up_block_types": ["CrossAttnUpBlock2D"] * 2, "mid_block_type": "UNetMidBlock2DCrossAttn", "attention_head_dim": [2, 4],
            "norm_num_groups": 32, "use_linear_projection": True}
     return {"name": "captions", "seed": seed, "data": data, "net": net, "process": {"weight": arm.get("weight", "v")},
-            "train": {"steps": steps, "batch": 64, "lr": 8e-4, "warmup": 50, "precision": "bf16"}}
+            "train": {"steps": steps, "batch": 64, "lr": 1e-3, "warmup": 50, "precision": "bf16"}}
 
 
 def trained(arm: dict, seed: int, steps: int, cached: int) -> Pipeline:
@@ -120,7 +120,7 @@ def main() -> None:
     p.add_argument("--out", type=Path)
     p.add_argument("--quick", action="store_true", help="one seed, a few steps: does it run?")
     p.add_argument("--seeds", type=int, default=3)
-    p.add_argument("--steps", type=int, default=1500)
+    p.add_argument("--steps", type=int, default=600)
     p.add_argument("--prompts", type=int, default=180)
     p.add_argument("--cached", type=int, default=20_480)
     p.add_argument("--json", action="store_true")

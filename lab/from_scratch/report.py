@@ -2,7 +2,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from lab.from_scratch import png
+
+START, END = "<!-- from here to the end mark: written by run.py -->\n\n", "\n\n<!-- end -->"
 POINTS = {"off": ("off the curve", 3), "uneven": ("uneven", 3), "energy": ("energy distance", 4)}
 DIGITS = {"far": ("to the nearest held out", 2), "missed": ("from those held out", 2), "read": ("read as asked", 2), "copied": ("copied", 2)}
 
@@ -14,7 +18,15 @@ def tables(result: dict) -> str:
     for name in ("ring", "moons"):
         parts += [f"{name.capitalize()}: {s['points']} points after {s['steps_points']} steps, {_seeds(s)}", scores(result[name], POINTS)]
     parts += [f"Digits: {10 * s['each']} after {s['steps_digits']} steps, {_seeds(s)}", scores(result["digits"], DIGITS)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, f"{result['seconds'] / 60:.1f} minutes of one core in all, Python {result['python']}."])
+
+
+def insert(page: Path, text: str) -> None:
+    """Puts the text between the marks of a page; a page that is not there, or has no marks, is left as it is."""
+    if not page.exists(): return
+    before, start, rest = page.read_text(encoding="utf-8").partition(START)
+    _, end, after = rest.partition(END)
+    if start and end: png.save(page, f"{before}{start}{text}{end}{after}".encode())
 
 
 def _seeds(s: dict) -> str:

@@ -2,8 +2,8 @@
 
     python lab/from_scratch/run.py [--quick] [--seeds N] [--out DIR] [--json]
 
-Writes points.png, digits.png and result.json to DIR. Nothing but the standard library is needed; torch, where it is installed, is
-timed beside.
+Writes points.png, digits.png and result.json to DIR, and the tables into its README.md where there is one. Nothing but the
+standard library is needed; torch, where it is installed, is timed beside.
 """
 from __future__ import annotations
 
@@ -147,6 +147,7 @@ def main(given: list[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         result = study(s._replace(seeds=args.seeds or s.seeds), args.out)
         png.save(args.out / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+        if not args.quick: report.insert(args.out / "README.md", report.tables(result))
     except BadInput as e: note(f"error: {e}"); return 2
     except OSError as e: note(f"error: {e.filename or '--out'} cannot be written: {e.strerror}"); return 2
     except KeyboardInterrupt: note("interrupted"); return 130

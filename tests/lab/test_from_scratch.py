@@ -26,6 +26,7 @@ from unnoise.sample import SAMPLERS
 
 HERE = Path(run.__file__).parent
 ROOT = HERE.parents[1]
+OWN = {f"lab.from_scratch.{f.stem}" for f in HERE.glob("*.py")}
 IMPURE = {"compare.py": "torch", "convert.py": "sklearn"}  # what they may import, inside functions
 patient = settings(deadline=None, max_examples=60)  # a busy machine is no failure
 LENGTH = st.integers(0, 3)
@@ -61,8 +62,7 @@ def imports(file):
 @pytest.mark.parametrize("file", sorted(HERE.glob("*.py")), ids=lambda f: f.name)
 def test_modules_import_the_standard_library_and_each_other(file):
     for name, inside in imports(file):
-        own = name == "lab.from_scratch" or (HERE / f"{name.removeprefix('lab.from_scratch.')}.py").exists()
-        known = own or name.partition(".")[0] in sys.stdlib_module_names
+        known = name.partition(".")[0] in sys.stdlib_module_names or name == "lab.from_scratch" or name in OWN
         assert known or (inside and name.partition(".")[0] == IMPURE.get(file.name)), name
 
 
@@ -522,6 +522,17 @@ def test_interrupted(monkeypatch, tmp_path, capsys):
     def interrupt(*_): raise KeyboardInterrupt
     monkeypatch.setattr(run, "study", interrupt)
     assert run.main(["--out", str(tmp_path)]) == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+def test_tables_go_between_the_marks_of_a_page(tmp_path):
+    page = tmp_path / "README.md"
+    report.insert(page, "new")
+    assert not page.exists()
+    marks = report.START, report.END
+    for before, after in (("old".join(marks), "new".join(marks)), ("no marks", "no marks"), (marks[0], marks[0])):
+        page.write_text(before)
+        report.insert(page, "new")
+        assert page.read_text() == after
 
 
 # --- the page ---

@@ -359,7 +359,8 @@ def _grid(run: Run, path: Path) -> None:
     src, recipe, on = run.source, run.recipe, run.accelerator.device
     if recipe.task in TASKS:
         run.net.eval()
-        with torch.no_grad(), averaged(run) as net: shown = TASKS[recipe.task](recipe).show(net, src.held_out(recipe.data.validation, 16).fetch(range(16)))
+        items = held_out(recipe, src).fetch(np.arange(16))
+        with torch.no_grad(), averaged(run) as net: shown = TASKS[recipe.task](recipe).show(net, items)
         run.net.train()
         if shown is None: return
         images = src.codec.decode(shown)

@@ -228,7 +228,7 @@ def _part(file: Path, source: SceneSource, codec: Latents, seed: int, index: ran
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as f: np.savez(f, **made)
+        with open(part, "wb") as f: np.savez(f, x=made["x"], ids=made["ids"])
         part.replace(file)
     except OSError as e:
         part.unlink(missing_ok=True)
