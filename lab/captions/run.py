@@ -120,6 +120,7 @@ def main() -> None:
     p.add_argument("--out", type=Path)
     p.add_argument("--quick", action="store_true", help="one seed, a few steps: does it run?")
     p.add_argument("--seeds", type=int, default=3)
+    p.add_argument("--first", type=int, default=0, help="the first seed; what --out holds is not made again, so that processes may share seeds out")
     p.add_argument("--steps", type=int, default=600)
     p.add_argument("--prompts", type=int, default=180)
     p.add_argument("--cached", type=int, default=20_480)
@@ -131,16 +132,20 @@ def main() -> None:
     ceiling = shares(np.stack([scenes.render(s) for _, s in pairs]), pairs, judge)
     prompts, counts = [q for q, _ in pairs], [s.count for _, s in pairs]
     results: dict[str, list[dict]] = {}
-    for seed in range(a.seeds):
+    for seed in range(a.first, a.first + a.seeds):
         for name, arm in ARMS.items():
-            print(f"seed {seed}, {name}", file=sys.stderr)
-            pipe = trained(arm, seed, a.steps, a.cached)
-            images = draw(pipe, prompts, 1000 * seed)
-            results.setdefault(name, []).append(shares(images, pairs, judge))
-            if a.out: _keep(a.out / f"{name}-{seed}.png", images, len(pairs))
-            if name == "grammar":
-                with torch.enable_grad(): counted = draw(pipe, prompts, 1000 * seed, judge, counts)
-                results.setdefault("counted", []).append(shares(counted, pairs, judge))
+            done = a.out / f"{name}-{seed}.json" if a.out else None
+            if not done or not done.exists():
+                print(f"seed {seed}, {name}", file=sys.stderr)
+                pipe = trained(arm, seed, a.steps, a.cached)
+                found = {name: draw(pipe, prompts, 1000 * seed)}
+                if name == "grammar": found["counted"] = draw(pipe, prompts, 1000 * seed, judge, counts)
+                told = {k: shares(images, pairs, judge) for k, images in found.items()}
+                if a.out:
+                    for k, images in found.items(): _keep(a.out / f"{k}-{seed}.png", images, len(pairs))
+                    (a.out / f"{name}-{seed}.json").write_text(json.dumps(told))
+            else: told = json.loads(done.read_text())
+            for k, v in told.items(): results.setdefault(k, []).append(v)
     report = {"ceiling": ceiling, "floor": FLOOR, "seconds": round(time.perf_counter() - began, 1), "prompts": len(pairs), "steps": a.steps, "seeds": a.seeds,
               "results": {k: {q: {"mean": float(np.mean([s[q] for s in v])), "each": [round(s[q], 3) for s in v]} for q in FLOOR} for k, v in results.items()}}
     if a.out:

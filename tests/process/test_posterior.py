@@ -1,4 +1,6 @@
 """The forward process and its posterior: DDPM's published coefficients, Bayes' rule, and the library's own steps."""
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -119,7 +121,7 @@ def test_a_chain_of_true_posteriors_ends_on_the_data():
     # x_T … x_0 drawn backwards with the true x0: each x_s must be distributed as q(x_s | x0).
     path, x0, draw = schedule.cosine().path(10), torch.full((20000, 1), 1.7, dtype=torch.float64), noise.zeros
     x = corrupt(x0, normal(20000, 1), path[0])
-    for i, (t, s) in enumerate(zip(path, path[1:-1])):
+    for i, (t, s) in enumerate(pairwise(path[:-1])):
         x = reverse(x, x0, t, s).sample(normal(20000, 1, seed=i + 1))
         assert abs(x.mean() - 1.7 * s.alpha) < 4 * s.sigma / 20000**0.5 and abs(x.std() / s.sigma - 1) < 0.02  # 4 s.e. each
     assert_close(reverse(x, x0, path[-2], path[-1]).sample(draw(x)), x0)

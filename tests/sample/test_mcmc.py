@@ -12,7 +12,7 @@ from unnoise.denoiser import Gaussian, Mixture
 from unnoise.errors import BadInput
 from unnoise.process import level, posterior
 from unnoise.process.noise import seeded, zeros
-from unnoise.sample import SAMPLERS, last, mcmc
+from unnoise.sample import SAMPLERS, last
 from unnoise.sample.mcmc import annealed, ascent, gradient, mala, ula
 
 from .worlds import quick

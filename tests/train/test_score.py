@@ -1,5 +1,6 @@
 """Score matching against Gaussians and mixtures, where every objective and its minimiser are known in closed form."""
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -54,15 +55,13 @@ def test_implicit_is_the_closed_form(tau):
 
 
 def test_the_minimum_is_at_the_truth_for_implicit_and_explicit_alike():
+    x = normal(N, D) * STD
     for loss in (score.implicit, lambda s, x: score.explicit(s, x, TRUTH)):
         tau = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
-        optimiser, x = torch.optim.LBFGS([tau], max_iter=50, line_search_fn="strong_wolfe"), normal(N, D) * STD
-        def closure():
-            optimiser.zero_grad()
-            value = loss(model(tau), x).mean()
-            value.backward()
-            return value
-        optimiser.step(closure)
+        for _ in range(30):  # Newton's method on a convex curve, from above
+            slope, = torch.autograd.grad(loss(model(tau), x).mean(), tau, create_graph=True)
+            curve, = torch.autograd.grad(slope, tau)
+            with torch.no_grad(): tau -= (slope / curve.abs()).clamp(-0.2, 0.2)
         assert abs(tau.item() / STD - 1) < 0.01  # measured 0.0027 and 2e-8: the samples' own spread and none
 
 
@@ -179,10 +178,9 @@ def test_denoising_finds_the_score_of_the_blurred_density():
     # s(x) = -a x on N(0, 1.3^2): the loss is a parabola in a, with its minimum at 1 / (1.3^2 + sigma^2), not 1 / 1.3^2.
     x, eps = STD * normal(200_000, 1), normal(200_000, 1, seed=1)
     for sigma in (0.3, 1.0, 2.0):
-        a = torch.zeros((), dtype=torch.float64, requires_grad=True)
-        slope, = torch.autograd.grad(score.denoising(lambda y: -a * y, x, sigma, eps).mean(), a, create_graph=True)
-        curve, = torch.autograd.grad(slope, a) if slope.requires_grad else (None,)
-        assert abs(-slope / curve * (STD**2 + sigma**2) - 1) < 0.02  # measured 0.009, 0.003, 0.001
+        low, mid, high = (score.denoising(lambda y, a=a: -a * y, x, sigma, eps).mean() for a in (0, 1, 2))
+        best = 0.5 - (mid - low) / (high - 2 * mid + low)
+        assert abs(best * (STD**2 + sigma**2) - 1) < 0.02  # measured 0.009, 0.003, 0.001
 
 
 def test_denoising_is_explicit_on_the_blurred_density_up_to_a_constant():
@@ -213,7 +211,7 @@ def test_levels_are_ncsns():
 def test_a_small_net_learns_the_blurred_score_of_three_modes():
     torch.manual_seed(0)
     sizes, sigma, steps, batch = (2, 64, 64, 64, 2), 0.5, 1500, 512
-    net = nn.Sequential(*[m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b), nn.SiLU())][:-1])
+    net = nn.Sequential(*[m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.SiLU())][:-1])
     optimiser = torch.optim.Adam(net.parameters(), 1e-2)
     rate, z, data = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps), quick(), PLANE.sample(200_000).float()
     pick = torch.Generator().manual_seed(0)
@@ -223,7 +221,7 @@ def test_a_small_net_learns_the_blurred_score_of_three_modes():
         optimiser.zero_grad(); loss.backward(); optimiser.step(); rate.step()
     y = PLANE.sample(5000, seed=1) + sigma * normal(5000, 2)
     truth = PLANE.score(y, level.ve(sigma))
-    assert ((net(y.float()) - truth).square().sum() / truth.square().sum()).sqrt() < 0.03; print("NET", ((net(y.float()) - truth).square().sum() / truth.square().sum()).sqrt()); assert True
+    assert ((net(y.float()) - truth).square().sum() / truth.square().sum()).sqrt() < 0.03  # measured 0.0202
     clean = PLANE.score(y, level.clean())
     assert ((net(y.float()) - clean).square().sum() / clean.square().sum()).sqrt() > 0.3  # the data's own score is another
 

@@ -137,13 +137,19 @@ def term(denoise: Denoiser, x0: Tensor, x: Tensor, a: Level, b: Level, var: Tens
     var is one number, one a sample, or one an entry. Differentiable in the denoiser and in var (Nichol & Dhariwal 2021, eq. 5,
     detach the former). Needs b.sigma > 0.
     """
-    return kl(reverse(x, x0, a, b), Normal(reverse(x, denoise(x, a), a, b).mean, var))
+    return kl(reverse(x, x0, a, b), Normal(reverse(x, _guess(denoise, x, a), a, b).mean, var))
 
 
 def decoder(denoise: Denoiser, x0: Tensor, x: Tensor, a: Level, var: Tensor, bins: int | None = 256) -> Tensor:
     """L_0 in nats, (n,): -log N(x0; E[x0 | x], var) for x at the cleanest noisy level a, over the bins of x0, or at x0 itself."""
-    p = Normal(denoise(x, a), var)
+    p = Normal(_guess(denoise, x, a), var)
     return -p.logp(x0) if bins is None else -discretised(x0, p, bins).flatten(1).sum(1)
+
+
+def _guess(denoise: Denoiser, x: Tensor, a: Level) -> Tensor:
+    x0 = denoise(x, a)
+    if x0.shape == x.shape: return x0
+    raise BadInput(f"the denoiser gave shape {tuple(x0.shape)} for x of {tuple(x.shape)}")
 
 
 def discretised(x0: Tensor, p: Normal, bins: int = 256) -> Tensor:
@@ -173,7 +179,7 @@ def beta(x: Tensor, a: Level, b: Level, first: Tensor) -> Tensor:
 
 
 def large(x: Tensor, a: Level, b: Level, first: Tensor) -> Tensor:
-    """`beta`, but into clean data beta~ of the step before ("to get a better decoder", says the code of Ho et al. 2020).
+    """`beta`, but into clean data beta~ of the step before, as the code of Ho et al. 2020 has it for a better decoder.
 
     That suits pixels on DDPM's own levels, where noise doubles from the first to the second. On finer steps it is far too small.
     """
