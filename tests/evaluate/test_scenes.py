@@ -94,7 +94,7 @@ def test_a_training_picture_is_a_near_copy_and_others_are_not(judge):
     scenes = Scenes(SET, "train", {"plain": 1.0}, len(judge.heads["noun"]))
     own = np.stack([scenes.emoji.image(i) for i in scenes.plain[:20]])
     noise = np.random.default_rng(0).integers(0, 256, own.shape, dtype=np.uint8)
-    assert copies.share(own)["value"] == 1.0 and copies.share(own)["median"] == 0.0
+    assert copies.share(own)["value"] == 1.0 and copies.share(own)["median"] < 1e-3
     assert copies.share(noise)["value"] == 0.0 and 0 < copies.share(noise)["threshold"] < copies.share(noise)["median"]
 
 

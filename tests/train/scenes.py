@@ -24,5 +24,5 @@ def recipe(task: str, data: dict | None = None, objective: dict | None = None, *
 
 
 def tokenizer(folder: Path) -> Path:
-    """A tokenizer of a few of the world's words, with room for 16 tokens."""
-    return Tokenizer.train(["a red apple on its side", "two blue cars", "a hand with three fingers", "a cat left of a dog"] * 3, 560, 16).save(folder)
+    """A tokenizer of a few of the world's words, with room for 64 tokens."""
+    return Tokenizer.train(["a red apple on its side", "two blue cars", "a hand with three fingers", "a cat left of a dog"] * 3, 560, 64).save(folder)

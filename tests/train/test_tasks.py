@@ -95,7 +95,7 @@ def test_a_saved_clip_is_the_one_that_was_trained(words, tmp_path):
     assert all(torch.equal(v, weights[k]) for k, v in clip.net.state_dict().items())
     assert clip.texts(["a red apple", ""]).norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
     assert parts.similar(clip.images(np.zeros((2, 32, 32, 3), np.uint8)), clip.texts(["a cat"])).shape == (2, 1)
-    assert parts.load_text(done["folder"]).tokenizer.length == 16
+    assert parts.load_text(done["folder"]).tokenizer.length == 64
 
 
 def test_what_a_folder_lacks_is_named(words, tmp_path):

@@ -144,6 +144,14 @@ def test_a_latent_model_trains_resumes_saves_and_draws_from_text(stages, tmp_pat
     assert (tmp_path / "one" / "samples" / "final.png").is_file()
 
 
+def test_training_begins_with_the_weights_of_a_model(stages, tmp_path):
+    done = run.train(latent(stages, steps=2), tmp_path / "one")
+    more = prepare(latent(stages, start=done["folder"]))
+    saved = run.checkpoint.newest(tmp_path / "one" / "checkpoints")
+    assert saved is not None and run.checkpoint.weights_hash(more.net.state_dict()) == run.checkpoint.weights_hash(saved[0]["ema0"])
+    with pytest.raises(BadInput, match="another network"): prepare(latent(stages, start="digits"))
+
+
 @pytest.mark.parametrize("change, told", [({"text": ""}, "need data.text"), ({"cached": 0}, "need data.text"), ({"autoencoder": "nowhere/at/all"}, "model")])
 def test_what_latents_need_is_told(stages, change, told):
     with pytest.raises(BadInput, match=told): prepare(recipe("denoise", {**stages, "cached": 64, **change}))

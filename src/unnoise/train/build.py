@@ -146,8 +146,21 @@ def network(recipe: Recipe, src: AnySource) -> nn.Module:
     def make() -> nn.Module:
         net = NETS[kind][0](_config(kind, {**follows, **own}))
         if recipe.train.initial == "near_linear": near_linear(net)
+        if recipe.train.start: _begin_with(net, recipe.train.start)
         return net
     return _seeded(recipe, make)
+
+
+def _begin_with(net: nn.Module, name: str) -> None:
+    """Take over the weights of a model's network. BadInput names the first that is not there or has another shape."""
+    from unnoise import hub
+
+    theirs, own = hub.load(name).net.state_dict(), net.state_dict()
+    for k, v in own.items():
+        if k not in theirs or theirs[k].shape != v.shape:
+            there = f"has shape {tuple(theirs[k].shape)} there" if k in theirs else "is not there"
+            raise BadInput(f"train.start: {name!r} is another network: {k} {there}, this one's has {tuple(v.shape)}")
+    net.load_state_dict(theirs)
 
 
 def _seeded(recipe: Recipe, make: Callable[[], nn.Module]) -> nn.Module:

@@ -11,11 +11,13 @@ import hashlib
 import json
 import os
 import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -216,7 +218,7 @@ def _part(file: Path, source: SceneSource, codec: Latents, seed: int, index: ran
     if file.is_file():
         try:
             with np.load(file, allow_pickle=False) as kept: return {k: kept[k] for k in ("x", "ids")}
-        except (OSError, ValueError, KeyError): pass  # a damaged part is made again
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error): pass  # a damaged part is made again
     print(f"latents of scenes {index.start} to {index.stop} of {n}", file=sys.stderr)
     x, rows = [], []
     for start in range(index.start, index.stop, 64):
