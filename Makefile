@@ -43,6 +43,7 @@ train-default: .venv/.data
 	$(BIN)/unnoise data fetch emoji
 	$(BIN)/python recipes/tokenizer.py --out runs/tokenizer
 	$(BIN)/unnoise train $(RECIPES)/clip.toml --out runs/clip $(FLAGS)
+	$(BIN)/unnoise train $(RECIPES)/judge-first.toml --out runs/judge-first $(FLAGS)
 	$(BIN)/unnoise train $(RECIPES)/judge.toml --out runs/judge $(FLAGS)
 	$(BIN)/unnoise train $(RECIPES)/autoencoder.toml --out runs/autoencoder $(FLAGS)
 	$(BIN)/python recipes/cache.py $(RECIPES)/emoji.toml

@@ -36,7 +36,7 @@ from unnoise.sample import SAMPLERS, last
 from unnoise.train import fit
 from unnoise.train.recipe import parse
 
-CONCEPTS, GUIDANCE, STEPS = 10, 3.0, 16
+CONCEPTS, GUIDANCE, STEPS = 10, 3.0, 12
 MIXTURE = {"objects": 0.7, "hand": 0.3}
 FLOOR = {"orientation": 1 / 4, "count": 1 / 5, "fingers": 1 / 6}
 ARMS = {"plain": {"captions": "plain"}, "grammar": {}, "data": {"turned": True}, "loss": {"weight": "uniform"}}
@@ -120,12 +120,14 @@ def main() -> None:
     p.add_argument("--out", type=Path)
     p.add_argument("--quick", action="store_true", help="one seed, a few steps: does it run?")
     p.add_argument("--seeds", type=int, default=3)
-    p.add_argument("--first", type=int, default=0, help="the first seed; what --out holds is not made again, so that processes may share seeds out")
+    p.add_argument("--first", type=int, default=0, help="the first seed; what --out holds is not made again, so that processes may share the work out")
+    p.add_argument("--arms", default=",".join(ARMS))
     p.add_argument("--steps", type=int, default=600)
     p.add_argument("--prompts", type=int, default=180)
     p.add_argument("--cached", type=int, default=20_480)
     p.add_argument("--json", action="store_true")
     a = p.parse_args()
+    if wrong := [arm for arm in a.arms.split(",") if arm not in ARMS]: p.error(f"unknown arm {wrong[0]!r} (accepted: {', '.join(ARMS)})")
     if a.quick: a.seeds, a.steps, a.prompts, a.cached = 1, 8, 12, 512
     began, judge, pairs = time.perf_counter(), load_judge(), asked(a.prompts)
     scenes = Scenes("emoji", "test", {"objects": 0.7, "hand": 0.3}, CONCEPTS)
@@ -133,7 +135,7 @@ def main() -> None:
     prompts, counts = [q for q, _ in pairs], [s.count for _, s in pairs]
     results: dict[str, list[dict]] = {}
     for seed in range(a.first, a.first + a.seeds):
-        for name, arm in ARMS.items():
+        for name, arm in ((k, ARMS[k]) for k in a.arms.split(",")):
             done = a.out / f"{name}-{seed}.json" if a.out else None
             if not done or not done.exists():
                 print(f"seed {seed}, {name}", file=sys.stderr)

@@ -56,6 +56,7 @@ def main() -> None:
     p.add_argument("--quick", action="store_true")
     p.add_argument("--json", action="store_true")
     a = p.parse_args()
+    if wrong := [arm for arm in a.arms.split(",") if arm not in ARMS]: p.error(f"unknown arm {wrong[0]!r} (accepted: {', '.join(ARMS)})")
     torch.set_num_threads(1)
     report = json.loads(a.out.read_text()) if a.out and a.out.exists() else {}
     for name in a.arms.split(","):

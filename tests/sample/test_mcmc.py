@@ -35,7 +35,7 @@ def test_ascent_climbs_to_the_nearest_mode_and_stays():
     # On the ring the mode in a direction is at that angle; on N(0, C) the error shrinks by 1 - step / C in each move.
     ring, angle = Mixture.ring(8, 1.0, 0.1), torch.arange(8).double() * math.pi / 4 + 0.2
     x = last(ascent(lambda x: ring.score(x, level.clean()), 0.9 * torch.stack([angle.cos(), angle.sin()], 1), 300, 0.005))
-    assert_close(x, ring.means, rtol=0, atol=1e-6)  # measured 2e-13
+    assert_close(x, ring.means, rtol=0, atol=1e-6)  # measured 1e-13
     visits = list(ascent(lambda x: -x / torch.tensor([1.0, 4.0]).double(), torch.ones(1, 2).double(), 5, 0.5))
     assert_close(torch.cat([v.x for v in visits]), torch.tensor([0.5, 0.875]).double() ** torch.arange(1, 6)[:, None])
 
@@ -52,7 +52,7 @@ def test_ula_has_the_stationary_variance_of_its_step(step, var):
 def test_ula_reaches_that_variance_from_elsewhere():
     for step, var in ((0.5, 1.3333), (1.0, 2.0)):
         x = last(ula(SCORE, normal(40_000, 1) / 3, 30, step, quick()))
-        assert abs(x.var().item() / var - 1) < 0.03 and abs(x.mean()) < 0.03  # 4 s.e.; measured within 0.009 and 0.009
+        assert abs(x.var().item() / var - 1) < 0.03 and abs(x.mean()) < 0.03  # 4 s.e.; measured within 0.006 and 0.003
 
 
 def test_a_papers_step_is_half_a_codes():
@@ -71,8 +71,8 @@ def test_mala_keeps_the_law_and_accepts_what_it_should(d, step, accepted):
     # Reference: .92, .78, .93, .65. Without the acceptance the variance would be 1.33, 2, 1.05 and 1.18.
     n = 20_000 if d == 1 else 1000
     *_, end = mala(UNIT, quick(7)(torch.empty(n, d).double()), 40, step, quick())
-    assert abs(end.accepted.mean() - accepted) < 0.006  # measured .9211, .7841, .9286, .6436
-    assert abs(end.x.var() - 1) < 4 * (2 / (n * d)) ** 0.5  # measured 0.986, 1.002, 1.003, 1.004
+    assert abs(end.accepted.mean() - accepted) < 0.006  # measured .9211, .7841, .9295, .6455
+    assert abs(end.x.var() - 1) < 4 * (2 / (n * d)) ** 0.5  # measured 0.986, 1.002, 1.005, 1.007
     assert abs((end.x**4).mean() - 3) < 4 * (96 / (n * d)) ** 0.5
 
 
@@ -84,7 +84,7 @@ def test_mala_needs_the_ratio_of_both_proposals():
     y = x - e * x + math.sqrt(2 * e) * z
     q = lambda b, a: torch.distributions.Normal(a - e * a, math.sqrt(2 * e)).log_prob(b)
     chance = (UNIT(y)[:, None] - UNIT(x)[:, None] + q(x, y) - q(y, x)).exp().clamp(max=1)
-    assert abs(visit.accepted.mean() - chance.mean()) < 4 * 0.5 / 50_000**0.5  # measured 0.0003
+    assert abs(visit.accepted.mean() - chance.mean()) < 4 * 0.5 / 50_000**0.5  # measured 0.0019
     moved = visit.x != x
     assert torch.equal(moved[:, 0], visit.accepted == 1) and torch.equal(visit.x[moved], y[moved])
     for low, high in ((0, 0.5), (0.5, 0.9), (0.9, 1)):  # not only on average
@@ -95,17 +95,17 @@ def test_mala_needs_the_ratio_of_both_proposals():
 def test_mala_finds_a_law_that_is_no_gaussian_from_elsewhere():
     # p(x) ~ exp(-x^4 / 4): E x^2 = 2 Gamma(3/4) / Gamma(1/4) = 0.67598, E x^4 = 1.
     x = last(mala(lambda x: -(x**4).sum(1) / 4, torch.full((20_000, 1), 2.0).double(), 60, 0.3, quick()))
-    assert abs(x.square().mean() - 0.67598) < 0.02 and abs((x**4).mean() - 1) < 0.05  # 4 s.e.; measured 0.6752, 0.998
+    assert abs(x.square().mean() - 0.67598) < 0.02 and abs((x**4).mean() - 1) < 0.05  # 4 s.e.; measured 0.6754, 1.003
     crooked = lambda x: -(x**3) + 0.5  # a wrong score only proposes badly
     x = last(mala(lambda x: -(x**4).sum(1) / 4, torch.full((20_000, 1), 1.0).double(), 60, 0.3, quick(), score=crooked))
-    assert abs(x.square().mean() - 0.67598) < 0.02 and abs(x.mean()) < 0.025  # measured 0.679, 0.003
+    assert abs(x.square().mean() - 0.67598) < 0.02 and abs(x.mean()) < 0.025  # measured 0.682, 0.006
 
 
 def test_mala_stays_where_there_is_density():
     # A standard normal cut off at 0: E x = sqrt(2 / pi).
     half = lambda x: torch.where(x[:, 0] > 0, UNIT(x), -math.inf)
     *_, end = mala(half, torch.ones(20_000, 1).double(), 60, 0.3, quick())
-    assert (end.x > 0).all() and abs(end.x.mean() - math.sqrt(2 / math.pi)) < 0.02  # measured 0.7969, 0.7979 the truth
+    assert (end.x > 0).all() and abs(end.x.mean() - math.sqrt(2 / math.pi)) < 0.02  # measured 0.8023, 0.7979 the truth
 
 
 def test_acceptance_is_reported_of_each_chain():
@@ -120,10 +120,10 @@ def test_acceptance_is_reported_of_each_chain():
 
 def test_annealing_finds_the_weights_that_plain_langevin_cannot():
     plain = last(ula(lambda x: TWO.score(x, level.clean()), box(4000), 200, 0.1, quick()))
-    assert abs(left(plain) - 0.5) < 0.04  # measured 0.511: the shares of the box
+    assert abs(left(plain) - 0.5) < 0.04  # measured 0.514: the shares of the box
     sigmas = torch.logspace(1, math.log10(0.3), 20, dtype=torch.float64)
     found = last(annealed(TWO.score, box(4000), sigmas, quick(), steps=50, step=0.3 * 0.3**2, convention="code"))
-    assert abs(left(found) - 0.8) < 0.03  # measured 0.798
+    assert abs(left(found) - 0.8) < 0.03  # measured 0.791
 
 
 def test_annealed_sizes_are_the_papers_and_the_codes():

@@ -132,7 +132,10 @@ def check(recipe: Recipe) -> None:
 def network(recipe: Recipe, src: AnySource) -> nn.Module:
     """The recipe's network, weights drawn from its seed; sizes and class counts that follow from the data are filled in."""
     kind, own = recipe.net["kind"], _own(recipe)
-    if recipe.task in TASKS: return _seeded(recipe, lambda: TASKS[recipe.task](recipe).net(recipe, src))
+    if recipe.task in TASKS:
+        net = _seeded(recipe, lambda: TASKS[recipe.task](recipe).net(recipe, src))
+        if recipe.train.start: _begin_with(net, recipe.train.start)
+        return net
     follows = _follows(recipe, src)
     for key, value in follows.items():
         if own.get(key, value) != value:

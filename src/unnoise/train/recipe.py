@@ -77,7 +77,7 @@ class TrainSection(_Section):
     initial: Literal["torch", "near_linear"] = "torch"  # the weights to begin with (UNets; see train.initial)
     ema: tuple[Width, Width] = Field(default=(0.05, 0.10), strict=False)  # widths, relative to the run (EDM2's sigma_rel)
     export: Literal["raw", "ema0", "ema1"] = "ema0"
-    start: str = ""  # a bundled model or a model folder whose network's weights to begin with (UNets and MLPs)
+    start: str = ""  # a bundled model or a model folder whose network's weights to begin with
     workers: int = Field(default=0, ge=0)  # processes that draw scenes ahead of the steps; changes nothing but the time
     bad_steps: int = Field(default=5, ge=1)  # so many non-finite steps in a row roll the run back
 
