@@ -32,9 +32,9 @@ class Settings(NamedTuple):
 
     size: int = 64
     repeats: int = 3
-    steps_points: int = 800
+    steps_points: int = 500
     points: int = 500
-    steps_digits: int = 700
+    steps_digits: int = 400
     each: int = 25
     sampling: int = 20
     seeds: int = 3
