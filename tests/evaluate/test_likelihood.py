@@ -102,7 +102,7 @@ def test_prior_term_is_the_published_one():
         assert abs(found / want - 1) < 1e-3  # measured 7.279e-06 and 8.482e-04 bits a dimension
     # A prior of another width: KL(N(0, s^2) || N(0, 2^2)) at pure noise.
     top = bound(WORLD, x0, [level.flow(1.0), level.flow(0.5), level.clean()], bins=None, prior=2.0).prior
-    assert_close(top, torch.full((2,), 2 * (0.25 - 1 + math.log(4)) / 2).double())
+    assert_close(top, f64([0.25 - 1 + math.log(4)] * 2))
 
 
 @pytest.mark.parametrize("name", ["ddpm", "cosine"])

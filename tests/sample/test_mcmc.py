@@ -132,7 +132,7 @@ def test_annealed_sizes_are_the_papers_and_the_codes():
     for convention, factor in (("paper", 0.5), ("code", 1.0)):
         visits = list(annealed(lambda x, l: 0 * x, x, sigmas, ones, 2, 2e-5, convention))
         want = [math.sqrt(2 * factor * 2e-5) * s / 0.01 for s in sigmas for _ in range(2)]
-        assert_close(torch.cat([v.x for v in visits]).flatten(), torch.tensor(want).double().cumsum(0))
+        assert_close(torch.cat([v.x for v in visits]).flatten(), torch.tensor(want, dtype=torch.float64).cumsum(0))
     default, paper = (last(annealed(TWO.score, normal(2, 1), sigmas, **o)) for o in ({}, dict(step=2e-5, steps=100, convention="paper")))
     assert torch.equal(default, paper)
 

@@ -68,7 +68,7 @@ def test_the_minimum_is_at_the_truth_for_implicit_and_explicit_alike():
 def test_implicit_is_explicit_up_to_a_constant_of_the_data():
     x = exactly()
     gaps = [(score.explicit(s, x, TRUTH) - score.implicit(s, x)).mean() for s in (model(0.8), model(1.3), model(3.0), lambda x: 0 * x)]
-    assert_close(torch.stack(gaps), torch.full((4,), D / (2 * STD**2)).double(), rtol=0, atol=1e-9)  # measured 4e-16
+    assert_close(torch.stack(gaps), torch.full((4,), D / (2 * STD**2), dtype=torch.float64), rtol=0, atol=1e-9)  # measured 4e-16
     y = PLANE.sample(N)
     for s in (lambda x: PLANE.score(x, level.ve(0.5)), curved):  # where the truth has two modes, by Monte Carlo
         truth = lambda x: PLANE.score(x, level.clean())
@@ -205,7 +205,7 @@ def test_ncsn_is_least_at_the_exact_score_of_every_level():
 def test_levels_are_ncsns():
     found = score.levels()
     assert len(found) == 10 and found[0] == 1 and abs(found[-1] - 0.01) < 1e-15
-    assert_close(found[1:] / found[:-1], torch.full((9,), 100 ** (-1 / 9)).double())
+    assert_close(found[1:] / found[:-1], torch.full((9,), 100 ** (-1 / 9), dtype=torch.float64))
 
 
 def test_a_small_net_learns_the_blurred_score_of_three_modes():
