@@ -22,7 +22,8 @@ import sys
 import torch
 from diffusers import StableDiffusionPipeline
 folder, out, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
-pipe = StableDiffusionPipeline.from_pretrained(folder, image_encoder=None, safety_checker=None, low_cpu_mem_usage=False)
+pipe = StableDiffusionPipeline.from_pretrained(folder, image_encoder=None, safety_checker=None, low_cpu_mem_usage=False,
+                                               torch_dtype=torch.float32)
 pipe.set_progress_bar_config(disable=True)
 pipe("{PROMPT}", height=64, width=64, num_inference_steps=steps, guidance_scale={GUIDANCE},
      generator=torch.Generator().manual_seed(0)).images[0].save(out)
@@ -61,7 +62,8 @@ def _batch(folder: Path, a) -> dict:
     import unnoise
 
     ours = unnoise.load(folder, device="cpu", dtype="fp32")
-    theirs = StableDiffusionPipeline.from_pretrained(folder, image_encoder=None, safety_checker=None, low_cpu_mem_usage=False)
+    theirs = StableDiffusionPipeline.from_pretrained(folder, image_encoder=None, safety_checker=None, low_cpu_mem_usage=False,
+                                               torch_dtype=torch.float32)
     theirs.set_progress_bar_config(disable=True)
     theirs.unet.to(memory_format=torch.channels_last)
     same = {"num_inference_steps": a.steps, "guidance_scale": float(GUIDANCE)}
