@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 NOISES = {"seeded": noises.seeded, "brownian": noises.brownian}
 DEFAULTS = {"num_inference_steps": 20, "guidance_scale": 2.0, "sampler": DEFAULT_SAMPLER, "spacing": DEFAULT_SPACING}
 KEPT = (*DEFAULTS, "spacing_options", "options", "clip")  # what a folder may say of these
+Start = Callable[[Tensor, Level], Tensor]
 KEY = "unnoise"  # the PNG text chunk that holds a picture's recipe
 
 
@@ -172,10 +173,10 @@ class Pipeline:
                                timesteps, sigmas, guidance_rescale, guidance_interval, noise, height, width, clip_skip, **options)
         if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
         arrays: list[np.ndarray] = [np.empty(0)] * len(request.seeds)
-        parts, calls = self._parts(request, batch_size), 0
+        parts, calls = self.batches(request, batch_size), 0
         for places in parts:
-            count = _Count(progress)
-            x = self._finish(request.only(places), count, None if on_state is None else partial(on_state, places[0]))
+            count = Count(progress)
+            x = self.finish(request.only(places), count, None if on_state is None else partial(on_state, places[0]))
             if places is parts[-1]: self.runner.finished()
             made = self.decode(x)
             calls += count.calls
@@ -183,24 +184,25 @@ class Pipeline:
         recipes = tuple(request.recipe(self, i) for i in range(len(request.seeds)))
         return Result(np.stack(arrays), request.seeds, calls // len(parts), recipes)
 
-    def _parts(self, r: Request, batch_size: int | None) -> list[list[int]]:
+    def batches(self, r: Request, batch_size: int | None) -> list[list[int]]:
         """The images of a request in batches: those that attend to equally many tokens together."""
         n = batch_size or self.runner.batch(self._shape(1, r))
         groups: dict[int, list[int]] = {}
         for i in range(len(r.seeds)): groups.setdefault(self._chunks(r.only([i])), []).append(i)
         return [g[i : i + n] for g in groups.values() for i in range(0, len(g), n)]
 
-    def _finish(self, r: Request, count: _Count, watch: Callable[[State], None] | None) -> Tensor:
-        """The last x of a run. One that is not finite in 16 bits is made again in float32; BadInput when that is not either."""
+    def finish(self, r: Request, count: Count, watch: Callable[[State], None] | None = None, **how: Any) -> Tensor:
+        """The last x of a run; `how` is what `run` takes. One that is not finite in 16 bits is made again in float32; BadInput when
+        that is not either."""
         def through(state: State) -> State:
             if watch: watch(state)
             return state
-        x = last(through(s) for s in self.run(r, count))
+        x = last(through(s) for s in self.run(r, count, **how))
         if torch.isfinite(x).all(): return x
         if self.runner.dtype == torch.float32: raise BadInput(f"model {self.name!r} gave non-finite values (seeds {list(r.seeds)})")
         self.runner.widen()
         count.calls = 0
-        return self._finish(r, count, watch)
+        return self.finish(r, count, watch, **how)
 
     def stream(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
                num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
@@ -380,15 +382,24 @@ class Pipeline:
         """`net` in the form that runs fastest here (see `nets.fuse`): made anew once its weights have changed."""
         return self.runner.fast()
 
-    def run(self, r: Request, count: _Count | None = None) -> Iterator[State]:
-        """The States of a request."""
-        path = self.path(r)
-        shape, on = self._shape(len(r.seeds), r), self.runner.device
+    def run(self, r: Request, count: Count | None = None, *, path: schedule.Path | None = None, start: Start | None = None,
+            wrap: Callable[[Denoiser], Denoiser] | None = None, net: Callable[..., Tensor] | None = None) -> Iterator[State]:
+        """The States of a request; edits give it another path, another start on it, guides around its denoiser, another network.
+
+        start(eps, level) -> x at the path's first level, both (n, …), by default sigma eps; wrap: the denoiser -> the one to run.
+        """
+        path = path or self.path(r)
         scale = interval(r.guidance, *r.interval) if r.interval else r.guidance
-        denoise = self.denoiser(r.prompts, r.negatives, scale, r.rescale, self.runner.counted(count), path, r.clip_skip)
+        denoise = self.denoiser(r.prompts, r.negatives, scale, r.rescale, self.runner.counted(count, net), path, r.clip_skip)
         if c := self.defaults.get("clip"): denoise = clip(denoise, -c, c)
-        x = noises.seeded(r.seeds, "init")(torch.zeros(shape, device=on)) * float(path[0].sigma)
+        if wrap: denoise = wrap(denoise)
+        eps = self.noise(r)
+        x = start(eps, path[0]) if start else eps * float(path[0].sigma)
         return SAMPLERS[r.sampler](denoise, x, path, NOISES[r.noise](r.seeds), **r.options)
+
+    def noise(self, r: Request) -> Tensor:
+        """The unit normals (n, …) that a request's images begin with, each its own seed's."""
+        return noises.seeded(r.seeds, "init")(torch.zeros(self._shape(len(r.seeds), r), device=self.runner.device))
 
     def _shape(self, n: int, r: Request) -> tuple[int, ...]:
         return self.codec.shape(n, *r.size) if r.size and isinstance(self.codec, Latents) else self.codec.shape(n)
@@ -437,7 +448,7 @@ def by_step(parts: Sequence[Denoiser], path: schedule.Path) -> Denoiser:
     return denoise
 
 
-class _Count:
+class Count:
     """Counts network calls, and tells a listener of each."""
 
     def __init__(self, listener: Callable[[int], None] | None = None):

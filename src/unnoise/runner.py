@@ -108,9 +108,9 @@ class Runner:
             with torch.inference_mode(not x.requires_grad): return call(x.to(self.dtype), t, **given).float()
         return run
 
-    def counted(self, count: Callable[[], None] | None) -> Call:
-        """`fast`, calling `count` at each call."""
-        net = self.fast()
+    def counted(self, count: Callable[[], None] | None, net: Call | None = None) -> Call:
+        """`net`, by default `fast`, calling `count` at each call."""
+        net = net or self.fast()
         if count is None: return net
         def counted(*args, **kwargs):
             count()

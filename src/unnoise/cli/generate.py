@@ -61,7 +61,7 @@ def generate(
     began = time.perf_counter()
     if n is None: n = 4 if model == DEFAULT_MODEL and not (sweep or stages or preview or preview_every or preview_decoder) else 1
     output = output or Path(_slug(prompt) + ".png")
-    _writable(output)
+    writable(output)
     if sweep and stages: raise BadInput("--stages looks into one run: leave out --sweep")
     if preview_every is not None and preview_every < 1: raise BadInput(f"--preview-every must be at least 1, given {preview_every}")
     request = {"prompt": prompt, "num_images": n, **_options(option or []), **_given(
@@ -148,7 +148,7 @@ def _slug(prompt: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in prompt.lower()).split())[:60] or "unnoise"
 
 
-def _writable(path: Path) -> None:
+def writable(path: Path) -> None:
     """Refuse before the work what could not be written after it."""
     import os
 

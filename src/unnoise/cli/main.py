@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from unnoise.cli import data, evaluate, fetch, generate, info, lab, models, replay, samplers, tokens, train
+from unnoise.cli import data, edit, evaluate, fetch, generate, info, lab, models, replay, samplers, tokens, train
 from unnoise.errors import BadInput, unknown
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -24,6 +24,7 @@ def _options(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 app.command("generate")(generate.generate)
+app.add_typer(edit.app, name="edit", help="Change a picture: by a prompt, inside a mask, its size, its style, …")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.app, name="data", help="Data sets: list, fetch, look at.")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from unnoise.cli.common import emit
-from unnoise.errors import BadInput
+from unnoise.errors import BadInput, unknown
 
 KEPT = ("noise", "guidance_rescale", "guidance_interval", "height", "width", "clip_skip")  # what a recipe holds where it is not the default
 
@@ -49,11 +49,32 @@ def replay_recipes(pipe, recipes: list[dict], file: Path):
     now: dict[str, Any] = {**revisions(), "model_sha256": pipe.sha256}
     changed = [f"{k}: {r.get(k)} -> {v}" for k, v in now.items() if k != "version" and r.get(k) != v]
     each = lambda key: [_field(q, key, file) for q in recipes]
+    if "edit" in r: return _edited(pipe, recipes, file), changed
     grid = {"timesteps": r["timesteps"]} if "timesteps" in r else {"num_inference_steps": get("steps"), "spacing": get("spacing")}
     result = pipe(each("prompt"), negative_prompt=each("negative_prompt"), guidance_scale=get("guidance"), seed=each("seed"),
                   sampler=get("sampler"), **grid, **{k: r[k] for k in KEPT if k in r},
                   **r.get("options", {}))
     return result, changed
+
+
+def _edited(pipe, recipes: list[dict], file: Path):
+    """The same edit of the same pictures again. BadInput when one of them has moved or changed."""
+    from unnoise.edit import edits
+    from unnoise.edit.picture import read
+
+    r, told = recipes[0], _field(recipes[0], "edit", file)
+    kind, known = _field(told, "kind", file), edits()
+    if kind not in known: raise unknown(f"edit in {file}", kind, known)
+    inputs = {}
+    for name, source in _field(told, "inputs", file).items():
+        path = source.get("path")
+        if not path or not Path(path).is_file(): raise BadInput(f"{file} was made from the {name} {path or '(no file)'}, which is not there")
+        inputs[name] = read(path)
+        if inputs[name].sha256 != source.get("sha256"): raise BadInput(f"{file} was made from the {name} {path}, which has changed since")
+    how = {k: r[k] for k in KEPT if k in r and k not in ("height", "width")} | {"guidance_scale": r["guidance"], "sampler": r["sampler"]} | r.get("options", {})
+    how |= {"timesteps": r["timesteps"]} if "timesteps" in r else {"num_inference_steps": r["steps"], "spacing": r["spacing"]}
+    return known[kind](pipe, **inputs, prompt=r["prompt"], negative_prompt=r["negative_prompt"], seed=[q["seed"] for q in recipes], num_images=len(recipes),
+                       **_field(told, "options", file), **how)
 
 
 def _field(recipe: Any, key: str, file: Path) -> Any:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from unnoise.errors import BadInput
 from unnoise.nets import autoencoder, unet
 from unnoise.nets.autoencoder import Autoencoder, Posterior
-from unnoise.nets.unet import Prepared, UNet
+from unnoise.nets.unet import Hooked, Prepared, UNet
 
 Layer = Callable[..., Tensor]
 Release = Callable[[nn.Module], None]
@@ -131,9 +131,10 @@ class Fused(_Fast):
         self.parts = _unet(self.kit, net, self.prompts)
         self.streams = self.kit.settle()
 
-    def __call__(self, x: Tensor, t: Tensor | None = None, context: Tensor | Prepared | None = None,
+    def __call__(self, x: Tensor, t: Tensor | None = None, context: Tensor | Prepared | Hooked | None = None,
                  labels: Tensor | None = None) -> Tensor:
-        """As `UNet.forward`. A call that must be differentiated goes to the plain network."""
+        """As `UNet.forward`. A call that must be differentiated, or whose attention is hooked, goes to the plain network."""
+        if isinstance(context, Hooked): return self.plain()(x, t, context, labels)
         if self.differentiates(x, t, context.context if isinstance(context, Prepared) else context):
             return self.plain()(x, t, context, labels)
         with torch.inference_mode(): y = self._run(x, t, context, labels)

@@ -8,9 +8,9 @@ both; an option of theirs that would change the maths and that is not built here
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -131,9 +131,31 @@ def _heads(x: Tensor, n: int) -> Tensor:
     return x.unflatten(-1, (n, -1)).transpose(1, 2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v with `heads` heads: q (n, s, c), k and v (n, t, c) -> (n, s, c)."""
-    return layers.attention(_heads(q, heads), _heads(k, heads), _heads(v, heads)).transpose(1, 2).flatten(2)
+def _flat(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)
+
+
+class Place(NamedTuple):
+    """Where in the network an attention is: the layer's name ("up_blocks.0.attentions.1"), "self" or "cross", and (height, width)."""
+
+    layer: str
+    kind: str
+    size: tuple[int, int]
+
+
+Hook = Callable[[Tensor, Tensor, Tensor, Place], Tensor]
+
+
+@dataclass(frozen=True)
+class Hooked:
+    """A prompt (n, tokens, width), and what to call in place of softmax(q k^T / sqrt(d)) v in every attention of the network.
+
+    hook(q (n, heads, s, d), k and v (n, heads, t, d), place) -> (n, heads, s, d); `layers.attention(q, k, v)` is what it stands for.
+    A network takes it wherever it takes the prompt itself. Prompt-to-prompt, shared attention and word maps are hooks.
+    """
+
+    context: Tensor | None
+    hook: Hook
 
 
 class Attention(nn.Module):
@@ -146,9 +168,11 @@ class Attention(nn.Module):
         self.to_k, self.to_v = (nn.Linear(context or dim, dim, bias=False) for _ in "kv")
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None, hook: Callable[..., Tensor] | None = None) -> Tensor:
+        """hook(q, k, v), heads apart, in place of the attention itself."""
         c = x if context is None else context
-        return self.to_out[0](attend(self.to_q(x), self.to_k(c), self.to_v(c), self.heads))
+        q, k, v = (_heads(m(u), self.heads) for m, u in ((self.to_q, x), (self.to_k, c), (self.to_v, c)))
+        return self.to_out[0](_flat((hook or layers.attention)(q, k, v)))
 
 
 class SelfAttention2D(nn.Module):
@@ -156,14 +180,15 @@ class SelfAttention2D(nn.Module):
 
     def __init__(self, dim: int, head_dim: int, c: UNetConfig):
         super().__init__()
-        self.heads = dim // head_dim
+        self.heads, self.place = dim // head_dim, ""
         self.group_norm = nn.GroupNorm(c.norm_num_groups, dim, c.norm_eps)
         self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in "qkv")
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        q, k, v = layers.pixel(layers.norm(self.group_norm, x, act=False), self.to_q, self.to_k, self.to_v)
-        h = layers.image(attend(q, k, v, self.heads), x)
+    def forward(self, x: Tensor, context: Tensor | Hooked | None = None) -> Tensor:
+        q, k, v = (_heads(u, self.heads) for u in layers.pixel(layers.norm(self.group_norm, x, act=False), self.to_q, self.to_k, self.to_v))
+        attention = _at(context, self.place, "self", x) or layers.attention
+        h = layers.image(_flat(attention(q, k, v)), x)
         return x + layers.image(layers.pixel(h, self.to_out[0])[0], x)
 
 
@@ -195,10 +220,18 @@ class BasicTransformerBlock(nn.Module):
         self.attn1, self.attn2 = Attention(dim, heads), Attention(dim, heads, context)
         self.ff = FeedForward(dim)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), context)
+    def forward(self, x: Tensor, context: Tensor, hooks: Sequence[Any] = (None, None)) -> Tensor:
+        """hooks: of self- and of cross-attention."""
+        x = x + self.attn1(self.norm1(x), None, hooks[0])
+        x = x + self.attn2(self.norm2(x), context, hooks[1])
         return x + self.ff(self.norm3(x))
+
+
+def _at(context: Any, layer: str, kind: str, x: Tensor) -> Callable[..., Tensor] | None:
+    """The hook of a `Hooked` context for one attention over the pixels of x (n, c, h, w); None without one."""
+    if not isinstance(context, Hooked): return None
+    place = Place(layer, kind, (x.shape[2], x.shape[3]))
+    return lambda q, k, v: context.hook(q, k, v, place)
 
 
 def attended(context: Tensor | None, width: int) -> Tensor:
@@ -213,16 +246,17 @@ class Transformer2DModel(nn.Module):
 
     def __init__(self, dim: int, heads: int, c: UNetConfig):
         super().__init__()
-        self.linear, self.width = c.use_linear_projection, c.cross_attention_dim
+        self.linear, self.width, self.place = c.use_linear_projection, c.cross_attention_dim, ""
         self.norm = nn.GroupNorm(c.norm_num_groups, dim, 1e-6)
         self.proj_in, self.proj_out = (nn.Linear(dim, dim) if self.linear else nn.Conv2d(dim, dim, 1) for _ in "io")
         self.transformer_blocks = nn.ModuleList([BasicTransformerBlock(dim, heads, c.cross_attention_dim)])
 
-    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        context = attended(context, self.width)
+    def forward(self, x: Tensor, context: Tensor | Hooked | None) -> Tensor:
+        hooks = [_at(context, self.place, kind, x) for kind in ("self", "cross")]
+        context = attended(context.context if isinstance(context, Hooked) else context, self.width)
         h = self.norm(x)
         h = self.proj_in(h.flatten(2).transpose(1, 2)) if self.linear else self.proj_in(h).flatten(2).transpose(1, 2)
-        for block in self.transformer_blocks: h = block(h, context)
+        for block in self.transformer_blocks: h = block(h, context, hooks)
         if self.linear: return x + self.proj_out(h).transpose(1, 2).reshape(x.shape)
         return x + self.proj_out(h.transpose(1, 2).reshape(x.shape))
 
@@ -332,13 +366,15 @@ class UNet(nn.Module):
             prev = cout
         self.conv_norm_out = nn.GroupNorm(c.norm_num_groups, ch[0], c.norm_eps)
         self.conv_out = nn.Conv2d(ch[0], c.out_channels, 3, padding=1)
+        for name, m in self.named_modules():
+            if isinstance(m, (Transformer2DModel, SelfAttention2D)): m.place = name
 
     def check_input(self, x: Tensor) -> None:
         """BadInput when x has a shape that the network cannot take."""
         if x.ndim != 4 or x.shape[1] != self.config.in_channels or 0 in x.shape[2:]:
             raise BadInput(f"UNet input must be (n, {self.config.in_channels}, h, w), given {tuple(x.shape)}")
 
-    def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | Prepared | None = None,
+    def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | Prepared | Hooked | None = None,
                 labels: Tensor | None = None) -> Tensor:
         """x (n, in_channels, h, w); t (), (1,) or (n,) in the units it was trained with; context (n, tokens, cross_attention_dim);
         labels (n,) int64. Returns (n, out_channels, h, w). h and w need not be even at any block: see `_UpConv`."""

@@ -1,0 +1,9 @@
+"""`unnoise edit …`: one file a group of commands; each reads a picture and writes another beside it."""
+from __future__ import annotations
+
+import typer
+
+from unnoise.cli.edit import image
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app.command("image-to-image")(image.image_to_image)

@@ -1,0 +1,201 @@
+"""Pictures and masks that are edited: opened from any common file, checked, brought to a model's size and back.
+
+A picture keeps its own size. A model sees it scaled (bicubic, antialiased) to its working size: about the model's own area at the
+picture's proportions, in multiples that the model takes. What comes out is scaled back; where nothing was asked to change, the
+picture's own pixels are put back, exactly.
+"""
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unnoise.codec import Latents, Pixels, Vectors
+from unnoise.errors import BadInput
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from unnoise.pipeline import Pipeline
+
+
+LIMIT = 8192  # pixels a side
+Given = Union["Picture", str, os.PathLike, "Image.Image", np.ndarray]  # what `read` takes
+
+
+@dataclass(frozen=True)
+class Picture:
+    """pixels: uint8 (h, w, 3), transparent parts on white; alpha: uint8 (h, w), or None where all is opaque; path: where it came from."""
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    path: str | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def sha256(self) -> str:
+        """Of the pixels and the alpha, not of the file: a picture that was saved in another format is the same."""
+        parts = [np.ascontiguousarray(a).tobytes() for a in (self.pixels, self.alpha) if a is not None]
+        return hashlib.sha256(b"".join([str(self.size).encode(), *parts])).hexdigest()
+
+    def whole(self, pixels: np.ndarray | None = None) -> np.ndarray:
+        """uint8 (h, w, 3 or 4): these pixels (its own by default) with the picture's alpha, where it has one."""
+        pixels = self.pixels if pixels is None else pixels
+        return pixels if self.alpha is None else np.dstack([pixels, self.alpha])
+
+
+def read(given: Given) -> Picture:
+    """A picture from a file, a PIL image or an array: uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4).
+
+    A file is turned as its EXIF says; palettes, grey and CMYK become RGB; 16 bits become 8 (the upper ones); transparent parts lie on
+    white. BadInput, one line: no such file, no picture, truncated, larger than 8192 pixels a side, or an array of another kind.
+    """
+    if isinstance(given, Picture): return given
+    if isinstance(given, np.ndarray): return _of_array(given)
+    from PIL import Image, ImageOps
+
+    if isinstance(given, Image.Image): return _of_image(given, None)
+    path = FilePath(given)
+    try:
+        with Image.open(path) as im:
+            _check_size(im.size, str(path))
+            im.load()
+            return _of_image(ImageOps.exif_transpose(im), str(path))
+    except FileNotFoundError: raise BadInput(f"no file at {path}") from None
+    except IsADirectoryError: raise BadInput(f"{path} is a folder: give one picture") from None
+    except Image.DecompressionBombError: raise BadInput(f"{path} is larger than {LIMIT} pixels a side, which is not accepted") from None
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError) as e:
+        if isinstance(e, BadInput): raise
+        raise BadInput(f"{path} cannot be read as a picture: {' '.join(str(e).split()) or type(e).__name__}") from None
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    if max(size) > LIMIT: raise BadInput(f"{name} has {size[0]} x {size[1]} pixels: at most {LIMIT} a side are accepted")
+
+
+def _of_image(im: Image.Image, path: str | None) -> Picture:
+    _check_size(im.size, path or "the picture")
+    if im.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"): return Picture(*_opaque(_eight(np.asarray(im))), path)
+    transparent = im.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in im.info
+    if not transparent: return Picture(np.array(im.convert("RGB")), None, path)
+    return Picture(*_on_white(np.array(im.convert("RGBA"))), path)
+
+
+def _of_array(a: np.ndarray) -> Picture:
+    a = a[..., None] if a.ndim == 2 else a
+    if a.dtype != np.uint8 or a.ndim != 3 or a.shape[2] not in (1, 3, 4) or 0 in a.shape:
+        raise BadInput(f"a picture must be uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), given {a.dtype} {a.shape}")
+    _check_size((a.shape[1], a.shape[0]), "the picture")
+    return Picture(*_on_white(a)) if a.shape[2] == 4 else Picture(*_opaque(a[..., 0])) if a.shape[2] == 1 else Picture(a.copy())
+
+
+def _eight(a: np.ndarray) -> np.ndarray:
+    """Grey values of more than 8 bits as uint8: whole numbers up to 65535 by their upper byte, others clipped."""
+    top = float(a.max(initial=0))
+    return (a.astype(np.float64) / (256 if top > 255 else 1)).clip(0, 255).astype(np.uint8)
+
+
+def _opaque(grey: np.ndarray) -> tuple[np.ndarray, None]:
+    return np.repeat(grey[..., None], 3, axis=2), None
+
+
+def _on_white(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    alpha = rgba[..., 3]
+    if (alpha == 255).all(): return rgba[..., :3].copy(), None
+    a = alpha[..., None] / 255.0
+    return (rgba[..., :3] * a + 255 * (1 - a)).round().astype(np.uint8), alpha.copy()
+
+
+def read_mask(given: Given, picture: Picture) -> np.ndarray:
+    """float64 (h, w) in [0, 1], 1 = change, of the picture's size: white changes, black stays, grey changes in part.
+
+    BadInput on another size, and on a mask that is black all over (nothing would change). White all over is allowed: all changes.
+    """
+    mask = read(given)
+    if mask.size != picture.size:
+        (h, w), (H, W) = mask.size, picture.size
+        raise BadInput(f"the mask has {w} x {h} pixels, the picture {W} x {H}: they must be of one size")
+    m = np.asarray(mask.pixels, np.float64) @ [0.299, 0.587, 0.114] / 255
+    if mask.alpha is not None and (mask.pixels == 255).all(): m = 1 - mask.alpha / 255.0 if not m.min() < 1 else m  # a hole cut out
+    m = np.where(m > 1 - 1e-9, 1.0, m)
+    if not (m > 0).any(): raise BadInput("the mask is empty: it is black all over, so that nothing would change (white marks what changes)")
+    return m
+
+
+# --- to the model and back ---------------------------------------------------------------------------------------------------
+
+def working_size(pipe: Pipeline, picture: Picture, height: int | None = None, width: int | None = None) -> tuple[int, int]:
+    """Height and width at which a model works on a picture: as given, or of about the model's own area at the picture's proportions.
+
+    A model of pixels has one size only. BadInput on a size that the model does not take, and for a model of numbers.
+    """
+    codec = pipe.codec
+    if isinstance(codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it cannot edit pictures")
+    if isinstance(codec, Pixels):
+        if (height or codec.height, width or codec.width) != (codec.height, codec.width):
+            raise BadInput(f"model {pipe.name!r} works at {codec.height} x {codec.width} only, given {height} x {width}")
+        return codec.height, codec.width
+    h, w = picture.size
+    f, scale = codec.net.config.factor, math.sqrt(codec.height * codec.width / (h * w))
+    fit = lambda v: min(max(round(v * scale / f), 2), LIMIT // f) * f
+    size = height or fit(h), width or fit(w)
+    codec.check_size(*size)
+    return size
+
+
+def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (h, w, 3) at another (height, width), bicubic with antialiasing; the same array where the size is its own."""
+    if pixels.shape[:2] == size: return pixels
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def encoded(pipe: Pipeline, pixels: np.ndarray, size: tuple[int, int] | None = None) -> Tensor:
+    """uint8 (h, w, 3) as the model's x0, (1, …), at a working size (by default its own)."""
+    codec = pipe.codec
+    pixels = resized(pixels, size or pixels.shape[:2])  # type: ignore[arg-type]
+    channels = codec.net.config.in_channels if isinstance(codec, Latents) else codec.channels if isinstance(codec, Pixels) else 0
+    if channels == 1: pixels = (np.asarray(pixels, np.float64) @ [0.299, 0.587, 0.114]).round().astype(np.uint8)[..., None]
+    return codec.encode(pixels[None]).to(pipe.runner.device)
+
+
+def decoded(pipe: Pipeline, x: Tensor, picture: Picture) -> np.ndarray:
+    """The model's x0 (n, …) as uint8 (n, h, w, 3), of the picture's size."""
+    made = pipe.decode(x)
+    if made.shape[-1] == 1: made = np.repeat(made, 3, axis=3)
+    return np.stack([resized(m, picture.size) for m in made])
+
+
+def pasted(picture: Picture, edited: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """uint8 (h, w, 3 or 4): `edited` (h, w, 3) where the mask is 1, the picture's own bytes where it is 0, a blend in between.
+
+    A transparent picture becomes opaque as far as the mask says.
+    """
+    blend = lambda old, new, m: np.where(m == 0, old, np.where(m == 1, new, (old + m * (new.astype(np.float64) - old)).round())).astype(np.uint8)
+    out = blend(picture.pixels, edited, mask[..., None])
+    if picture.alpha is None: return out
+    return np.dstack([out, blend(picture.alpha, np.full_like(picture.alpha, 255), mask)])
+
+
+def cells(mask: np.ndarray, x: Tensor) -> Tensor:
+    """The mask over the model's cells, float (1, 1, h, w) in x's dtype: 1 where any of a cell's pixels change at all, else 0.
+
+    So no pixel that is to change is told to stay; what a cell changes beyond the mask is put back in pixels.
+    """
+    m = torch.from_numpy((mask > 0).astype(np.float32))[None, None]
+    h, w = x.shape[2:]
+    if mask.shape[0] >= h and mask.shape[1] >= w: m = torch.nn.functional.adaptive_max_pool2d(m, (h, w))
+    else: m = torch.nn.functional.interpolate(m, (h, w), mode="nearest")
+    return m.to(x)
