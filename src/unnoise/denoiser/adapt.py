@@ -63,12 +63,28 @@ def adapt(net: Callable[..., Tensor], frame: Frame, kind: Kind, clock: Clock) ->
     `kind` is evaluated in the network's own frame (alpha / frame, sigma / frame), as it was trained.
     """
     def denoise(x: Tensor, l: Level) -> Tensor:
-        own = l.like(x)
-        r = frame(own)
-        time = clock(_flat(l))
-        out = net(x / r, None if time is None else time.to(x))
-        return solve_x0(kind, x / r, out, Level(own.alpha / r, own.sigma / r))
+        y, time, own = _enter(x, l, frame, clock)
+        return solve_x0(kind, y, net(y, time), own)
     return denoise
+
+
+def classes(net: Callable[..., Tensor], frame: Frame, clock: Clock) -> Callable[[Tensor, Level], Tensor]:
+    """log p(class | x) at any level, (n, classes), from `net(x, time) -> logits` of a classifier trained on noisy samples.
+
+    Differentiable in x. What `guide.classifier` asks for is one column of it, or one an image.
+    """
+    def log_classes(x: Tensor, l: Level) -> Tensor:
+        y, time, _ = _enter(x, l, frame, clock)
+        return net(y, time).log_softmax(1)
+    return log_classes
+
+
+def _enter(x: Tensor, l: Level, frame: Frame, clock: Clock) -> tuple[Tensor, Tensor | None, Level]:
+    """x, its time and its level as a network of this frame and clock takes them."""
+    own = l.like(x)
+    r = frame(own)
+    time = clock(_flat(l))
+    return x / r, None if time is None else time.to(x), Level(own.alpha / r, own.sigma / r)
 
 
 def _flat(l: Level) -> Level:

@@ -17,6 +17,7 @@ import math
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -240,6 +241,43 @@ class Empirical:
     @property
     def _rows(self) -> int:
         return max(1, _CHUNK // max(1, self.data.shape[1]))
+
+
+def tilted(cond: Gaussian, uncond: Gaussian, gamma: float) -> Gaussian:
+    """The Gaussian p_c^gamma p_u^(1 - gamma) / Z: 0 is `uncond`, 1 `cond`. Variances along the coordinates only.
+
+    p(y | x) = p_c / p_u up to a constant, so gamma grad log p(y | x) + grad log p(x) is its score. Errors: BadInput where it has
+    no finite integral, and as for `guided_flow`.
+    """
+    (m, v), (n, u) = _alike(cond, uncond)
+    precision = gamma / v + (1 - gamma) / u
+    if not (precision > 0).all(): raise BadInput(f"p_c^gamma p_u^(1 - gamma) has no finite integral at gamma = {gamma:g}")
+    return Gaussian((gamma * m / v + (1 - gamma) * n / u) / precision, 1 / precision)
+
+
+def guided_flow(cond: Gaussian, uncond: Gaussian, gamma: float) -> Gaussian:
+    """Where the probability flow of gamma grad log p(y | x) + grad log p(x), taken at every level, leads from pure noise.
+
+    Not `tilted`: noising and raising to a power do not commute. With variances v of cond and u of uncond the flow is linear in x,
+        dx/ds = (gamma (x - m_c) / (v + s) + (1 - gamma) (x - m_u) / (u + s)) / 2,   s = (sigma / alpha)^2,
+    and from s = inf to 0 gives
+        variance = v^gamma u^(1 - gamma),   mean = m_u + w (m_c - m_u),
+        w = gamma (v / u)^((gamma - 1) / 2) int_0^1 (1 + (u / v - 1) z^2)^((gamma - 1) / 2) dz.
+    Errors: BadInput on variances of 0, covariances that are not diagonal, means of different shapes.
+    """
+    (m, v), (n, u) = _alike(cond, uncond)
+    z, weight = (torch.as_tensor(a) for a in np.polynomial.legendre.leggauss(200))
+    power = (gamma - 1) / 2
+    integral = ((1 + (u / v - 1)[..., None] * ((z + 1) / 2) ** 2) ** power * weight / 2).sum(-1)
+    return Gaussian(n + gamma * (v / u) ** power * integral * (m - n), v**gamma * u ** (1 - gamma))
+
+
+def _alike(*both: Gaussian) -> list[tuple[Tensor, Tensor]]:
+    """Means and variances, each in the data's shape."""
+    if len({g.shape for g in both}) > 1: raise BadInput(f"two Gaussians must be of one shape, given {' and '.join(str(tuple(g.shape)) for g in both)}")
+    for g in both:
+        if g.basis is not None or not (g.var > 0).all(): raise BadInput("both Gaussians must have positive variances along the coordinates")
+    return [(g.means[0].reshape(g.shape), g.var[0].expand(g.means.shape[1]).reshape(g.shape)) for g in both]
 
 
 gaussian, mixture, empirical, ring, from_json = Gaussian, Mixture, Empirical, Mixture.ring, Mixture.from_json

@@ -57,6 +57,7 @@ def load(name: str | os.PathLike = JUDGE) -> Judge:
     f = hub.load(name)
     if not isinstance(f.net, Classifier) or not isinstance(f.codec, Pixels):
         raise BadInput(f"{f.name!r} is of kind {f.kind}: a judge is a model folder of kind classifier for images")
+    if f.net.config.time: raise BadInput(f"{f.name!r} classifies noisy samples, for guidance: a judge looks at clean images")
     words = f.words.words if f.words else ()
     if len(words) != f.net.config.classes:
         raise BadInput(f"judge {f.name!r} has {f.net.config.classes} classes and {len(words)} words for them")

@@ -120,7 +120,7 @@ def load(name: str | os.PathLike, dtype: torch.dtype = torch.float32, variant: s
     kind = next((k for k in NETS if k in index), None)
     if kind is None: raise BadInput(f"{path / 'model_index.json'} names none of the networks that are supported ({', '.join(NETS)})")
     seen = Seen(path, index.get("_sha256", {}), variant)
-    process, defaults = _scheduling(path, index) if kind not in JUDGES else (None, {})
+    process, defaults = _scheduling(path, index) if kind not in JUDGES or "scheduler" in index else (None, {})
     config = read_json(path / kind / "config.json")
     net = _net(kind, config, seen.weights(kind), path / kind, dtype)
     codec = read_vae(seen, dtype, config) if "vae" in index else codecs.from_config(read_json(path / "codec" / "config.json"))
@@ -433,6 +433,6 @@ def save_run(run, weights: dict[str, Tensor], folder: Path) -> Path:
     """The model folder of a finished training run."""
     recipe, src = run.recipe, run.source
     words = Words(tuple(src.words)) if src.labels is not None else None
-    process = recipe.process if recipe.task == "denoise" else None
+    process = recipe.process if recipe.task == "denoise" or recipe.net.get("time") else None  # of noise that a classifier knows
     return save(folder, name=recipe.name, kind=recipe.net["kind"], net=run.net, weights=weights, codec=src.codec, words=words, process=process,
                 text=getattr(src, "text", None))

@@ -126,7 +126,9 @@ def check(recipe: Recipe) -> None:
         return
     if recipe.objective: raise BadInput(f"task {recipe.task!r} has no [objective] (given {', '.join(recipe.objective)}); see [process]")
     _config(kind, {"size": 1, **_own(recipe)} if kind == "mlp" else _own(recipe))
-    if recipe.task == "denoise": objective.resolve(recipe.process)
+    if recipe.task == "denoise" or recipe.net.get("time"): objective.resolve(recipe.process)
+    if recipe.task == "classify" and recipe.net.get("time") and recipe.process.clock == "none":
+        raise BadInput("net.time asks for the time of noisy samples, and process.clock 'none' gives none (accepted: table, c_noise)")
 
 
 def network(recipe: Recipe, src: AnySource) -> nn.Module:

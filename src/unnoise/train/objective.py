@@ -1,7 +1,8 @@
 """What a training step minimises. All that is random is drawn from (seed, position): a step is a function of its number.
 
 Denoising: draw a level and noise, corrupt, let the network predict, and weigh the squared error: all parameterisations have
-the same minimiser, E[x0 | x]. Classification: cross-entropy, for the judges and classifiers that the library trains itself.
+the same minimiser, E[x0 | x]. Classification: cross-entropy, for the judges and classifiers that the library trains itself; of noisy
+samples, at levels and with noise drawn as for denoising, where the classifier takes their time (`net.time`).
 """
 from __future__ import annotations
 
@@ -53,6 +54,10 @@ class Process:
         """The network as a Denoiser."""
         return adapt.adapt(net, self.frame, self.kind, self.clock)
 
+    def classes(self, net: Callable[..., Tensor]) -> Callable[[Tensor, Level], Tensor]:
+        """A classifier that takes the time as (x, level) -> log p(class | x), (n, classes)."""
+        return adapt.classes(net, self.frame, self.clock)
+
     def errors(self, net: Callable[..., Tensor], x0: Tensor, eps: Tensor, l: Level) -> Tensor:
         """Per-sample weighted squared error of the network's own output, (n,)."""
         own = l.like(x0)
@@ -95,9 +100,7 @@ def denoising(recipe: Recipe, null: int | None, condition: Condition | None = No
 
     def loss(net: nn.Module, b: Batch, salt: int) -> Tensor:
         stream = f"train/{salt}"
-        eps = torch.stack([noise.draw(recipe.seed, stream, int(i), b.x0.shape[1:]) for i in b.positions]).to(b.x0)
-        u = noise.uniform(recipe.seed, stream + "/level", b.step, (b.total,))
-        l = process.density((weight.stratified(u) if p.stratified else u)[b.places])
+        eps, l = _drawn(recipe, process, b, stream)
         drop = noise.uniform(recipe.seed, stream + "/drop", b.step, (b.total,))[b.places] < p.drop_label
         call, labels = net, b.labels
         if labels is not None: call = partial(net, labels=labels if null is None else torch.where(drop.to(labels.device), null, labels))
@@ -107,11 +110,26 @@ def denoising(recipe: Recipe, null: int | None, condition: Condition | None = No
     return loss
 
 
+def _drawn(recipe: Recipe, process: Process, b: Batch, stream: str) -> tuple[Tensor, Level]:
+    """The noise of a batch, and its levels."""
+    eps = torch.stack([noise.draw(recipe.seed, stream, int(i), b.x0.shape[1:]) for i in b.positions]).to(b.x0)
+    u = noise.uniform(recipe.seed, stream + "/level", b.step, (b.total,))
+    return eps, process.density((weight.stratified(u) if recipe.process.stratified else u)[b.places])
+
+
 def classifying(recipe: Recipe) -> Loss:
-    """The loss of `task = "classify"`: cross-entropy, summed over the batch's samples over the step's batch size."""
+    """The loss of `task = "classify"`: cross-entropy, summed over the batch's samples over the step's batch size.
+
+    With `net.time`, of samples at levels of `[process]` (Dhariwal & Nichol 2021, section 4): what classifier guidance needs.
+    """
+    process = resolve(recipe.process)
+
     def loss(net: nn.Module, b: Batch, salt: int) -> Tensor:
         assert b.labels is not None  # `network` makes no classifier without labels
-        logits = net(b.x0).float()
+        if recipe.net.get("time"):
+            eps, l = _drawn(recipe, process, b, f"train/{salt}")
+            logits = process.classes(net)(corrupt(b.x0, eps, l), l).float()
+        else: logits = net(b.x0).float()
         return F.cross_entropy(logits, b.labels, label_smoothing=recipe.train.label_smoothing, reduction="sum") / b.total
 
     return loss

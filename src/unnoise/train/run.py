@@ -29,6 +29,7 @@ from torch.func import functional_call
 from unnoise.codec import Vectors
 from unnoise.errors import BadInput
 from unnoise.process import noise
+from unnoise.process.level import Level, corrupt
 from unnoise.train import checkpoint, objective
 from unnoise.train.build import Source, held_out
 from unnoise.train.fit import Run, Step, fit, prepare
@@ -274,7 +275,7 @@ class Validation:
     """The loss on held-out data with fixed noise: the same at every evaluation of the same weights, to the bit.
 
     Denoising: weighted loss at 8 levels evenly spaced in the schedule's time (`loss_0.0625`, the cleanest, …), and its mean.
-    Classification: loss and accuracy. The averaged weights (ema0) are judged.
+    Classification: loss and accuracy; with `net.time` at those levels too, and their means. The averaged weights (ema0) are judged.
     """
 
     levels = 8
@@ -303,6 +304,7 @@ class Validation:
     def _one(self, run: Run, net, items: Items, start: int) -> dict:
         task = self.recipe.task
         if task == "denoise": return self._denoise(net, items, start)
+        if task == "classify" and self.recipe.net.get("time"): return self._classify_noisy(net, items, start)
         if task == "classify": return self._classify(net, items.x, items.labels)
         with averaged(run) as plain: return TASKS[task](self.recipe).validate(plain, items)
 
@@ -312,12 +314,22 @@ class Validation:
         if isinstance(self.src, LatentSource):
             context = self.src.condition(items.more["ids"], torch.zeros(len(x), dtype=torch.bool))
             call = lambda *a: net(*a, context=context)
+        for u, eps, l in self._noised(process, x, start): out[f"loss_{u:.4f}"] = float(process.errors(call, x, eps, l).mean())
+        return {"loss": sum(out.values()) / self.levels, **out}
+
+    def _noised(self, process: objective.Process, x: Tensor, start: int) -> Iterator[tuple[float, Tensor, Level]]:
+        """(u, noise, level u of the schedule for every sample), from clean to noisy."""
         for j in range(self.levels):
             u = (j + 0.5) / self.levels
             eps = [noise.draw(self.recipe.seed, f"validation/{j}", start + i, x.shape[1:]) for i in range(len(x))]
-            l = process.curve.level(np.full(len(x), u))
-            out[f"loss_{u:.4f}"] = float(process.errors(call, x, torch.stack(eps).to(x), l).mean())
-        return {"loss": sum(out.values()) / self.levels, **out}
+            yield u, torch.stack(eps).to(x), process.curve.level(np.full(len(x), u))
+
+    def _classify_noisy(self, net, items: Items, start: int) -> dict:
+        process, out, x = objective.resolve(self.recipe.process), {}, items.x
+        for u, eps, l in self._noised(process, x, start):
+            found = self._classify(lambda y, l=l: process.classes(net)(y, l), corrupt(x, eps, l), items.labels)
+            out |= {f"{k}_{u:.4f}": v for k, v in found.items()}
+        return {**{k: sum(v for n, v in out.items() if n.startswith(k)) / self.levels for k in ("loss", "accuracy")}, **out}
 
     def _classify(self, net, x: Tensor, labels: Tensor | None) -> dict:
         assert labels is not None  # `network` makes no classifier without labels
