@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Union
@@ -68,7 +69,10 @@ def read(given: Given) -> Picture:
     if isinstance(given, Image.Image): return _of_image(given, None)
     path = FilePath(given)
     try:
-        with Image.open(path) as im:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here, and in other words
+            im = Image.open(path)
+        with im:
             _check_size(im.size, str(path))
             im.load()
             return _of_image(ImageOps.exif_transpose(im), str(path))
@@ -120,14 +124,15 @@ def _on_white(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 def read_mask(given: Given, picture: Picture) -> np.ndarray:
     """float64 (h, w) in [0, 1], 1 = change, of the picture's size: white changes, black stays, grey changes in part.
 
-    BadInput on another size, and on a mask that is black all over (nothing would change). White all over is allowed: all changes.
+    Of a white mask with transparent parts, those change. White all over is allowed: all changes. BadInput on another size, and on a mask
+    that is black all over (nothing would change).
     """
     mask = read(given)
     if mask.size != picture.size:
         (h, w), (H, W) = mask.size, picture.size
         raise BadInput(f"the mask has {w} x {h} pixels, the picture {W} x {H}: they must be of one size")
     m = np.asarray(mask.pixels, np.float64) @ [0.299, 0.587, 0.114] / 255
-    if mask.alpha is not None and (mask.pixels == 255).all(): m = 1 - mask.alpha / 255.0 if not m.min() < 1 else m  # a hole cut out
+    if mask.alpha is not None and (mask.pixels == 255).all(): m = 1 - mask.alpha / 255.0  # what an eraser leaves: holes in white
     m = np.where(m > 1 - 1e-9, 1.0, m)
     if not (m > 0).any(): raise BadInput("the mask is empty: it is black all over, so that nothing would change (white marks what changes)")
     return m

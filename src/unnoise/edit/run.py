@@ -46,7 +46,8 @@ def part(pipe: Pipeline, request: Request, strength: float) -> Path:
     """The request's path from `strength` of the schedule's time down to clean data: as many steps, scaled; at 1 the path itself."""
     path, s = pipe.path(request), max(strength_of(strength), VANISHING)
     if s == 1: return path
-    return path_of([pipe.schedule.level(s * pipe.schedule.time(l)) for l in path[:-1]])
+    levels = pipe.schedule.level(s * pipe.schedule.time(Level(*map(torch.stack, zip(*path[:-1])))))
+    return path_of([Level(*l) for l in zip(*levels)])
 
 
 def noised_from(x0: Tensor) -> Begin:
