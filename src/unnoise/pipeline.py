@@ -68,6 +68,9 @@ class Request:
     timesteps: tuple[float, ...] | None = None  # the levels, where they are not the spacing's: of a tuned grid, or given ones
     size: tuple[int, int] | None = None  # height and width in pixels, where they are not the model's own
     clip_skip: int = 0
+    guide: tuple[Any, ...] = ()  # edit.guides.Guide of each
+    guide_through: bool = False
+    guide_linear: bool = False
 
     def only(self, places: Sequence[int]) -> Request:
         """The same request for some of its images."""
@@ -85,6 +88,7 @@ class Request:
         if self.timesteps is not None: d["timesteps"] = list(self.timesteps)
         if self.size: d |= {"height": self.size[0], "width": self.size[1]}
         if self.clip_skip: d["clip_skip"] = self.clip_skip
+        if self.guide: d |= {"guide": [g.text for g in self.guide], "guide_through": self.guide_through, "guide_linear": self.guide_linear}
         return {**d, **revisions()}
 
 
@@ -153,7 +157,8 @@ class Pipeline:
                  num_images: int = 1, sampler: str | None = None, spacing: str | None = None,
                  timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None, guidance_rescale: float = 0.0,
                  guidance_interval: tuple[float, float] | None = None, noise: str = "seeded", height: int | None = None,
-                 width: int | None = None, clip_skip: int = 0, batch_size: int | None = None,
+                 width: int | None = None, clip_skip: int = 0, guide: Sequence[Any] | None = None, guide_through: bool = False,
+                 guide_linear: bool = False, batch_size: int | None = None,
                  progress: Callable[[int], None] | None = None, on_state: Callable[[int, State], None] | None = None,
                  **options) -> Result:
         """Draw num_images images (of each prompt, when a list is given), with seeds seed, seed + 1, …
@@ -164,13 +169,16 @@ class Pipeline:
         instead of num_inference_steps and spacing. guidance_rescale: phi of guide.shaping.matched, 0 is off; guidance_interval:
         guide only where lo < sigma / alpha <= hi. noise: "seeded", or "brownian" (one path a seed, the same for any number of
         steps of an SDE sampler). height, width: pixels, for models of latents: multiples of 8 (the model's own by default).
-        clip_skip: how many of the text encoder's last layers to leave out. batch_size: images at once; no image depends on it.
+        clip_skip: how many of the text encoder's last layers to leave out. guide: wishes about the picture, texts such as
+        "colour=green:2" or functions loss(images (n, 3, h, w) in [0, 1]) -> (n,), see `edit.guides`; guide_through: follow their
+        gradient through the network too; guide_linear: show them latents by a linear map, not the decoder. batch_size: images at once; no image depends on it.
         progress(k) is called with the number of network calls just done, over all; on_state(i, state) with every State of every
         batch, i the place of its first image.
         BadInput on anything unknown or out of range, naming what is accepted.
         """
         request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing,
-                               timesteps, sigmas, guidance_rescale, guidance_interval, noise, height, width, clip_skip, **options)
+                               timesteps, sigmas, guidance_rescale, guidance_interval, noise, height, width, clip_skip, guide, guide_through, guide_linear,
+                               **options)
         if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
         arrays: list[np.ndarray] = [np.empty(0)] * len(request.seeds)
         parts, calls = self.batches(request, batch_size), 0
@@ -209,15 +217,18 @@ class Pipeline:
                num_images: int = 1, sampler: str | None = None, spacing: str | None = None,
                timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None, guidance_rescale: float = 0.0,
                guidance_interval: tuple[float, float] | None = None, noise: str = "seeded", height: int | None = None,
-               width: int | None = None, clip_skip: int = 0, **options) -> Iterator[State]:
+               width: int | None = None, clip_skip: int = 0, guide: Sequence[Any] | None = None, guide_through: bool = False,
+               guide_linear: bool = False, **options) -> Iterator[State]:
         """The States of one run of the same arguments as a call, as they are made; `decode(state.x0)` is the preview."""
         request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing,
-                               timesteps, sigmas, guidance_rescale, guidance_interval, noise, height, width, clip_skip, **options)
+                               timesteps, sigmas, guidance_rescale, guidance_interval, noise, height, width, clip_skip, guide, guide_through, guide_linear,
+                               **options)
         return self.run(request)
 
     def request(self, prompt=None, negative_prompt=None, num_inference_steps=None, guidance_scale=None, seed=None, num_images=1,
                 sampler=None, spacing=None, timesteps=None, sigmas=None, guidance_rescale=0.0, guidance_interval=None,
-                noise="seeded", height=None, width=None, clip_skip=0, **options) -> Request:
+                noise="seeded", height=None, width=None, clip_skip=0, guide=None, guide_through=False, guide_linear=False,
+                **options) -> Request:
         """The arguments of a call, checked and made complete."""
         self._draws()
         prompts, negatives, seeds = self._batch(prompt, negative_prompt, seed, num_images)
@@ -238,7 +249,15 @@ class Pipeline:
         if not 0 <= guidance_rescale <= 1: raise BadInput(f"guidance_rescale must lie in [0, 1], given {guidance_rescale!r}")
         if guidance_interval is not None: guidance_interval = _interval(guidance_interval)
         return Request(prompts, negatives, steps, self._scale(guidance_scale), seeds, name, grid, options, noise,
-                       float(guidance_rescale), guidance_interval, levels, self._size(height, width), self._skip(clip_skip))
+                       float(guidance_rescale), guidance_interval, levels, self._size(height, width), self._skip(clip_skip),
+                       self._guides(guide), bool(guide_through), bool(guide_linear))
+
+    def _guides(self, given: Sequence[Any] | None) -> tuple[Any, ...]:
+        """The guides of a request, understood and checked."""
+        if given is None or given == (): return ()
+        from unnoise.edit import guides
+
+        return guides.settled(self, given)
 
     def _draws(self) -> None:
         """BadInput for a model that needs more than a prompt: an inpainting UNet also takes a mask and the masked picture."""
@@ -392,6 +411,10 @@ class Pipeline:
         scale = interval(r.guidance, *r.interval) if r.interval else r.guidance
         denoise = self.denoiser(r.prompts, r.negatives, scale, r.rescale, self.runner.counted(count, net), path, r.clip_skip)
         if c := self.defaults.get("clip"): denoise = clip(denoise, -c, c)
+        if r.guide:
+            from unnoise.edit import guides
+
+            denoise = guides.guided(self, r, denoise)
         if wrap: denoise = wrap(denoise)
         eps = self.noise(r)
         x = start(eps, path[0]) if start else eps * float(path[0].sigma)

@@ -5,6 +5,15 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated, Optional
+
+import typer
+
+_GUIDE = "A wish about the picture, NAME=VALUE:WEIGHT, as in color=green:2 or clip=a happy face; may be repeated (colour, mean, brightness, clip, "\
+    "clip-noised, target, edges, style, judge, smooth)."
+Guide = Annotated[Optional[list[str]], typer.Option("--guide", metavar="GUIDE", help=_GUIDE)]  # noqa: UP045
+Through = Annotated[bool, typer.Option("--guide-through", help="Follow the guides' gradient through the network too: slower.")]
+Linear = Annotated[bool, typer.Option("--guide-linear", help="Show the guides latents by a linear map, not by the decoder: faster, coarser.")]
 
 
 def emit(result: dict, as_json: bool, text: str | None = None) -> None:

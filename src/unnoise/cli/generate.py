@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from unnoise import DEFAULT_MODEL
+from unnoise.cli import common
 from unnoise.cli import sweep as sweeps
 from unnoise.cli.common import emit, progress
 from unnoise.errors import BadInput
@@ -39,6 +40,7 @@ def generate(
     noise: Annotated[str, typer.Option("--noise", help="seeded, or brownian (one path a seed for SDE samplers at any number of steps).")] = "seeded",
     rescale: Annotated[float, typer.Option("--guidance-rescale", help="Restore the spread that guidance changes; 0 is off.")] = 0.0,
     option: Annotated[Optional[list[str]], typer.Option("--option", help="An option of the sampler, as in eta=0.5; may be repeated.")] = None,  # noqa: UP045
+    guide: common.Guide = None, guide_through: common.Through = False, guide_linear: common.Linear = False,
     width: Annotated[Optional[int], typer.Option("--width", help="Width in pixels, for models of latents (a multiple of 8).")] = None,  # noqa: UP045
     height: Annotated[Optional[int], typer.Option("--height", help="Height in pixels, likewise.")] = None,  # noqa: UP045
     clip_skip: Annotated[Optional[int], typer.Option("--clip-skip", help="How many last layers of the text encoder to leave out.")] = None,  # noqa: UP045
@@ -66,7 +68,8 @@ def generate(
     if preview_every is not None and preview_every < 1: raise BadInput(f"--preview-every must be at least 1, given {preview_every}")
     request = {"prompt": prompt, "num_images": n, **_options(option or []), **_given(
         negative_prompt=negative or None, num_inference_steps=steps, guidance_scale=guidance, seed=seed, sampler=sampler, spacing=spacing,
-        noise=noise if noise != "seeded" else None, guidance_rescale=rescale or None, width=width, height=height, clip_skip=clip_skip)}
+        noise=noise if noise != "seeded" else None, guidance_rescale=rescale or None, width=width, height=height, clip_skip=clip_skip,
+        guide=guide or None, guide_through=guide_through or None, guide_linear=guide_linear or None)}
     axes = sweeps.axes(sweep or [], {k: v for k, v in request.items() if (k, v) != ("prompt", "")}, _value)
     from unnoise.pipeline import load
 

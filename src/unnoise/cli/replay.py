@@ -9,7 +9,8 @@ import typer
 from unnoise.cli.common import emit
 from unnoise.errors import BadInput, unknown
 
-KEPT = ("noise", "guidance_rescale", "guidance_interval", "height", "width", "clip_skip")  # what a recipe holds where it is not the default
+# What a recipe holds where it is not the default.
+KEPT = ("noise", "guidance_rescale", "guidance_interval", "height", "width", "clip_skip", "guide", "guide_through", "guide_linear")
 
 
 def replay(
