@@ -30,8 +30,8 @@ def steer(denoise: Denoiser, wishes: Sequence[tuple[Wish, float]], decode: Calla
     """The denoiser that moves its estimate by the sum of the wishes' steps, each of (loss, weight), weight 0 is off.
 
     loss(images, level) -> (n,), each of its own sample, 0 where all is well (below 0 the step is as long as it may be); images are
-    decode(x0). through: differentiate the network too. chunk: how many samples to decode at once. Where all weights are 0 the denoiser itself is returned. A gradient taken around this one sees the
-    steps as constants. Errors: BadInput on a weight that is not finite.
+    decode(x0). through: differentiate the network too. chunk: how many samples to decode at once. Where all weights are 0 the denoiser
+    itself is returned. A gradient taken around this one sees the steps as constants. Errors: BadInput on a weight that is not finite.
     """
     wishes = [(loss, number("guide weight", w)) for loss, w in wishes]
     wishes = [(loss, w) for loss, w in wishes if w]
