@@ -120,7 +120,7 @@ def load(name: str | os.PathLike, dtype: torch.dtype = torch.float32, variant: s
     kind = next((k for k in NETS if k in index), None)
     if kind is None: raise BadInput(f"{path / 'model_index.json'} names none of the networks that are supported ({', '.join(NETS)})")
     seen = Seen(path, index.get("_sha256", {}), variant)
-    process, defaults = _scheduling(path, index) if kind not in JUDGES or "scheduler" in index else (None, {})
+    process, defaults = _scheduling(path, index) if kind not in (*JUDGES, "mlp") or "scheduler" in index else (None, {})
     config = read_json(path / kind / "config.json")
     net = _net(kind, config, seen.weights(kind), path / kind, dtype)
     codec = read_vae(seen, dtype, config) if "vae" in index else codecs.from_config(read_json(path / "codec" / "config.json"))

@@ -70,7 +70,7 @@ def check_kind(head: bytes, path: Path) -> None:
     text = head[:512].lstrip().lower()
     what = ("a web page" if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")) else
             "a zip archive (a PyTorch checkpoint?)" if head[:4] == b"PK\x03\x04" else
-            "a pickle" if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and head[1:2] else
+            "a pickle" if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and head[1:2] and head[8:9] != b"{" else  # 640: a length
             "a Git LFS pointer" if text.startswith(b"version https://git-lfs") else
             "empty" if not head else None)
     if what: raise BadInput(f"{path} is {what}, not safetensors; only safetensors files are read")

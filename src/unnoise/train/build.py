@@ -17,7 +17,7 @@ from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.nets.unet import FIXED, UNet, UNetConfig, config_from
 from unnoise.process import noise
-from unnoise.train import objective, worlds
+from unnoise.train import objective, perceptual, worlds
 from unnoise.train.initial import near_linear
 from unnoise.train.recipe import Recipe, explain, unknown_key
 from unnoise.train.tasks import KIND, TASKS
@@ -25,7 +25,7 @@ from unnoise.train.worlds import Items
 
 NETS: dict[str, tuple[type[nn.Module], type[BaseModel]]] = {
     "unet": (UNet, UNetConfig), "mlp": (MLP, MLPConfig), "classifier": (Classifier, ClassifierConfig)}
-KINDS = (*NETS, *KIND.values())
+KINDS = tuple(dict.fromkeys((*NETS, *KIND.values())))
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ AnySource = Source | worlds.SceneSource | worlds.LatentSource
 def source(recipe: Recipe, split: str | None = None) -> AnySource:
     """The recipe's training split (or another), with the codec that fits it. BadInput: no such data, or it does not fit."""
     if worlds.named(recipe.data.name): return worlds.source(recipe, split or recipe.data.split)
-    if recipe.task in TASKS: raise BadInput(f"task {recipe.task!r} learns from scenes (emoji-scenes, emoji-starter-scenes), given data {recipe.data.name!r}")
+    if recipe.task in TASKS and recipe.task != "score":
+        raise BadInput(f"task {recipe.task!r} learns from scenes (emoji-scenes, emoji-starter-scenes), given data {recipe.data.name!r}")
     data = load_data(recipe.data.name, split or recipe.data.split)
     words, labels = data.words, data.labels
     if labels is None and data.captions is not None:
@@ -124,7 +125,8 @@ def check(recipe: Recipe) -> None:
     if recipe.task in TASKS:
         TASKS[recipe.task](recipe)
         return
-    if recipe.objective: raise BadInput(f"task {recipe.task!r} has no [objective] (given {', '.join(recipe.objective)}); see [process]")
+    if recipe.task == "denoise": perceptual.keys(recipe)
+    elif recipe.objective: raise BadInput(f"task {recipe.task!r} has no [objective] (given {', '.join(recipe.objective)}); see [process]")
     _config(kind, {"size": 1, **_own(recipe)} if kind == "mlp" else _own(recipe))
     if recipe.task == "denoise" or recipe.net.get("time"): objective.resolve(recipe.process)
     if recipe.task == "classify" and recipe.net.get("time") and recipe.process.clock == "none":

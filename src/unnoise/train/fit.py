@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from unnoise.data import positions
 from unnoise.errors import BadInput
-from unnoise.train import objective
+from unnoise.train import objective, perceptual
 from unnoise.train.build import AnySource, check, network, source
 from unnoise.train.checkpoint import first_nonfinite
 from unnoise.train.ema import EMA
@@ -137,7 +137,7 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
 
 
 def _loss(recipe: Recipe, src: AnySource, null: int | None) -> objective.Loss:
-    if recipe.task == "denoise": return objective.denoising(recipe, null, getattr(src, "condition", None))
+    if recipe.task == "denoise": return objective.denoising(recipe, null, getattr(src, "condition", None), perceptual.load(recipe, src.codec))
     if recipe.task == "classify": return objective.classifying(recipe)
     task = TASKS[recipe.task](recipe)
     return lambda net, b, salt: task.loss(net, b.x0, b.more, b.positions) / b.total

@@ -1,8 +1,9 @@
 """What a training step minimises. All that is random is drawn from (seed, position): a step is a function of its number.
 
 Denoising: draw a level and noise, corrupt, let the network predict, and weigh the squared error: all parameterisations have
-the same minimiser, E[x0 | x]. Classification: cross-entropy, for the judges and classifiers that the library trains itself; of noisy
-samples, at levels and with noise drawn as for denoising, where the classifier takes their time (`net.time`).
+the same minimiser, E[x0 | x]; `perceptual` has other errors. Classification: cross-entropy, for the judges and classifiers that
+the library trains itself; of noisy samples, at levels and with noise drawn as for denoising, where the classifier takes their
+time (`net.time`).
 """
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from unnoise.errors import BadInput
 from unnoise.process import noise, predict, schedule, weight
 from unnoise.process.level import Level, corrupt
 from unnoise.process.predict import Kind
+from unnoise.train import perceptual
 from unnoise.train.recipe import ProcessSection, Recipe
 
 
@@ -60,14 +62,21 @@ class Process:
 
     def errors(self, net: Callable[..., Tensor], x0: Tensor, eps: Tensor, l: Level) -> Tensor:
         """Per-sample weighted squared error of the network's own output, (n,)."""
+        _, out, own = self.answer(net, x0, eps, l)
+        return self.weighed(perceptual.square(out - predict.target(self.kind, x0, eps, own)), own)
+
+    def answer(self, net: Callable[..., Tensor], x0: Tensor, eps: Tensor, l: Level) -> tuple[Tensor, Tensor, Level]:
+        """What the network is shown of x0 (n, …) at level l, what it makes of it (float32 or better), and the level in its own frame."""
         own = l.like(x0)
         r = self.frame(own)
         own = Level(own.alpha / r, own.sigma / r)
-        flat = Level(own.alpha.reshape(-1), own.sigma.reshape(-1))
-        time = self.clock(l)
-        out = net(corrupt(x0, eps, own), None if time is None else time.to(x0))
-        square = (out.float() - predict.target(self.kind, x0, eps, own)).square().flatten(1).mean(1)
-        return weight.in_space(self.weight, self.kind)(flat) * square
+        time, x = self.clock(l), corrupt(x0, eps, own)
+        out = net(x, None if time is None else time.to(x0))
+        return x, out if out.dtype == torch.float64 else out.float(), own
+
+    def weighed(self, error: Tensor, own: Level) -> Tensor:
+        """Errors (n,) of the network's output times the weight of their levels."""
+        return weight.in_space(self.weight, self.kind)(Level(own.alpha.reshape(-1), own.sigma.reshape(-1))) * error
 
 
 def resolve(s: ProcessSection) -> Process:
@@ -94,9 +103,13 @@ Loss = Callable[[nn.Module, Batch, int], Tensor]  # (net, batch, salt) -> sum ov
 Condition = Callable[[Tensor, Tensor], Tensor]  # (token ids (n, t), which to drop (n,)) -> encodings (n, t, width)
 
 
-def denoising(recipe: Recipe, null: int | None, condition: Condition | None = None) -> Loss:
-    """The loss of `task = "denoise"`; `null` is the label that stands for "no condition", `condition` reads captions' ids instead."""
-    p, process = recipe.process, resolve(recipe.process)
+def denoising(recipe: Recipe, null: int | None, condition: Condition | None = None, features: perceptual.Features | None = None) -> Loss:
+    """The loss of `task = "denoise"`; `null` is the label that stands for "no condition", `condition` reads captions' ids instead.
+
+    [objective] names another error than the square; `features` are those of its perceptual part (see `perceptual`).
+    """
+    p, process, o = recipe.process, resolve(recipe.process), perceptual.keys(recipe)
+    distance = perceptual.distance(o)
 
     def loss(net: nn.Module, b: Batch, salt: int) -> Tensor:
         stream = f"train/{salt}"
@@ -105,7 +118,12 @@ def denoising(recipe: Recipe, null: int | None, condition: Condition | None = No
         call, labels = net, b.labels
         if labels is not None: call = partial(net, labels=labels if null is None else torch.where(drop.to(labels.device), null, labels))
         if condition is not None: call = partial(net, context=condition(b.more["ids"], drop))
-        return process.errors(call, b.x0, eps, l).sum() / b.total
+        x, out, own = process.answer(call, b.x0, eps, l)
+        error = process.weighed(distance(out - predict.target(process.kind, b.x0, eps, own)), own)
+        if features is not None:
+            guess, anew = predict.solve(process.kind, x, out, own), _levels(recipe, process, b, stream + "/features")
+            error = error + o.share * perceptual.between(features, guess, (b.x0, eps), anew, b.labels)
+        return error.sum() / b.total
 
     return loss
 
@@ -113,8 +131,12 @@ def denoising(recipe: Recipe, null: int | None, condition: Condition | None = No
 def _drawn(recipe: Recipe, process: Process, b: Batch, stream: str) -> tuple[Tensor, Level]:
     """The noise of a batch, and its levels."""
     eps = torch.stack([noise.draw(recipe.seed, stream, int(i), b.x0.shape[1:]) for i in b.positions]).to(b.x0)
-    u = noise.uniform(recipe.seed, stream + "/level", b.step, (b.total,))
-    return eps, process.density((weight.stratified(u) if recipe.process.stratified else u)[b.places])
+    return eps, _levels(recipe, process, b, stream + "/level")
+
+
+def _levels(recipe: Recipe, process: Process, b: Batch, stream: str) -> Level:
+    u = noise.uniform(recipe.seed, stream, b.step, (b.total,))
+    return process.density((weight.stratified(u) if recipe.process.stratified else u)[b.places])
 
 
 def classifying(recipe: Recipe) -> Loss:

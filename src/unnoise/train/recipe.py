@@ -105,13 +105,13 @@ class Recipe(_Section):
     """
 
     name: str = Field(min_length=1)
-    task: Literal["denoise", "classify", "autoencode", "contrast", "recognise"] = "denoise"
+    task: Literal["denoise", "classify", "autoencode", "contrast", "recognise", "score"] = "denoise"
     seed: int = Field(default=0, ge=0, lt=2**32)
     data: DataSection
     patch: int = Field(default=1, ge=1)
     net: dict[str, Any]
     process: ProcessSection = ProcessSection()
-    objective: dict[str, float | str] = {}
+    objective: dict[str, int | float | str] = {}
     train: TrainSection
     log: LogSection = LogSection()
 

@@ -1,9 +1,10 @@
-"""What is trained beside denoisers: an autoencoder, a CLIP and a judge of scenes. One class a task, each with its objective's keys.
+"""What is trained beside denoisers: an autoencoder, a CLIP, a judge of scenes, a score. One class a task, each with its objective's keys.
 
     autoencode  |x - y| + square (x - y)^2 + edge |dx - dy| + kl KL(q(z | x), N(0, 1)) / numbers of z;  y the decoding of a sample z,
                 d differences of neighbours (the square is what teaches colours early: an absolute error is as steep for hues as for grain)
     contrast    CLIP's softmax over the batch, or SigLIP's sigmoid of every pair
     recognise   the sum over a scene's questions of the cross-entropy of their answers
+    score       one of the objectives of `train.score`, of data of any shape, in the units in which the network sees them
 
 A task has: `net(recipe, source)`, `loss(net, batch)` as a sum over the batch, `validate(net, items)` as means by name,
 `show(net, items)` images or None, and `save(net, source, name, folder)`.
@@ -11,8 +12,10 @@ A task has: `net(recipe, source)`, `loss(net, batch)` as a sum over the batch, `
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,11 +23,17 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from unnoise.denoiser import Mixture
+from unnoise.denoiser.adapt import c_noise
 from unnoise.errors import BadInput
 from unnoise.nets import clip
 from unnoise.nets.autoencoder import Autoencoder, AutoencoderConfig, Posterior
+from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.nets.recogniser import Recogniser, RecogniserConfig
 from unnoise.process import noise
+from unnoise.process.level import Level, clean, spread, ve
+from unnoise.sample.mcmc import gradient
+from unnoise.train import score
 from unnoise.train.initial import near_linear
 from unnoise.train.recipe import Recipe, explain
 from unnoise.train.worlds import IGNORED, Items, SceneSource
@@ -196,8 +205,113 @@ class Recognise:
         return hub.save(folder, name=name, kind="recogniser", net=net, weights=None, codec=src.codec, words=None, process=None)
 
 
-TASKS = {"autoencode": Autoencode, "contrast": Contrast, "recognise": Recognise}
-KIND = {"autoencode": "autoencoder", "contrast": "clip", "recognise": "recogniser"}  # the net.kind of each
+class Match:
+    """Data to their score, grad log p, by the objective `kind`: a method of `train.score` (Hutchinson's trace is "sliced_vr").
+
+    form "score": the network is s(x), under "ncsn" sigma s(x, sigma) of x / sqrt(1 + sigma^2). "energy": log p = -|x - f(x)|^2 / 2 up to a
+    constant, f the network (Salimans & Ho 2021), and s its gradient. truth: a mixture's file (see `Mixture.from_json`), whose score is
+    what "explicit" learns from, and what validation compares with where it is given ("error": relative, root mean square).
+    """
+
+    config = MLPConfig
+
+    class Objective(_Objective):
+        kind: Literal["explicit", "implicit", "sliced", "sliced_vr", "denoising", "ncsn"] = "denoising"
+        form: Literal["score", "energy"] = "score"
+        truth: str = ""
+        projections: Literal["rademacher", "gaussian", "sphere"] = "rademacher"
+        count: int = Field(default=1, ge=1)  # of projections
+        sigma: float = Field(default=0.1, gt=0)  # of "denoising", and the least of "ncsn"
+        high: float = Field(default=1.0, gt=0)  # the greatest of "ncsn"
+        levels: int = Field(default=10, ge=2)
+
+    def __init__(self, recipe: Recipe):
+        self.objective, self.seed = _objective(recipe, self.Objective), recipe.seed
+        o = self.objective
+        if o.kind == "explicit" and not o.truth: raise BadInput("objective.kind 'explicit' needs objective.truth, a mixture's file")
+        if o.kind == "ncsn" and o.form == "energy": raise BadInput("objective.form 'energy' knows one level: objective.kind 'ncsn' has many")
+        self.sigmas = score.levels(o.high, o.sigma, o.levels) if o.kind == "ncsn" else None
+        self.truth = Mixture.from_json(o.truth) if o.truth else None
+
+    def net(self, recipe: Recipe, src: Any) -> nn.Module:
+        size = math.prod(src.codec.shape(1))
+        if self.truth and math.prod(self.truth.shape) != size:
+            raise BadInput(f"objective.truth is a mixture in {math.prod(self.truth.shape)} dimensions, and {recipe.data.name} has {size} numbers an item")
+        net = MLP(_config(MLPConfig, {"size": size, **_own(recipe), "time": self.sigmas is not None}))
+        return Scorer(net, getattr(src.codec, "mean", 0.0), getattr(src.codec, "std", 1.0))
+
+    def score(self, net: Any) -> Any:
+        """The network as a score, x -> x's shape; under "ncsn" (x, level)."""
+        if self.sigmas is not None: return lambda x, l: net(x / _root(x, l), c_noise(l).to(x)) / spread(l.sigma, x)
+        return gradient(lambda x: -(x - net(x)).flatten(1).square().sum(1) / 2) if self.objective.form == "energy" else net
+
+    def loss(self, net: Any, x: Tensor, more: dict[str, Tensor], places: np.ndarray) -> Tensor:
+        return self._losses(net, x, "train", places).sum()
+
+    def _losses(self, net: Any, x: Tensor, stream: str, places: np.ndarray) -> Tensor:
+        """(n,) losses; noise and projections are those of the places in the stream."""
+        o, s, z = self.objective, self.score(net), _at_places(self.seed, f"score/{stream}", places)
+        if o.kind == "explicit": return score.explicit(s, x, self._true(net))
+        if o.kind == "implicit": return score.implicit(s, x)
+        if o.kind == "denoising": return score.denoising(s, x, o.sigma, z(x))
+        if self.sigmas is None: return getattr(score, o.kind)(s, x, score.project(o.projections, x, z, o.count))
+        u = torch.stack([noise.uniform(self.seed, f"score/{stream}/level", int(i), ()) for i in places])
+        return score.ncsn(s, x, self.sigmas[(u * o.levels).long()], z(x))
+
+    def _true(self, net: Any) -> Callable[[Tensor], Tensor]:
+        """The score of the truth in the network's units."""
+        own, truth = getattr(net, "module", net), self.truth
+        assert truth is not None
+        return lambda x: own.std * truth.score(own.mean + own.std * x, clean())
+
+    def validate(self, net: Any, items: Items) -> dict[str, float]:
+        told = {"loss": float(self._losses(net, items.x, "validation", np.arange(len(items.x))).mean())}
+        if not self.truth: return told
+        s, true = self.score(net), self._true(net)(items.x)
+        found = s(items.x, ve(self.sigmas[-1:])) if self.sigmas is not None else s(items.x)
+        return {**told, "error": float(((found - true).square().sum() / true.square().sum()).sqrt())}
+
+    def show(self, net: Any, items: Items) -> None:
+        return None
+
+    def save(self, net: Any, src: Any, name: str, folder: Path) -> Path:
+        from unnoise import hub
+
+        return hub.save(folder, name=name, kind="mlp", net=net.mlp, weights=None, codec=src.codec, words=None, process=None)
+
+
+class Scorer(nn.Module):
+    """An MLP with the mean and the standard deviation by which its data were standardised."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mlp: MLP, mean: float, std: float):
+        super().__init__()
+        self.mlp = mlp
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        return self.mlp(x, t)
+
+
+def _root(x: Tensor, l: Level) -> Tensor | float:
+    return spread((1 + l.sigma**2).sqrt(), x)
+
+
+def _at_places(seed: int, stream: str, places: np.ndarray) -> noise.Noise:
+    """Unit normals of which those of a sample depend on its place alone; each call draws anew."""
+    calls = count()
+
+    def draws(like: Tensor, *_: Any) -> Tensor:
+        k = next(calls)
+        return torch.stack([noise.draw(seed, f"{stream}/{k}", int(i), like.shape[1:]) for i in places]).to(like)
+    return draws
+
+
+TASKS = {"autoencode": Autoencode, "contrast": Contrast, "recognise": Recognise, "score": Match}
+KIND = {"autoencode": "autoencoder", "contrast": "clip", "recognise": "recogniser", "score": "mlp"}  # the net.kind of each
 
 
 def _objective(recipe: Recipe, model: type[BaseModel]) -> Any:
