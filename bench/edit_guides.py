@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +50,27 @@ def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, batch: int) -> tu
     for what, weight, options in (("none", "", {}), *CASES):
         began = time.perf_counter()
         if what == "none": made = plain.arrays
-        elif what == "mean": made = np.concatenate([_towards(pipe, p, w, float(weight), i, {**how, **options}) for i, (p, w) in enumerate(zip(prompts, wanted))])
+        elif what == "mean": made = _towards(pipe, prompts, wanted, float(weight), {**how, **options})
         else: made = pipe(prompts, guide=[f"{what}:{weight}"], **how, **options).arrays
-        seconds = time.perf_counter() - began
+        seconds = (time.perf_counter() - began) / len(nouns)
         seen = judge.look(made).answers
-        row = {"guide": what, "weight": weight, "gradient": "through the network" if options.get("guide_through") else "linear map" if options.get("guide_linear")
-               else "estimate", "noun": float(np.mean([said[k] == n for k, n in zip(seen["noun"].argmax(1), nouns)])), **_wish(pipe, what, made, wanted, seen, judge)}
-        rows.append(row | ({"seconds a picture": seconds / len(nouns)} if what != "none" else {"zero weight bit-equal": bool(np.array_equal(off.arrays, made))}))
+        right = [said[k] == n for k, n in zip(seen["noun"].argmax(1), nouns)]
+        by = "through the network" if options.get("guide_through") else "linear map" if options.get("guide_linear") else "estimate"
+        extra = {"zero weight bit-equal": bool(np.array_equal(off.arrays, made))} if what == "none" else {"seconds a picture": seconds}
+        rows.append({"guide": what, "weight": weight, "gradient": by, "noun": float(np.mean(right)), **_wish(pipe, made, wanted, seen, judge), **extra})
         shown.append(list(made[:6]))
     return rows, shown
 
 
-def _towards(pipe: Pipeline, prompt: str, wanted: np.ndarray, weight: float, seed: int, how: dict) -> np.ndarray:
+def _towards(pipe: Pipeline, prompts: Sequence[str], wanted: np.ndarray, weight: float, how: dict) -> np.ndarray:
+    """Each picture under a function of its own: its mean colour, in [0, 1]."""
     from unnoise.guide.losses import mean_colour
 
-    return pipe(prompt, guide=[(lambda images: mean_colour(images, wanted.tolist()), weight)], **{**how, "seed": seed}).arrays
+    each = [partial(mean_colour, rgb=w.tolist()) for w in wanted]
+    return np.concatenate([pipe(p, guide=[(f, weight)], **{**how, "seed": i}).arrays for i, (p, f) in enumerate(zip(prompts, each))])
 
 
-def _wish(pipe: Pipeline, what: str, made: np.ndarray, wanted: np.ndarray, seen: dict, judge) -> dict[str, Any]:
+def _wish(pipe: Pipeline, made: np.ndarray, wanted: np.ndarray, seen: dict, judge) -> dict[str, Any]:
     far = np.abs(made.mean((1, 2)) / 255 - wanted).max(1)
     both = guides.clip_for(pipe)
     with torch.no_grad(): cosine = float((both.images(made) @ both.texts([TEXT]).T).mean())

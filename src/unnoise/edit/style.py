@@ -1,0 +1,150 @@
+"""A picture in the style of another, from that one picture, with nothing trained.
+
+    style(pipe, "reference.png", "a car", method="aligned")
+
+    aligned  shared attention (StyleAligned; Hertz et al. 2024): the reference comes down beside the pictures, from its DDIM inversion, and in
+             every self-attention they take its keys and values beside their own: softmax([q k_ref^T + log share, q k^T]) [v_ref, v], where q
+             and k first get the reference's mean and spread over places (AdaIN), by head and channel
+    loss     the Gram matrices of a recogniser's first layers (Gatys et al. 2016) as guidance: `guides` "style=…"
+
+In `aligned` the reference's row is set anew at each call, alpha x0 + sigma eps with the eps that inversion found at that level, so that it is on
+its own way whatever the sampler does. Prompts and negative prompts share with the reference under its own prompt and under none. The paper's
+shared group norms are not built: hooks see attention alone.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unnoise.codec import Vectors
+from unnoise.denoiser import Denoiser
+from unnoise.edit import guides
+from unnoise.edit.hooks import hooked, maps, mixed
+from unnoise.edit.picture import Given, Picture, encoded, read
+from unnoise.edit.run import Progress, asked, drawn, result
+from unnoise.errors import BadInput, unknown
+from unnoise.guide import losses
+from unnoise.guide.scale import number
+from unnoise.guide.steer import steer
+from unnoise.nets.layers import attention
+from unnoise.nets.unet import Hook, Place
+from unnoise.pipeline import Count, Pipeline, Request, Result
+from unnoise.process.level import Level, spread
+from unnoise.sample import inversion
+
+METHODS = ("aligned", "loss")
+SHARE, WEIGHT = 2.0, 1.0  # log 2 is what the authors use to transfer the style of a real picture
+
+
+def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: str = "aligned", amount: float | None = None,
+          reference_prompt: str = "", height: int | None = None, width: int | None = None, batch_size: int | None = None,
+          progress: Progress | None = None, **how: Any) -> Result:
+    """Pictures of the prompt in the style of `image`, at the model's own size (or height x width).
+
+    method: "aligned" or "loss". amount: of "aligned", how many times its own weight the reference gets in the attention (2; 0 is off);
+    of "loss", the guide's weight (1; 0 is off). reference_prompt: what the reference shows, which tells "aligned" what in it is not style.
+    how: what `Pipeline.request` takes. nfe counts the calls an image; those of the inversion, one a step for all, are not in it.
+    Errors: BadInput.
+    """
+    if method not in METHODS: raise unknown("style method", method, METHODS)
+    amount = number("amount", (SHARE if method == "aligned" else WEIGHT) if amount is None else amount)
+    if amount < 0: raise BadInput(f"amount must not be negative, given {amount:g} (0 is off)")
+    if isinstance(pipe.codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it has no style")
+    picture, size = read(image), (height or pipe.codec.height, width or pipe.codec.width)
+    pipe.check_prompt(reference_prompt)
+    request = asked(pipe, size, prompt, **how)
+    if not amount: x, nfe = drawn(pipe, request, progress=progress, batch_size=batch_size)
+    elif method == "loss": x, nfe = drawn(pipe, request, wrap=_by_loss(pipe, picture, amount, size), progress=progress, batch_size=batch_size)
+    else: x, nfe = _aligned(pipe, request, picture, size, reference_prompt, amount, progress, batch_size)
+    options = {"method": method, "amount": amount, "reference_prompt": reference_prompt, "height": height, "width": width}
+    return result(pipe, request, shown(pipe, x), nfe, "style", {"image": picture}, options)
+
+
+def shown(pipe: Pipeline, x: Tensor) -> np.ndarray:
+    """x0 as uint8 (n, h, w, 3)."""
+    made = pipe.decode(x)
+    return np.repeat(made, 3, axis=3) if made.shape[3] == 1 else made
+
+
+# --- by a loss --------------------------------------------------------------------------------------------------------------
+
+def _by_loss(pipe: Pipeline, picture: Picture, weight: float, size: tuple[int, int]) -> Callable[..., Denoiser]:
+    wish, decode = gram_to(picture), guides.pictures(pipe)
+    chunk = max(1, guides.TOGETHER // (size[0] * size[1]))
+    return lambda denoise, places: steer(denoise, [(lambda images, l: wish(images), weight)], decode, chunk=chunk)
+
+
+def gram_to(picture: Picture) -> Callable[[Tensor], Tensor]:
+    """Images (n, 3, h, w) in [0, 1] -> (n,) relative squared distances of the judge's Gram matrices to a picture's."""
+    features = guides.trunk(guides.judge())
+    x = torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad(): wanted = [losses.gram(f) for f in features(x)]
+    return lambda images: losses.style(images, wanted, features)
+
+
+# --- by shared attention ----------------------------------------------------------------------------------------------------
+
+def _aligned(pipe: Pipeline, request: Request, picture: Picture, size: tuple[int, int], prompt: str, share: float, progress: Progress | None,
+             batch_size: int | None) -> tuple[Tensor, int]:
+    """Each batch is drawn with the reference as its first row, which is left out at the end."""
+    if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
+    reference = way(pipe, request, encoded(pipe, picture.pixels, size), prompt)
+    made: list[Tensor] = [torch.empty(0)] * len(request.seeds)
+    calls, parts = 0, pipe.batches(request, batch_size)
+    for places in parts:
+        count, r = Count(progress), request.only(places)
+        r = replace(r, prompts=(prompt, *r.prompts), negatives=("", *r.negatives), seeds=(r.seeds[0], *r.seeds))
+        x = pipe.finish(r, count, wrap=lambda denoise: _beside(denoise, reference), net=hooked(pipe, sharing(len(places) + 1, share)))[1:]
+        calls += count.calls
+        for i, row in zip(places, x): made[i] = row
+    return torch.stack(made), calls // len(parts)
+
+
+def _beside(denoise: Denoiser, reference: Callable[[Level], Tensor]) -> Denoiser:
+    return lambda x, l: denoise(torch.cat([reference(l).to(x), x[1:]]), l)
+
+
+def way(pipe: Pipeline, request: Request, x0: Tensor, prompt: str) -> Callable[[Level], Tensor]:
+    """Level -> x (1, …) of a picture x0 on its DDIM inversion, unguided: on the request's levels exactly; between them eps is interpolated."""
+    denoise = pipe.denoiser([prompt], clip_skip=request.clip_skip)
+    states = [s for s in inversion(denoise, x0, pipe.path(request)[::-1]) if not s.level.clean]
+    times = [float(pipe.schedule.time(s.level)) for s in states]
+    eps = [(s.x - spread(s.level.alpha, s.x) * x0) / spread(s.level.sigma, s.x) for s in states]
+
+    def at(l: Level) -> Tensor:
+        alpha, sigma = (float(v.reshape(-1)[0]) for v in l)
+        u = float(pipe.schedule.time(Level(*(v.reshape(-1)[0] for v in l))))
+        k = min(max(int(np.searchsorted(times, u)), 1), len(times) - 1) if len(times) > 1 else 0
+        if not k: return alpha * x0 + sigma * eps[0]
+        w = min(max((u - times[k - 1]) / (times[k] - times[k - 1]), 0.0), 1.0)
+        return alpha * x0 + sigma * torch.lerp(eps[k - 1], eps[k], w)
+    return at
+
+
+def sharing(rows: int, share: float) -> Hook:
+    """The hook of shared self-attention. rows: of one group, the reference first; a batch is one such group or several (prompts, negatives)."""
+    def hook(q: Tensor, k: Tensor, v: Tensor, place: Place) -> Tensor:
+        if place.kind != "self": return attention(q, k, v)
+        first = lambda u: u.reshape(-1, rows, *u.shape[1:])[:, :1].expand(-1, rows, *u.shape[1:]).reshape(u.shape)
+        q, k = adain(q, first(q)), adain(k, first(k))
+        if share == 1: return attention(q, torch.cat([first(k), k], 2), torch.cat([first(v), v], 2))
+        return mixed(weighed(maps(q, torch.cat([first(k), k], 2)), k.shape[2], share), torch.cat([first(v), v], 2))
+    return hook
+
+
+def weighed(weights: Tensor, tokens: int, share: float) -> Tensor:
+    """Attention weights (…, t) with the first `tokens` times `share`, to sum 1 again: log share added to their scores."""
+    w = torch.cat([share * weights[..., :tokens], weights[..., tokens:]], -1)
+    return w / w.sum(-1, keepdim=True)
+
+
+def adain(x: Tensor, like: Tensor, least: float = 1e-5) -> Tensor:
+    """x (…, places, d) with the mean and standard deviation over places of `like`, by channel (Huang & Belongie 2017)."""
+    stats = lambda u: (u.mean(-2, keepdim=True), (u.var(-2, keepdim=True, correction=0) + least).sqrt())
+    (m, s), (mean, std) = stats(x), stats(like)
+    return (x - m) / s * std + mean
