@@ -1,0 +1,113 @@
+"""DiffEdit (Couairon et al. 2023): where two prompts disagree about a noised picture is where the one must become the other.
+
+    1  mask      d = mean over noises and channels of |eps(x_t, prompt) - eps(x_t, source)|, x_t the picture noised half-way; extremes
+                 removed, scaled to [0, 1], brought to the picture's pixels, 1 where d is above the threshold
+    2  encode    x0 = xs[N], …, xs[0]: DDIM inversion without a prompt up to `strength`
+    3  decode    down again by DDIM under the prompt inside the mask, along the very same xs outside of it, at equal levels, x0 itself last
+
+Outside the mask the picture's own pixels are put back, so that they are equal to the bit.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unnoise.edit.invert import Steps, check_method, denoiser, follow, for_ddim, inverted
+from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, working_size
+from unnoise.edit.run import Progress, asked, drawn, part, result, strength_of
+from unnoise.errors import BadInput
+from unnoise.pipeline import Count, Pipeline, Result
+from unnoise.process.level import corrupt
+from unnoise.process.noise import seeded
+from unnoise.sample.ladder import bounded, whole
+
+STRENGTH = 0.8
+NOISES, NOISE_LEVEL, EXTREMES, THRESHOLD = 10, 0.5, 0.05, 0.5
+
+
+@dataclass(frozen=True)
+class Masked(Result):
+    """A Result with the mask that it was made by: uint8 (h, w), 255 where the picture may have changed."""
+
+    mask: np.ndarray | None = None
+
+
+def difference(pipe: Pipeline, x0: Tensor, prompt: str, source: str = "", *, noises: int = NOISES, noise_level: float = NOISE_LEVEL,
+               progress: Progress | None = None) -> Tensor:
+    """How far the noise estimates of two prompts lie apart at each cell of x0 (1, c, h, w): (1, 1, h, w), mean over noises and channels.
+
+    noises: how many, from seeds of their own (0, 1, …): the map depends on nothing else. noise_level: of the schedule's time. Guidance would
+    only scale the map. Errors: BadInput.
+    """
+    whole("noises", noises, 1, 1000); bounded("noise_level", noise_level, 0.01, 1)
+    l, like = pipe.schedule.level(noise_level), x0.expand(noises, *x0.shape[1:])
+    x = corrupt(like, seeded(range(noises), "diffedit")(like), l)
+    count = Count(progress)
+    with torch.no_grad():
+        d = [denoiser(pipe, [p] * noises, count=count)(x, l) for p in (prompt, source)]  # of x0; that of eps is alpha / sigma times it
+    return (d[0] - d[1]).abs().mean((0, 1), keepdim=True)
+
+
+def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, threshold: float = THRESHOLD) -> np.ndarray:
+    """The mask (height, width) of a map of differences (1, 1, h, w): float64, 1 = change.
+
+    The share `extremes` of the cells at either end is clipped to what is left, the rest scaled to [0, 1] and interpolated between cells.
+    BadInput where there is no difference anywhere.
+    """
+    bounded("extremes", extremes, 0, 0.49); bounded("threshold", threshold, 0, 1)
+    d = d.double()
+    low, high = (torch.quantile(d, q) for q in (extremes, 1 - extremes))
+    if not high > low: raise BadInput("the two prompts make no difference to this picture: give another source prompt, or a mask")
+    d = ((d - low) / (high - low)).clamp(0, 1)
+    wide = F.interpolate(d, size, mode="bilinear", align_corners=False)[0, 0]
+    return (wide >= min(threshold, float(wide.max()))).double().cpu().numpy()
+
+
+def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source: str = "", mask: Given | None = None, strength: float = STRENGTH,
+             noises: int = NOISES, noise_level: float = NOISE_LEVEL, extremes: float = EXTREMES, threshold: float = THRESHOLD, grow: int = 0,
+             method: str = "plain", height: int | None = None, width: int | None = None, batch_size: int | None = None,
+             progress: Progress | None = None, **how: Any) -> Masked:
+    """The picture with what distinguishes `source` (what it shows; "": any picture) from `prompt` changed to the prompt.
+
+    mask: of the picture's size, white changes, instead of the one computed from noises, noise_level, extremes, threshold. strength: how far
+    up the encoding goes, 0 to 1; N steps are N up and N down. grow: cells by which the decoder may go beyond the mask; pixels never do.
+    method: of the encoding, "plain" or "fixed-point". how: what `Pipeline.request` takes. There is no chance but in the mask's own seeds:
+    all images of one call are equal. Errors: BadInput, also for a prompt that equals its source.
+    """
+    strength, picture = strength_of(strength), read(image)
+    whole("grow", grow, 0); check_method(method)
+    if method == "coupled": raise BadInput("DiffEdit follows a single way up: method must be 'plain' or 'fixed-point', given 'coupled'")
+    size = working_size(pipe, picture, height, width)
+    request = asked(pipe, size, prompt, **for_ddim(how))
+    x0, count = encoded(pipe, picture.pixels, size), Count(progress)
+    given = None if mask is None else read(mask)
+    m = _mask(pipe, picture, x0, request.prompts[0], source, given, noises, noise_level, extremes, threshold, count)
+    path = part(pipe, request, strength)
+    xs = inverted(pipe, x0, "", method=method, path=path, progress=lambda n: count()).xs
+    inside, steps = _grown(cells(m, x0), grow), Steps(path)
+    x, calls = drawn(pipe, request, path=path, start=lambda eps, l, places: xs[0].expand_as(eps), batch_size=batch_size, progress=progress,
+                     wrap=lambda d, places: follow(d, steps, xs, inside))
+    arrays = np.stack([pasted(picture, p, m) for p in decoded(pipe, x, picture)])
+    options = {"source": source, "strength": strength, "noises": noises, "noise_level": noise_level, "extremes": extremes, "threshold": threshold,
+               "grow": grow, "method": method, "height": height, "width": width}
+    made = result(pipe, request, arrays, count.calls + calls, "diffedit", {"image": picture, "mask": given}, options)
+    return Masked(made.arrays, made.seeds, made.nfe, made.recipes, (m * 255).round().astype(np.uint8))
+
+
+def _mask(pipe: Pipeline, picture: Picture, x0: Tensor, prompt: str, source: str, given: Picture | None, noises: int, noise_level: float,
+          extremes: float, threshold: float, count: Count) -> np.ndarray:
+    if given is not None: return read_mask(given, picture)
+    pipe.check_prompt(source)
+    if prompt == source: raise BadInput(f"prompt and source are the same, {prompt!r}: they make no difference to find; give another source, or a mask")
+    d = difference(pipe, x0, prompt, source, noises=noises, noise_level=noise_level, progress=lambda n: count())
+    return mask_of(d, picture.size, extremes, threshold)
+
+
+def _grown(mask: Tensor, cells: int) -> Tensor:
+    """The mask (1, 1, h, w) with so many more cells around it."""
+    return F.max_pool2d(mask, 2 * cells + 1, 1, cells) if cells else mask
