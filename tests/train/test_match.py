@@ -33,7 +33,8 @@ def world(tmp_path_factory):
 def asked(world, kind: str, steps: int = 4, net: dict | None = None, **objective):
     o = {"kind": kind, "truth": str(world / "truth.json"), **objective}
     return recipe({**MLP, **(net or {})}, task="score", data={"name": str(world / "x.npy")}, objective=o,
-                  train={"steps": steps, "batch": 64, "lr": 4e-3, "warmup": 5, "ema": [0.1, 0.2]}, log={"validation_samples": 512, "validate_every": 10**6, "save": 10**6})
+                  train={"steps": steps, "batch": 64, "lr": 4e-3, "warmup": 5, "ema": [0.1, 0.2]},
+                  log={"validation_samples": 512, "validate_every": 10**6, "save": 10**6})
 
 
 def test_the_truth_is_the_score_in_the_networks_units(world):
