@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from unnoise.edit.diffedit import diffedit
 from unnoise.edit.image_to_image import image_to_image
+from unnoise.edit.invert import invert
+from unnoise.edit.prompt_to_prompt import prompt_to_prompt
+from unnoise.edit.style import style
 
-__all__ = ["edits", "image_to_image"]
+__all__ = ["diffedit", "edits", "image_to_image", "invert", "prompt_to_prompt", "style"]
 
 
 def edits() -> dict[str, Callable]:
     """{name on the command line and in a PNG's recipe: the function}."""
-    return {"image-to-image": image_to_image}
+    return {"diffedit": diffedit, "image-to-image": image_to_image, "invert": invert, "prompt-to-prompt": prompt_to_prompt, "style": style}
