@@ -1,0 +1,255 @@
+"""Imagic (Kawar et al. 2023): another pose, colour or shape of the very thing in a picture, as one sentence says it.
+
+    imagic(pipe, "dog.png", "a dog lying down", eta=(0.2, 0.4, 0.6, 0.8))
+
+    1  embedding   e_opt = argmin_e E |f(alpha x0 + sigma eps; e) - target|^2, from the prompt's e_tgt: what the picture is called
+    2  network     the same loss over the weights, at e_opt: the picture comes back whole
+    3  drawing     e = eta e_tgt + (1 - eta) e_opt, under the tuned weights: 0 is the picture again, 1 the prompt
+
+The tuned weights are a copy: the model stays as it is. Levels and noise of step k come from (seed, stage, k), and a state is written every
+so many steps, whole or not at all: a run that was killed goes on where it was, to the same result. Finished states are kept in the work
+folder, so that other etas, seeds and steps, and a replay, cost drawing alone. The prompt's loss needs a text encoder.
+
+The defaults fit the small default model. For Stable Diffusion the authors' figures are embedding_steps 1000 at 2e-3 and tuning_steps 1500 at 5e-7.
+"""
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from unnoise.codec import Vectors
+from unnoise.edit.picture import Given, decoded, encoded, read, working_size
+from unnoise.edit.run import Progress, asked, result
+from unnoise.errors import BadInput
+from unnoise.nets.unet import Prepared
+from unnoise.pipeline import Count, Pipeline, Request, Result, make_folder, write_png
+from unnoise.process.level import Level
+
+ETAS = (0.2, 0.4, 0.6, 0.8)
+EVERY = 20  # steps between two states
+Stage = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the first two stages are trained: steps and rates of Adam, levels a step, and the seed of their noise."""
+
+    embedding_steps: int = 100
+    embedding_rate: float = 5e-3
+    tuning_steps: int = 100
+    tuning_rate: float = 1e-4
+    levels: int = 8
+    train_seed: int = 0
+
+    def __post_init__(self):
+        for k in ("embedding_steps", "tuning_steps", "levels", "train_seed"):
+            v = getattr(self, k)
+            if isinstance(v, bool) or not isinstance(v, int) or v < (k == "levels"):
+                raise BadInput(f"{k} must be a whole number of at least {int(k == 'levels')}, given {v!r}")
+        for k in ("embedding_rate", "tuning_rate"):
+            if not 0 < float(getattr(self, k)) < 1: raise BadInput(f"{k} must lie between 0 and 1, given {getattr(self, k)!r}")
+
+
+@dataclass(frozen=True)
+class Swept(Result):
+    """A Result whose pictures differ in eta, then in seed: a labelled grid, and files named by both."""
+
+    etas: tuple[float, ...] = ()
+
+    def grid(self, columns: int | None = None) -> Image.Image:
+        """A row a seed, a column an eta."""
+        from unnoise.look import sheet
+
+        e, n = len(self.etas), len(self.seeds) // len(self.etas)
+        return sheet([[self.images[j * n + i] for j in range(e)] for i in range(n)], [f"{v:g}" for v in self.etas], [str(s) for s in self.seeds[:n]], "", "eta")
+
+    def save(self, path: str | os.PathLike) -> list[Path]:
+        """As `Result.save`, with the files of a sweep named <stem>-eta<eta>-<seed>.png; the grid's own recipe says that it is a sweep."""
+        path, n = Path(path), len(self.seeds) // len(self.etas)
+        if len(self.seeds) == 1: return super().save(path)
+        folder = path.is_dir() or not path.suffix
+        if folder: make_folder(path)
+        elif path.suffix.lower() != ".png": raise BadInput(f"cannot write {path}: the recipe is stored in PNG files, name one (given {path.suffix})")
+        name = lambda i: f"eta{self.etas[i // n]:g}-{self.seeds[i]}.png"
+        place = (lambda i: path / name(i)) if folder else (lambda i: path.with_name(f"{path.stem}-{name(i)}"))
+        files = [write_png(im, place(i), json.dumps(r)) for i, (im, r) in enumerate(zip(self.images, self.recipes))]
+        if not folder: write_png(self.grid(), path, json.dumps({"sweep": {"eta": list(self.etas)}}))
+        return files
+
+
+def imagic(pipe: Pipeline, image: Given, prompt: str | None = None, *, eta: float | Sequence[float] = ETAS, embedding_steps: int = 100,
+           embedding_rate: float = 5e-3, tuning_steps: int = 100, tuning_rate: float = 1e-4, levels: int = 8, train_seed: int = 0,
+           work: str | os.PathLike | None = None, height: int | None = None, width: int | None = None, batch_size: int | None = None,
+           progress: Progress | None = None, stage: Stage | None = None, **how: Any) -> Swept:
+    """Pictures of the image's size at each eta (and seed), etas first; `grid` shows them as a table.
+
+    eta: 0 to 1, where to draw between the picture (0) and the prompt (1); a little beyond is allowed. The rest of the training is that of
+    `Training`. work: the folder of its states, by default one in the cache, by content. progress(k): training steps and calls done;
+    stage(name, done, of): where it is. how: what `Pipeline.request` takes. nfe: calls an image, training left out. Errors: BadInput.
+    """
+    t = Training(embedding_steps, embedding_rate, tuning_steps, tuning_rate, levels, train_seed)
+    etas, picture = _etas(eta), read(image)
+    if isinstance(pipe.codec, Vectors) or pipe.text is None: raise BadInput(f"model {pipe.name!r} has no text encoder, whose words Imagic moves between")
+    size = working_size(pipe, picture, height, width)
+    request = asked(pipe, size, prompt, **how)
+    if not prompt or len(set(request.prompts)) > 1: raise BadInput("Imagic needs one prompt: what the picture shall show")
+    target = _target(pipe, request)
+    about = {"model": pipe.sha256, "picture": picture.sha256, "prompt": request.prompts[0], "size": list(size), "tokens": target.shape[1],
+             "clip_skip": request.clip_skip, **t.__dict__}
+    tell = _teller(progress, stage)
+    best, net = trained(pipe, encoded(pipe, picture.pixels, size), target, t, _folder(work, about), tell)
+    x, nfe = _drawn(pipe, request, [(1 - v) * best + v * target for v in etas], net, progress, batch_size)
+    every = replace(request, prompts=request.prompts * len(etas), negatives=request.negatives * len(etas), seeds=request.seeds * len(etas))
+    arrays = np.stack([picture.whole(p) for p in decoded(pipe, x, picture)])
+    told = result(pipe, every, arrays, nfe, "imagic", {"image": picture}, {**t.__dict__, "height": height, "width": width})
+    n = len(request.seeds)
+    own = [{**r["edit"], "options": {**r["edit"]["options"], "eta": etas[i // n]}} for i, r in enumerate(told.recipes)]
+    return Swept(arrays, every.seeds, nfe, tuple({**r, "edit": e} for r, e in zip(told.recipes, own)), etas)
+
+
+def _etas(given: float | Sequence[float]) -> tuple[float, ...]:
+    values = tuple(given) if isinstance(given, Sequence) else (given,)
+    ok = values and all(isinstance(v, (int, float)) and not isinstance(v, bool) and -1 <= v <= 2 for v in values) and len({*values}) == len(values)
+    if not ok: raise BadInput(f"eta must be different numbers from -1 to 2 (0 is the picture, 1 the prompt), given {given!r}")
+    return tuple(float(v) for v in values)
+
+
+def _target(pipe: Pipeline, r: Request) -> Tensor:
+    """The prompt's encoding (1, tokens, width), as many chunks as it is drawn with."""
+    from unnoise.text import prompts as prompting
+
+    encoder = pipe.runner.encoder(r.clip_skip)
+    parsed = [prompting.parse(p) for p in (r.prompts[0], *r.negatives)]
+    if any(p.by_step for p in parsed): raise BadInput("Imagic needs a prompt that does not change by step")
+    with torch.no_grad(): return encoder.encode(parsed[:1], chunks=max(map(encoder.chunks, parsed))).float().to(pipe.runner.device)
+
+
+def _teller(progress: Progress | None, stage: Stage | None) -> Stage:
+    def tell(name: str, done: int, of: int) -> None:
+        if progress: progress(1)
+        if stage: stage(name, done, of)
+    return tell
+
+
+# --- training ---------------------------------------------------------------------------------------------------------------
+
+def trained(pipe: Pipeline, x0: Tensor, target: Tensor, t: Training, work: Path, tell: Stage) -> tuple[Tensor, nn.Module]:
+    """e_opt (1, tokens, width) and the tuned copy of the network, trained or, as far as `work` holds them, read."""
+    net = copy.deepcopy(pipe.net).float().to(pipe.runner.device).eval().requires_grad_(False)
+    e = target.clone().requires_grad_()
+    at = lambda context: lambda x, time: net(x, time, context=context.expand(len(x), -1, -1))
+    loss = lambda context, name, k: pipe.process.errors(at(context), *_draw(pipe, x0, t, name, k)).mean()
+    _descend({"embedding": e}, lambda k: loss(e, "embedding", k), t.embedding_steps, t.embedding_rate, work / "embedding.safetensors", tell)
+    best = e.detach()
+    net.requires_grad_(True)
+    _descend(dict(net.named_parameters()), lambda k: loss(best, "network", k), t.tuning_steps, t.tuning_rate, work / "network.safetensors", tell)
+    return best, net.requires_grad_(False)
+
+
+def _draw(pipe: Pipeline, x0: Tensor, t: Training, name: str, k: int) -> tuple[Tensor, Tensor, Level]:
+    """x0, eps and levels of step k: one level of each of `levels` equal parts of the schedule's time."""
+    seed = int.from_bytes(hashlib.sha256(f"{t.train_seed} {name} {k}".encode()).digest()[:7], "big")
+    g = torch.Generator().manual_seed(seed)
+    u = (torch.arange(t.levels) + torch.rand(t.levels, generator=g, dtype=torch.float64)) / t.levels
+    eps = torch.randn(t.levels, *x0.shape[1:], generator=g)
+    return x0.expand(t.levels, *x0.shape[1:]), eps.to(x0), pipe.schedule.level(u.numpy())
+
+
+def _descend(parameters: dict[str, Tensor], loss: Callable[[int], Tensor], steps: int, rate: float, file: Path, tell: Stage) -> None:
+    """`steps` steps of Adam on the parameters, in place, from the state in `file` on; the state after every EVERY steps and the last."""
+    optimiser = torch.optim.Adam(parameters.values(), lr=rate)
+    for k in range(_resumed(parameters, optimiser, file), steps):
+        optimiser.zero_grad(set_to_none=True)
+        with torch.enable_grad(): value = loss(k)
+        if not torch.isfinite(value): raise BadInput(f"training of the {file.stem} diverged at step {k + 1}: use a smaller rate than {rate:g}")
+        value.backward()
+        optimiser.step()
+        tell(file.stem, k + 1, steps)
+        if (k + 1) % EVERY == 0 or k + 1 == steps: _write(parameters, optimiser, k + 1, file)
+
+
+def _write(parameters: dict[str, Tensor], optimiser: torch.optim.Adam, step: int, file: Path) -> None:
+    tensors = {f"value.{k}": p.detach() for k, p in parameters.items()}
+    for k, p in parameters.items():
+        if p in optimiser.state: tensors |= {f"{m}.{k}": optimiser.state[p][m] for m in ("exp_avg", "exp_avg_sq")}
+    part = file.with_name(f".{file.name}.part")
+    try:
+        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, part, metadata={"step": str(step)})
+        part.rename(file)
+    except (OSError, SafetensorError) as e:
+        part.unlink(missing_ok=True)
+        raise BadInput(f"cannot write {file}: {getattr(e, 'strerror', None) or e}") from e
+
+
+def _resumed(parameters: dict[str, Tensor], optimiser: torch.optim.Adam, file: Path) -> int:
+    """The step of the state in `file`, put into the parameters and the optimiser; 0 where there is none. BadInput: damaged."""
+    if not file.is_file(): return 0
+    try:
+        with safe_open(file, framework="pt") as f, torch.no_grad():
+            step, names = int(f.metadata()["step"]), set(f.keys())
+            for k, p in parameters.items():
+                p.copy_(f.get_tensor(f"value.{k}"))
+                if f"exp_avg.{k}" not in names: continue
+                moments = {m: f.get_tensor(f"{m}.{k}").to(p) for m in ("exp_avg", "exp_avg_sq")}
+                optimiser.state[p] = {"step": torch.tensor(float(step)), **moments}
+    except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as e:
+        raise BadInput(f"{file} is no whole state of this training ({' '.join(str(e).split())[:100]}): remove it to begin anew") from None
+    return step
+
+
+def _folder(work: str | os.PathLike | None, about: dict) -> Path:
+    """The folder of the states of one training, made where it is not there. BadInput: it is that of another."""
+    from unnoise.data.fetch import cache
+
+    text = json.dumps(about, sort_keys=True)
+    folder = Path(work) if work else cache() / "imagic" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    make_folder(folder)
+    note = folder / "about.json"
+    if note.is_file() and note.read_text() != text: raise BadInput(f"{folder} holds the training of another picture, prompt or setting: name another folder")
+    if not note.is_file():
+        part = folder / ".about.part"
+        part.write_text(text)
+        part.rename(note)
+    return folder
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------------
+
+def _drawn(pipe: Pipeline, request: Request, embeddings: Sequence[Tensor], net: nn.Module, progress: Progress | None,
+           batch_size: int | None) -> tuple[Tensor, int]:
+    """x0 (etas x images, …) and calls an image: each eta's images in batches, under the tuned network."""
+    if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
+    made: list[Tensor] = []
+    calls = 0
+    for e in embeddings:
+        rows: list[Tensor] = [torch.empty(0)] * len(request.seeds)
+        parts = pipe.batches(request, batch_size)
+        for places in parts:
+            count, r = Count(progress), request.only(places)
+            x = pipe.finish(r, count, net=_told(net, e, 0 if r.guidance == 0 else len(places)))
+            calls += count.calls
+            for i, row in zip(places, x): rows[i] = row
+        made += rows
+    return torch.stack(made), calls // (len(embeddings) * len(parts))
+
+
+def _told(net: nn.Module, e: Tensor, n: int) -> Callable[..., Tensor]:
+    """The network with e (1, tokens, width) in place of the prompt of a call's first n rows; the others are the negative prompts."""
+    def call(x: Tensor, t: Tensor | None, context: Tensor | Prepared) -> Tensor:
+        c = context.context if isinstance(context, Prepared) else context
+        c = torch.cat([e.expand(n, -1, -1).to(x), c[n:].to(x)])
+        with torch.no_grad(): return net(x, t, context=c)
+    return call
