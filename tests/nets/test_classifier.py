@@ -28,6 +28,7 @@ def test_one_time_for_all_is_that_time_for_each_and_each_its_own():
 
 def test_without_time_it_is_the_network_that_was_published():
     judge = hub.load("digits-judge").net
+    assert isinstance(judge, Classifier)
     assert not judge.config.time and not any("time" in k for k in judge.state_dict())
     assert not any("time" in k for k in Recogniser(RecogniserConfig(heads={"a": ("b", "c")}, widths=(4, 4))).state_dict())
 
