@@ -231,7 +231,6 @@ class Pipeline:
                 noise="seeded", height=None, width=None, clip_skip=0, guide=None, guide_through=False, guide_linear=False,
                 **options) -> Request:
         """The arguments of a call, checked and made complete."""
-        self._draws()
         prompts, negatives, seeds = self._batch(prompt, negative_prompt, seed, num_images)
         levels = self._levels(timesteps, sigmas, num_inference_steps, spacing)
         steps = len(levels) if levels else self.defaults["num_inference_steps"] if num_inference_steps is None else num_inference_steps
@@ -265,7 +264,7 @@ class Pipeline:
         given, own = getattr(getattr(self.net, "config", None), "in_channels", None), self.codec.shape(1)[1]
         if given is not None and given != own:
             raise BadInput(f"model {self.name!r} takes {given} channels where its pictures have {own}: it draws from an image and a mask as well, "
-                           "which is not supported yet")
+                           "as `unnoise edit inpaint` does")
 
     def _size(self, height: int | None, width: int | None) -> tuple[int, int] | None:
         """The size asked for, where it is not the model's own."""
@@ -408,6 +407,7 @@ class Pipeline:
 
         start(eps, level) -> x at the path's first level, both (n, …), by default sigma eps; wrap: the denoiser -> the one to run.
         """
+        if net is None: self._draws()
         path = path or self.path(r)
         scale = interval(r.guidance, *r.interval) if r.interval else r.guidance
         denoise = self.denoiser(r.prompts, r.negatives, scale, r.rescale, self.runner.counted(count, net), path, r.clip_skip)

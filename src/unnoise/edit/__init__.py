@@ -12,13 +12,16 @@ from collections.abc import Callable
 from unnoise.edit.diffedit import diffedit
 from unnoise.edit.image_to_image import image_to_image
 from unnoise.edit.imagic import imagic
+from unnoise.edit.inpaint import inpaint
 from unnoise.edit.invert import invert
+from unnoise.edit.outpaint import outpaint, zoom_out
 from unnoise.edit.prompt_to_prompt import prompt_to_prompt
 from unnoise.edit.style import style
 
-__all__ = ["diffedit", "edits", "image_to_image", "imagic", "invert", "prompt_to_prompt", "style"]
+__all__ = ["diffedit", "edits", "image_to_image", "imagic", "inpaint", "invert", "outpaint", "prompt_to_prompt", "style", "zoom_out"]
 
 
 def edits() -> dict[str, Callable]:
     """{name on the command line and in a PNG's recipe: the function}."""
-    return {"diffedit": diffedit, "image-to-image": image_to_image, "imagic": imagic, "invert": invert, "prompt-to-prompt": prompt_to_prompt, "style": style}
+    return {"diffedit": diffedit, "image-to-image": image_to_image, "imagic": imagic, "inpaint": inpaint, "invert": invert,
+            "outpaint": outpaint, "prompt-to-prompt": prompt_to_prompt, "style": style}

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import typer
 
-from unnoise.cli.edit import image, imagic, invert, style
+from unnoise.cli.edit import image, imagic, inpaint, invert, style
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.command("image-to-image")(image.image_to_image)
@@ -12,3 +12,6 @@ app.command("invert")(invert.invert)
 app.command("diffedit")(invert.diffedit)
 app.command("prompt-to-prompt")(invert.prompt_to_prompt)
 app.command("imagic")(imagic.imagic)
+app.command("inpaint")(inpaint.inpaint)
+app.command("outpaint")(inpaint.outpaint)
+app.command("zoom-out")(inpaint.zoom_out)

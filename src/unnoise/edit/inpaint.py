@@ -1,0 +1,160 @@
+"""Inpainting: what the mask marks (white) is drawn anew under a prompt; everything else stays, to the byte.
+
+    inpaint(pipe, "street.png", "mask.png", "a red apple")
+
+The model works on its own cells (of 8 x 8 pixels with the bundled one): a cell is drawn anew where any of its pixels is masked, and the
+picture's own pixels are put back afterwards. Methods, by how the drawing is told of what stays:
+    replace     what stays is shown at each level with fresh noise: `guide.replace`; biased, see there
+    repaint     the same on a path that goes back up, `jump` moves at a time, until each was made `times` times: `sample.rewind` (RePaint)
+    dps, pigdm, covariance   what stays is an observation of the whole: `guide.inverse`
+    model       a network that was trained to: it takes [x, mask, masked picture] as 2 C + 1 channels, mask 1 = to be drawn (SD-inpaint)
+Network calls an image, of N steps with one call each: N; repaint N + (times - 1) jump ((N - 1) // jump). The three observations also go back
+through the network: once a call, `covariance` iterations + 1 times.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unnoise.denoiser import Denoiser
+from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized, working_size
+from unnoise.edit.run import Progress, asked, drawn, noised_from, part, result, rows, strength_of
+from unnoise.errors import BadInput, unknown
+from unnoise.guide import covariance, dps, pigdm, replace, seen
+from unnoise.pipeline import Pipeline, Request, Result
+from unnoise.process.noise import seeded
+from unnoise.sample import rewind
+
+METHODS = ("repaint", "replace", "dps", "pigdm", "covariance", "model")
+TIMES, JUMP, SOFT = 4, 5, 2
+NOISE = 0.05  # of what stays, as an observation, in units of the model's data: keeps the division by its variance from running away
+ZETA = 0.5    # of `dps` with the square: the full step where the posterior variance is 1
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How a masked part is drawn, checked: `of` makes it from what the user gave."""
+
+    method: str
+    strength: float = 1.0
+    soft: int = SOFT
+    times: int = TIMES
+    jump: int = JUMP
+
+    @classmethod
+    def of(cls, pipe: Pipeline, method: str | None, strength: float, soft: int, times: int | None, jump: int | None) -> Filling:
+        """method None: "model" for a network that takes the mask, else "repaint". BadInput on what does not go together."""
+        trained = takes_mask(pipe)
+        method = method or ("model" if trained else "repaint")
+        if method not in METHODS: raise unknown("inpainting method", method, METHODS)
+        if (method == "model") != trained:
+            fits = "takes the mask itself: method must be model" if trained else "does not take a mask: method must be another than model"
+            raise BadInput(f"model {pipe.name!r} {fits}, given {method!r}")
+        for name, value, low in (("soft", soft, 0), ("times", times, 1), ("jump", jump, 1)):
+            if value is None: continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise BadInput(f"{name} must be a whole number of at least {low}, given {value!r}")
+            if name != "soft" and method != "repaint": raise BadInput(f"{name} is for method repaint, given method {method!r}")
+        return cls(method, strength_of(strength), soft, times or TIMES, jump or JUMP)
+
+
+def inpaint(pipe: Pipeline, image: Given, mask: Given, prompt: str | None = None, *, method: str | None = None, strength: float = 1.0,
+            soft: int = SOFT, times: int | None = None, jump: int | None = None, height: int | None = None, width: int | None = None,
+            batch_size: int | None = None, progress: Progress | None = None, **how: Any) -> Result:
+    """Pictures of the image's size that differ from it only where the mask does not say 0.
+
+    mask: of the image's size, white changes, black stays, grey changes in part; white all over is text-to-image on the picture's size, black
+    all over an error. method: one of METHODS, by default "model" for models that take a mask, else "repaint". strength: how much of what is
+    under the mask is forgotten: 1 all, 0 nothing (the picture itself). soft: over how many pixels, inside the mask, the new fades in. times, jump:
+    of repaint. how: what `Pipeline.request` takes. Errors: BadInput.
+    """
+    filling = Filling.of(pipe, method, strength, soft, times, jump)
+    picture, shape = read(image), read(mask)
+    area = read_mask(shape, picture)
+    size = working_size(pipe, picture, height, width)
+    request = asked(pipe, size, prompt, **how)
+    arrays, nfe = fill(pipe, request, [picture], area, size, filling, batch_size, progress)
+    return result(pipe, request, np.stack(arrays), nfe, "inpaint", {"image": picture, "mask": shape},
+                  {"method": filling.method, "strength": filling.strength, "soft": soft, "times": times, "jump": jump, "height": height, "width": width})
+
+
+def fill(pipe: Pipeline, request: Request, pictures: Sequence[Picture], mask: np.ndarray, size: tuple[int, int], f: Filling,
+         batch_size: int | None = None, progress: Progress | None = None) -> tuple[list[np.ndarray], int]:
+    """(uint8 (h, w, 3 or 4) an image, network calls an image): the mask's part of one picture, or of one an image, drawn as `f` says."""
+    n = len(request.seeds)
+    if f.strength == 0: return [pictures[i % len(pictures)].whole() for i in range(n)], 0
+    if f.method == "model" and len(pictures) > 1:  # its network is given one masked picture
+        made = [fill(pipe, request.only([i]), [p], mask, size, f, batch_size, progress) for i, p in enumerate(pictures)]
+        return [a for arrays, _ in made for a in arrays], made[0][1]
+    x0 = torch.cat([encoded(pipe, p.pixels, size) for p in pictures])
+    area = cells(mask, x0)
+    stays = (area == 0).expand(1, *x0.shape[1:])
+    path = part(pipe, request, f.strength)
+    if f.method == "repaint" and stays.any():
+        if request.noise == "brownian":
+            raise BadInput("method repaint goes back up to noisier levels, where Brownian noise would repeat itself: use noise 'seeded'")
+        path = tuple(rewind(path, f.times, f.jump))
+    net = conditioned(pipe, pictures[0], mask, area, x0, size) if f.method == "model" else None
+    x, nfe = drawn(pipe, request, path=path, start=None if f.strength == 1 else noised_from(x0), net=net, batch_size=batch_size, progress=progress,
+                   wrap=_told(request, f.method, x0, stays) if stays.any() and f.method != "model" else None)
+    x = torch.where(stays, x0.to(x), x)
+    soft = softened(mask, f.soft)
+    return [pasted(p, decoded(pipe, x[i : i + 1], p)[0], soft) for i, p in enumerate([*pictures] * (n if len(pictures) == 1 else 1))], nfe
+
+
+def _told(request: Request, method: str, x0: Tensor, stays: Tensor) -> Callable[[Denoiser, Sequence[int]], Denoiser]:
+    """The denoiser of a batch, told of what stays of x0 by a method."""
+    operator = seen(stays)
+
+    def wrap(denoise: Denoiser, places: Sequence[int]) -> Denoiser:
+        own = rows(x0, places)
+        if method in ("repaint", "replace"): return replace(denoise, own, stays, seeded([request.seeds[i] for i in places], "known"))
+        y = operator(own)
+        if method == "dps": return dps(denoise, operator, y, ZETA, squared=True)
+        if method == "pigdm": return pigdm(denoise, operator, y, NOISE, iterations=1)
+        return covariance(denoise, operator, y, NOISE, how="iterative")
+    return wrap
+
+
+# --- networks that take the mask ---------------------------------------------------------------------------------------------
+
+def takes_mask(pipe: Pipeline) -> bool:
+    """Whether the model's network takes [x, mask, masked picture]: 2 C + 1 channels where a picture has C."""
+    given, own = getattr(getattr(pipe.net, "config", None), "in_channels", None), pipe.codec.shape(1)[1]
+    return given == 2 * own + 1
+
+
+def conditioned(pipe: Pipeline, picture: Picture, mask: np.ndarray, area: Tensor, x0: Tensor, size: tuple[int, int]) -> Callable[..., Tensor]:
+    """The model's network, (x, t, …) -> prediction, with the mask and the masked picture beside x.
+
+    The masked picture is encoded with grey under the mask, as published models were trained; a folder whose defaults say masked = "cells" was
+    trained on x0 with its masked cells at 0 instead (see `train.inpaint`).
+    """
+    if pipe.folder.defaults.get("masked") == "cells": hidden = x0 * (1 - area)
+    else:
+        hole = resized((mask * 255).astype(np.uint8)[..., None].repeat(3, 2), size)[..., :1] > 127
+        hidden = encoded(pipe, np.where(hole, np.uint8(128), resized(picture.pixels, size)), size)
+    beside, fast = torch.cat([area, hidden], 1), pipe.fast
+
+    def net(x: Tensor, t: Tensor | None, **given: Any) -> Tensor:
+        return fast(torch.cat([x, beside.to(x).expand(len(x), -1, -1, -1)], 1), t, **given)
+    return net
+
+
+def softened(mask: np.ndarray, soft: int) -> np.ndarray:
+    """The mask (h, w) fading in over `soft` pixels inside itself: the mean of itself and of it with its edge taken away 1 … soft times.
+
+    0 stays 0, so that what the mask leaves alone is left alone; 1 stays 1 from `soft` pixels on inside, and at the picture's own border.
+    """
+    m = torch.from_numpy(np.ascontiguousarray(mask, np.float64))[None, None]
+    total = m.clone()
+    for _ in range(soft):
+        m = -F.max_pool2d(-m, 3, 1, 1)
+        total += m
+    return (total / (soft + 1))[0, 0].numpy()

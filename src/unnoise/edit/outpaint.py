@@ -1,0 +1,183 @@
+"""Outpainting: a picture goes on beyond its sides; zooming out: it shrinks, and what comes to lie around it is drawn, again and again.
+
+    outpaint(pipe, "apple.png", "a red apple on a blue background", left=32, right=32)
+    zoom_out(pipe, "apple.png", "apples", passes=4).save("out.gif")
+
+A side grows window by window. A window has the picture's own extent along that side's axis, `overlap` of it or more already drawn, and the
+rest is inpainted (see `inpaint` for the methods): detail stays that of the picture, and there is no largest amount but `picture.LIMIT`.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unnoise.edit.inpaint import SOFT, Filling, fill
+from unnoise.edit.picture import LIMIT, Given, Picture, read, resized, working_size
+from unnoise.edit.run import Progress, asked, result
+from unnoise.errors import BadInput
+from unnoise.pipeline import Pipeline, Request, Result
+
+OVERLAP = 0.5
+SIDES = ("left", "right", "top", "bottom")
+FORMATS = (".gif", ".png", ".webp")
+
+
+def outpaint(pipe: Pipeline, image: Given, prompt: str | None = None, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0,
+             overlap: float = OVERLAP, method: str | None = None, soft: int = SOFT, times: int | None = None, jump: int | None = None,
+             batch_size: int | None = None, progress: Progress | None = None, **how: Any) -> Result:
+    """Pictures larger by so many pixels a side, with the image's own bytes where it lies.
+
+    overlap: the least share of a window that is already drawn, from .1 to .9. The rest as for `inpaint`; soft edges lie in what is new. The
+    Result's nfe counts all windows. Errors: BadInput, also where no side grows.
+    """
+    filling, picture = Filling.of(pipe, method, 1.0, soft, times, jump), read(image)
+    grow = _sides(picture, left, right, top, bottom)
+    if not isinstance(overlap, (int, float)) or not 0.1 <= overlap <= 0.9: raise BadInput(f"overlap must be a number from 0.1 to 0.9, given {overlap!r}")
+    request = asked(pipe, working_size(pipe, picture), prompt, **how)
+    pictures, nfe = [picture], 0
+    for side, n in windows(picture.size, grow, overlap):
+        pictures, calls = _grown(pipe, request, pictures, side, n, picture.size, filling, batch_size, progress)
+        nfe += calls
+    return result(pipe, request, np.stack([p.whole() for p in pictures]), nfe, "outpaint", {"image": picture},
+                  {**grow, "overlap": overlap, "method": filling.method, "soft": soft, "times": times, "jump": jump})
+
+
+def _sides(picture: Picture, *amounts: int) -> dict[str, int]:
+    for side, n in zip(SIDES, amounts):
+        if isinstance(n, bool) or not isinstance(n, int) or n < 0: raise BadInput(f"{side} must be a whole number of pixels, at least 0, given {n!r}")
+    left, right, top, bottom = amounts
+    if not any(amounts): raise BadInput("nothing to draw: give pixels for at least one of left, right, top and bottom")
+    h, w = picture.size[0] + top + bottom, picture.size[1] + left + right
+    if max(h, w) > LIMIT: raise BadInput(f"the picture would have {w} x {h} pixels: at most {LIMIT} a side are accepted")
+    return dict(zip(SIDES, amounts))
+
+
+def windows(size: tuple[int, int], grow: dict[str, int], overlap: float) -> Iterator[tuple[str, int]]:
+    """(side, pixels) of each window in turn: left and right by turns, then top and bottom."""
+    for pair, extent in ((("left", "right"), size[1]), (("top", "bottom"), size[0])):
+        left, most = {s: grow[s] for s in pair}, max(1, int(extent * (1 - overlap)))
+        while any(left.values()):
+            for side in pair:
+                n = min(left[side], most)
+                left[side] -= n
+                if n: yield side, n
+
+
+def _grown(pipe: Pipeline, request: Request, pictures: Sequence[Picture], side: str, n: int, size: tuple[int, int], f: Filling,
+           batch_size: int | None, progress: Progress | None) -> tuple[list[Picture], int]:
+    """The pictures with n pixels more at a side, drawn in a window of the first picture's extent along that axis."""
+    axis, first = (1 if side in ("left", "right") else 0), side in ("left", "top")
+    wide = [_padded(p, axis, n, first) for p in pictures]
+    extent, all_of = max(size[axis], n + 1), wide[0].size[axis]
+    begin = 0 if first else max(0, all_of - extent)
+    window = [slice(None), slice(None)]
+    window[axis] = slice(begin, begin + extent)
+    seen = [Picture(p.pixels[tuple(window)], None if p.alpha is None else p.alpha[tuple(window)]) for p in wide]
+    mask, new = np.zeros(seen[0].size), [slice(None), slice(None)]
+    new[axis] = slice(0, n) if first else slice(seen[0].size[axis] - n, None)
+    mask[tuple(new)] = 1.0
+    work = working_size(pipe, seen[0])
+    arrays, nfe = fill(pipe, replace(request, size=asked(pipe, work).size), seen, mask, work, f, batch_size, progress)
+    wide = wide * len(arrays) if len(wide) == 1 else wide
+    return [_put(p, a, tuple(window)) for p, a in zip(wide, arrays)], nfe
+
+
+def _padded(p: Picture, axis: int, n: int, first: bool) -> Picture:
+    """n pixels more, the edge repeated, opaque as the edge is."""
+    pad = lambda a: np.pad(a, [(0, 0) if k != axis else (n, 0) if first else (0, n) for k in range(a.ndim)], mode="edge")
+    return Picture(pad(p.pixels), None if p.alpha is None else pad(p.alpha))
+
+
+def _put(p: Picture, made: np.ndarray, window: tuple[slice, ...]) -> Picture:
+    pixels, alpha = p.pixels.copy(), None if p.alpha is None else p.alpha.copy()
+    pixels[window] = made[..., :3]
+    if alpha is not None: alpha[window] = made[..., 3]
+    return Picture(pixels, alpha)
+
+
+# --- zooming out -------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Zoom:
+    """Pictures that a zoom passes through, uint8 (passes + 1, h, w, 3), the given one first; each holds the one before, `factor` times smaller."""
+
+    pictures: np.ndarray
+    factor: float
+    seed: int
+    nfe: int
+
+    def frames(self, each: int = 12) -> list[np.ndarray]:
+        """uint8 (h, w, 3) frames, `each` a pass and the last picture: the view widens evenly in its logarithm."""
+        out = [_view(small, large, self.factor, k / each) for small, large in zip(self.pictures, self.pictures[1:]) for k in range(each)]
+        return [*out, self.pictures[-1]]
+
+    def save(self, path: str | os.PathLike, each: int = 12, fps: int = 15) -> Path:
+        """Write the frames as an animated .gif (256 colours), .png or .webp (all colours, lossless), whole or not at all; returns the path."""
+        from PIL import Image
+
+        path = Path(path)
+        if path.suffix.lower() not in FORMATS: raise BadInput(f"cannot write {path}: a zoom is a {', '.join(FORMATS)} file")
+        for name, v in (("frames", each), ("fps", fps)):
+            if isinstance(v, bool) or not isinstance(v, int) or not 1 <= v <= 100: raise BadInput(f"{name} must be a whole number from 1 to 100, given {v!r}")
+        frames, part = [Image.fromarray(f) for f in self.frames(each)], path.with_name(f".{path.name}.part")
+        try:
+            frames[0].save(part, format={".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}[path.suffix.lower()], save_all=True, append_images=frames[1:],
+                           duration=round(1000 / fps), loop=0, **({"lossless": True} if path.suffix.lower() == ".webp" else {}))
+            part.rename(path)
+        except OSError as e:
+            part.unlink(missing_ok=True)
+            raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
+        return path
+
+
+def zoom_out(pipe: Pipeline, image: Given, prompt: str | None = None, *, passes: int = 4, factor: float = 1.5, method: str | None = None,
+             soft: int = SOFT, times: int | None = None, jump: int | None = None, progress: Progress | None = None, seed: int | None = None,
+             **how: Any) -> Zoom:
+    """The picture, then `passes` times: it shrinks by `factor` (1.1 to 4), and what comes to lie around it is drawn. Transparency lies on white.
+
+    Pass k has seed `seed` + k. The rest as for `inpaint`. Errors: BadInput.
+    """
+    filling, picture = Filling.of(pipe, method, 1.0, soft, times, jump), Picture(read(image).pixels)
+    if isinstance(passes, bool) or not isinstance(passes, int) or not 1 <= passes <= 100:
+        raise BadInput(f"passes must be a whole number from 1 to 100, given {passes!r}")
+    if not isinstance(factor, (int, float)) or not 1.1 <= factor <= 4: raise BadInput(f"factor must be a number from 1.1 to 4, given {factor!r}")
+    size, made, nfe = working_size(pipe, picture), [picture.pixels], 0
+    y, x, inner = _inner(picture.size, factor)
+    mask = np.ones(picture.size)
+    mask[y : y + inner[0], x : x + inner[1]] = 0
+    request = asked(pipe, size, prompt, seed=seed, num_images=passes, **how)
+    for k in range(passes):
+        shrunk = resized(made[-1], inner)
+        canvas = np.pad(shrunk, [(y, picture.size[0] - y - inner[0]), (x, picture.size[1] - x - inner[1]), (0, 0)], mode="edge")
+        arrays, calls = fill(pipe, request.only([k]), [Picture(canvas)], mask, size, filling, None, progress)
+        made, nfe = [*made, arrays[0]], nfe + calls
+    return Zoom(np.stack(made), float(factor), request.seeds[0], nfe)
+
+
+def _inner(size: tuple[int, int], factor: float) -> tuple[int, int, tuple[int, int]]:
+    """Where a picture of this size lies once it has shrunk: top, left, (height, width)."""
+    h, w = (max(1, round(v / factor)) for v in size)
+    if (h, w) == size: raise BadInput(f"a picture of {size[1]} x {size[0]} pixels is too small to shrink by {factor:g}")
+    return (size[0] - h) // 2, (size[1] - w) // 2, (h, w)
+
+
+def _view(small: np.ndarray, large: np.ndarray, factor: float, t: float) -> np.ndarray:
+    """The frame a fraction t of the way from `small` to `large`, which holds it: large, cut and enlarged, with small itself in its middle."""
+    from PIL import Image
+
+    h, w = small.shape[:2]
+    y, x, inner = _inner((h, w), factor)
+    if t == 0: return small
+    s = factor ** (1 - t)  # how much larger `large` appears
+    cy, cx = y + inner[0] / 2, x + inner[1] / 2
+    box = (cx - cx / s, cy - cy / s, cx + (w - cx) / s, cy + (h - cy) / s)
+    out = Image.fromarray(large).resize((w, h), Image.Resampling.BICUBIC, box=box)
+    left, top = round((x - box[0]) * s), round((y - box[1]) * s)
+    size = (max(1, round(inner[1] * s)), max(1, round(inner[0] * s)))
+    out.paste(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC), (left, top))
+    return np.asarray(out)
