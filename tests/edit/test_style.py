@@ -99,9 +99,44 @@ def test_a_model_of_words_in_grey(tiny):
     assert made.arrays.shape == (1, 8, 8, 3)
 
 
+def test_an_adapter_begins_as_the_plain_model_and_learns(emoji, stripes, tmp_path):
+    from unnoise.edit import adapter
+
+    f = adapter.vector(emoji, torch.from_numpy(stripes.copy()).permute(2, 0, 1)[None].float() / 255)
+    net, how = adapter.Adapter.of(emoji, f.shape[1]), {"seed": 0, "num_images": 2, "num_inference_steps": 2}
+    fresh = style(emoji, stripes, "a car", method="adapter", adapter=net.save(tmp_path / "a.safetensors"), **how).arrays.astype(int)
+    assert np.abs(fresh - emoji("a car", **how).arrays).max() <= 2  # W_v is zero
+    context = emoji.runner.encoder().encode(["a car"]).expand(4, -1, -1)
+    x0, eps, l = emoji.codec.encode(stripes[None]).expand(4, -1, -1, -1), normal(4, 8, 8, 8).float(), emoji.schedule.level([0.2, 0.4, 0.6, 0.8])
+    optimiser, seen = torch.optim.Adam(net.parameters(), lr=3e-3), []
+    for _ in range(6):
+        value = adapter.loss(emoji, net, x0, eps, l, context, f.expand(4, -1))
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        seen.append(value.item())
+    assert seen[-1] < seen[0] and all(p.grad is None for p in emoji.net.parameters())
+    again = adapter.load(net.save(tmp_path / "a.safetensors"), emoji)
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(again.parameters(), net.parameters()))
+    learned = style(emoji, stripes, "a car", method="adapter", adapter=tmp_path / "a.safetensors", **how)
+    assert np.abs(learned.arrays.astype(int) - fresh).max() > 2 and learned.nfe == 2
+
+
+def test_pairs_for_an_adapter_are_of_one_style_and_two_things():
+    from unnoise.edit import adapter
+
+    styles, things = [0, 0, 0, 1, 1, 2], [0, 1, 0, 0, 2, 3]  # style 2 has one thing only
+    for k in range(20):
+        shown, others, _ = adapter.draw(0, k, styles, things, 8)
+        assert all(styles[i] == styles[j] and things[i] != things[j] for i, j in zip(shown, others)) and 5 not in shown
+    assert adapter.draw(0, 3, styles, things, 8)[:2] == adapter.draw(0, 3, styles, things, 8)[:2]
+
+
 def test_bad_input(emoji, stripes, vectors):
     with pytest.raises(BadInput, match="did you mean 'aligned'"): style(emoji, stripes, "a car", method="align")
     with pytest.raises(BadInput, match="must not be negative"): style(emoji, stripes, "a car", amount=-1)
+    with pytest.raises(BadInput, match="needs a trained adapter"): style(emoji, stripes, "a car", method="adapter")
+    with pytest.raises(BadInput, match="no adapter at"): style(emoji, stripes, "a car", method="adapter", adapter="nowhere.safetensors")
     with pytest.raises(BadInput, match="has no style"): style(unnoise.load(vectors), stripes)
 
 

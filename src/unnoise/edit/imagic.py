@@ -152,10 +152,10 @@ def trained(pipe: Pipeline, x0: Tensor, target: Tensor, t: Training, work: Path,
     e = target.clone().requires_grad_()
     at = lambda context: lambda x, time: net(x, time, context=context.expand(len(x), -1, -1))
     loss = lambda context, name, k: pipe.process.errors(at(context), *_draw(pipe, x0, t, name, k)).mean()
-    _descend({"embedding": e}, lambda k: loss(e, "embedding", k), t.embedding_steps, t.embedding_rate, work / "embedding.safetensors", tell)
+    descend({"embedding": e}, lambda k: loss(e, "embedding", k), t.embedding_steps, t.embedding_rate, work / "embedding.safetensors", tell)
     best = e.detach()
     net.requires_grad_(True)
-    _descend(dict(net.named_parameters()), lambda k: loss(best, "network", k), t.tuning_steps, t.tuning_rate, work / "network.safetensors", tell)
+    descend(dict(net.named_parameters()), lambda k: loss(best, "network", k), t.tuning_steps, t.tuning_rate, work / "network.safetensors", tell)
     return best, net.requires_grad_(False)
 
 
@@ -168,7 +168,7 @@ def _draw(pipe: Pipeline, x0: Tensor, t: Training, name: str, k: int) -> tuple[T
     return x0.expand(t.levels, *x0.shape[1:]), eps.to(x0), pipe.schedule.level(u.numpy())
 
 
-def _descend(parameters: dict[str, Tensor], loss: Callable[[int], Tensor], steps: int, rate: float, file: Path, tell: Stage) -> None:
+def descend(parameters: dict[str, Tensor], loss: Callable[[int], Tensor], steps: int, rate: float, file: Path, tell: Stage) -> None:
     """`steps` steps of Adam on the parameters, in place, from the state in `file` on; the state after every EVERY steps and the last."""
     optimiser = torch.optim.Adam(parameters.values(), lr=rate)
     for k in range(_resumed(parameters, optimiser, file), steps):

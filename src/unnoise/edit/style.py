@@ -1,10 +1,11 @@
-"""A picture in the style of another, from that one picture, with nothing trained.
+"""A picture in the style of another, from that one picture.
 
     style(pipe, "reference.png", "a car", method="aligned")
 
     aligned  shared attention (StyleAligned; Hertz et al. 2024): the reference comes down beside the pictures, from its DDIM inversion, and in
              every self-attention they take its keys and values beside their own: softmax([q k_ref^T + log share, q k^T]) [v_ref, v], where q
              and k first get the reference's mean and spread over places (AdaIN), by head and channel
+    adapter  an image prompt (IP-Adapter; Ye et al. 2023): a small network that was trained for it, see `adapter`; recipes/style.py trains one
     loss     the Gram matrices of a recogniser's first layers (Gatys et al. 2016) as guidance: `guides` "style=…"
 
 In `aligned` the reference's row is set anew at each call, alpha x0 + sigma eps with the eps that inversion found at that level, so that it is on
@@ -13,6 +14,7 @@ shared group norms are not built: hooks see attention alone.
 """
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -37,22 +39,22 @@ from unnoise.pipeline import Count, Pipeline, Request, Result
 from unnoise.process.level import Level, spread
 from unnoise.sample import inversion
 
-METHODS = ("aligned", "loss")
-SHARE, WEIGHT = 2.0, 1.0  # log 2 is what the authors use to transfer the style of a real picture
+METHODS = {"aligned": 2.0, "loss": 1.0, "adapter": 1.0}  # their amounts; log 2 is what StyleAligned's authors use for a real picture
 
 
 def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: str = "aligned", amount: float | None = None,
-          reference_prompt: str = "", height: int | None = None, width: int | None = None, batch_size: int | None = None,
-          progress: Progress | None = None, **how: Any) -> Result:
+          reference_prompt: str = "", adapter: str | os.PathLike | None = None, height: int | None = None, width: int | None = None,
+          batch_size: int | None = None, progress: Progress | None = None, **how: Any) -> Result:
     """Pictures of the prompt in the style of `image`, at the model's own size (or height x width).
 
-    method: "aligned" or "loss". amount: of "aligned", how many times its own weight the reference gets in the attention (2; 0 is off);
-    of "loss", the guide's weight (1; 0 is off). reference_prompt: what the reference shows, which tells "aligned" what in it is not style.
+    method: "aligned", "loss" or "adapter". amount: of "aligned", how many times its own weight the reference gets in the attention (2; 0 is
+    off); of "loss", the guide's weight (1); of "adapter", the scale of its attention (1). reference_prompt: what the reference shows, which
+    tells "aligned" what in it is not style. adapter: the file of a trained one.
     how: what `Pipeline.request` takes. nfe counts the calls an image; those of the inversion, one a step for all, are not in it.
     Errors: BadInput.
     """
     if method not in METHODS: raise unknown("style method", method, METHODS)
-    amount = number("amount", (SHARE if method == "aligned" else WEIGHT) if amount is None else amount)
+    amount = number("amount", METHODS[method] if amount is None else amount)
     if amount < 0: raise BadInput(f"amount must not be negative, given {amount:g} (0 is off)")
     if isinstance(pipe.codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it has no style")
     picture, size = read(image), (height or pipe.codec.height, width or pipe.codec.width)
@@ -60,8 +62,10 @@ def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: st
     request = asked(pipe, size, prompt, **how)
     if not amount: x, nfe = drawn(pipe, request, progress=progress, batch_size=batch_size)
     elif method == "loss": x, nfe = drawn(pipe, request, wrap=_by_loss(pipe, picture, amount, size), progress=progress, batch_size=batch_size)
+    elif method == "adapter": x, nfe = _adapted(pipe, request, picture, amount, adapter, progress, batch_size)
     else: x, nfe = _aligned(pipe, request, picture, size, reference_prompt, amount, progress, batch_size)
-    options = {"method": method, "amount": amount, "reference_prompt": reference_prompt, "height": height, "width": width}
+    options = {"method": method, "amount": amount, "reference_prompt": reference_prompt, "height": height, "width": width,
+               "adapter": str(adapter) if adapter else None}
     return result(pipe, request, shown(pipe, x), nfe, "style", {"image": picture}, options)
 
 
@@ -87,21 +91,42 @@ def gram_to(picture: Picture) -> Callable[[Tensor], Tensor]:
     return lambda images: losses.style(images, wanted, features)
 
 
+# --- by an image prompt -----------------------------------------------------------------------------------------------------
+
+def _adapted(pipe: Pipeline, request: Request, picture: Picture, scale: float, file: str | os.PathLike | None, progress: Progress | None,
+             batch_size: int | None) -> tuple[Tensor, int]:
+    from unnoise.edit import adapter
+
+    if file is None: raise BadInput("style method 'adapter' needs a trained adapter: name its file (recipes/style.py trains one)")
+    net = adapter.load(file, pipe)
+    f = adapter.vector(pipe, torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None].float() / 255).to(pipe.runner.device)
+    hook = lambda n: net.hook(f.expand(n, -1), scale)
+    return _batches(pipe, request, batch_size, progress, lambda r, count: pipe.finish(r, count, net=hooked(pipe, hook(len(r.seeds)))))
+
+
 # --- by shared attention ----------------------------------------------------------------------------------------------------
 
 def _aligned(pipe: Pipeline, request: Request, picture: Picture, size: tuple[int, int], prompt: str, share: float, progress: Progress | None,
              batch_size: int | None) -> tuple[Tensor, int]:
     """Each batch is drawn with the reference as its first row, which is left out at the end."""
-    if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
     reference = way(pipe, request, encoded(pipe, picture.pixels, size), prompt)
+
+    def draw(r: Request, count: Count) -> Tensor:
+        r = replace(r, prompts=(prompt, *r.prompts), negatives=("", *r.negatives), seeds=(r.seeds[0], *r.seeds))
+        return pipe.finish(r, count, wrap=lambda denoise: _beside(denoise, reference), net=hooked(pipe, sharing(len(r.seeds), share)))[1:]
+    return _batches(pipe, request, batch_size, progress, draw)
+
+
+def _batches(pipe: Pipeline, request: Request, batch_size: int | None, progress: Progress | None,
+             draw: Callable[[Request, Count], Tensor]) -> tuple[Tensor, int]:
+    """(x (n, …), calls an image) of draw(part of the request, count) for each batch."""
+    if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
     made: list[Tensor] = [torch.empty(0)] * len(request.seeds)
     calls, parts = 0, pipe.batches(request, batch_size)
     for places in parts:
-        count, r = Count(progress), request.only(places)
-        r = replace(r, prompts=(prompt, *r.prompts), negatives=("", *r.negatives), seeds=(r.seeds[0], *r.seeds))
-        x = pipe.finish(r, count, wrap=lambda denoise: _beside(denoise, reference), net=hooked(pipe, sharing(len(places) + 1, share)))[1:]
+        count = Count(progress)
+        for i, row in zip(places, draw(request.only(places), count)): made[i] = row
         calls += count.calls
-        for i, row in zip(places, x): made[i] = row
     return torch.stack(made), calls // len(parts)
 
 
