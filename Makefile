@@ -48,7 +48,8 @@ train-default: .venv/.data
 	$(BIN)/unnoise train $(RECIPES)/autoencoder.toml --out runs/autoencoder $(FLAGS)
 	$(BIN)/python recipes/cache.py $(RECIPES)/emoji.toml
 	$(BIN)/unnoise train $(RECIPES)/emoji.toml --out runs/emoji $(FLAGS)
-	@echo "runs/emoji/model draws; runs/judge/model judges: unnoise evaluate runs/emoji/model --judge runs/judge/model"
+	if [ -f $(RECIPES)/emoji-more.toml ]; then $(BIN)/unnoise train $(RECIPES)/emoji-more.toml --out runs/emoji-more $(FLAGS); fi
+	@echo "runs/emoji-more/model draws (at full size runs/emoji/model); runs/judge/model judges: unnoise evaluate runs/emoji-more/model --judge runs/judge/model"
 
 bench: .venv/.dev
 	$(BIN)/python -m bench.nfe
