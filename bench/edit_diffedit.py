@@ -1,6 +1,6 @@
 """DiffEdit on composed scenes of two objects, one of which is to change its colour or become another thing: ours, image-to-image, diffusers.
 
-    python -m bench.edit_diffedit [--json] [--quick] [--scenes 24] [--steps 20] [--guidance 7.5] [--strength 0.8] [--sheet PATH]
+    python -m bench.edit_diffedit [--json] [--quick] [--scenes 16] [--steps 20] [--guidance 7.5] [--strength 0.8] [--sheet PATH]
 
 The scenes are those of the data's grammar ("a red apple left of a car"), so that it is known where the object is and what it must become.
     iou        of the mask with the object's own pixels (beside it the best that whole cells could do)
@@ -125,7 +125,8 @@ def row(name: str, kind: str, edit: Edit, todo: list[Task], judge: SceneJudge) -
     out: dict[str, Any] = {"edit": kind, "by": name, "n": len(todo), "edited": float(np.mean(edited)), "ceiling": float(np.mean(ceiling)),
                            "relative": float(np.mean(edited) / max(np.mean(ceiling), 1e-9)), "other": float(np.mean(same)), "kept": float(np.mean(kept))}
     if masks[0] is not None:
-        out |= {"iou": float(np.mean([iou(m, t.inside) for m, t in zip(masks, todo)])), "best_iou_of_cells": float(np.mean([best_cells(t.inside) for t in todo])),
+        out |= {"iou": float(np.mean([iou(m, t.inside) for m, t in zip(masks, todo)])),
+                "best_iou_of_cells": float(np.mean([best_cells(t.inside) for t in todo])),
                 "outside": max(int(np.abs(p[~m].astype(int) - t.picture[~m]).max(initial=0)) for p, m, t in zip(pictures, masks, todo))}
     return out, list(pictures)
 
@@ -170,7 +171,7 @@ def theirs(folder: Path, a: argparse.Namespace) -> Edit:
 def main(argv: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--model", default="emoji")
-    p.add_argument("--scenes", type=int, default=24, help="of each kind of edit")
+    p.add_argument("--scenes", type=int, default=16, help="of each kind of edit")
     p.add_argument("--steps", type=int, default=20)
     p.add_argument("--guidance", type=float, default=7.5)
     p.add_argument("--strength", type=float, default=0.8)

@@ -1,11 +1,13 @@
 """DiffEdit (Couairon et al. 2023): where two prompts disagree about a noised picture is where the one must become the other.
 
-    1  mask      d = mean over noises and channels of |eps(x_t, prompt) - eps(x_t, source)|, x_t the picture noised half-way; extremes
-                 removed, scaled to [0, 1], brought to the picture's pixels, 1 where d is above the threshold
+    1  mask      d, how far the estimates of the picture noised half-way lie apart under prompt and source; extremes removed, scaled to
+                 [0, 1], brought to the picture's pixels, 1 where d is above the threshold
     2  encode    x0 = xs[N], …, xs[0]: DDIM inversion without a prompt up to `strength`
     3  decode    down again by DDIM under the prompt inside the mask, along the very same xs outside of it, at equal levels, x0 itself last
 
-Outside the mask the picture's own pixels are put back, so that they are equal to the bit.
+In space "cells" d is the paper's, the mean over noises and channels of |eps(x_t, prompt) - eps(x_t, source)| at each cell of the latents. In
+"pixels", the default, it is the difference of both estimates of x0, averaged over the noises and decoded: finer than cells are, for two
+decoded pictures more (docs/edit/diffedit.md has what it gains). Outside the mask the picture's own pixels are put back, so that they are equal to the bit.
 """
 from __future__ import annotations
 
@@ -20,14 +22,15 @@ from torch import Tensor
 from unnoise.edit.invert import Steps, check_method, denoiser, follow, for_ddim, inverted
 from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, working_size
 from unnoise.edit.run import Progress, asked, drawn, part, result, strength_of
-from unnoise.errors import BadInput
+from unnoise.errors import BadInput, unknown
 from unnoise.pipeline import Count, Pipeline, Result
 from unnoise.process.level import corrupt
 from unnoise.process.noise import seeded
 from unnoise.sample.ladder import bounded, whole
 
 STRENGTH = 0.8
-NOISES, NOISE_LEVEL, EXTREMES, THRESHOLD = 10, 0.5, 0.05, 0.5
+NOISES, NOISE_LEVEL, EXTREMES, THRESHOLD = 10, 0.5, 0.1, 0.5
+SPACES = ("pixels", "cells")
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,20 @@ class Masked(Result):
 
 
 def difference(pipe: Pipeline, x0: Tensor, prompt: str, source: str = "", *, noises: int = NOISES, noise_level: float = NOISE_LEVEL,
-               progress: Progress | None = None) -> Tensor:
-    """How far the noise estimates of two prompts lie apart at each cell of x0 (1, c, h, w): (1, 1, h, w), mean over noises and channels.
+               space: str = "pixels", progress: Progress | None = None) -> Tensor:
+    """How far the estimates of two prompts lie apart at each pixel or cell of x0 (1, c, h, w): (1, 1, …), mean over noises and channels.
 
     noises: how many, from seeds of their own (0, 1, …): the map depends on nothing else. noise_level: of the schedule's time. Guidance would
     only scale the map. Errors: BadInput.
     """
+    if space not in SPACES: raise unknown("space", space, SPACES)
     whole("noises", noises, 1, 1000); bounded("noise_level", noise_level, 0.01, 1)
     l, like = pipe.schedule.level(noise_level), x0.expand(noises, *x0.shape[1:])
     x = corrupt(like, seeded(range(noises), "diffedit")(like), l)
     count = Count(progress)
     with torch.no_grad():
         d = [denoiser(pipe, [p] * noises, count=count)(x, l) for p in (prompt, source)]  # of x0; that of eps is alpha / sigma times it
+    if space == "pixels": d = [torch.from_numpy(pipe.decode(v.mean(0, keepdim=True)).astype(np.float64)).permute(0, 3, 1, 2) for v in d]
     return (d[0] - d[1]).abs().mean((0, 1), keepdim=True)
 
 
@@ -69,12 +74,12 @@ def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, thresh
 
 
 def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source: str = "", mask: Given | None = None, strength: float = STRENGTH,
-             noises: int = NOISES, noise_level: float = NOISE_LEVEL, extremes: float = EXTREMES, threshold: float = THRESHOLD, grow: int = 0,
-             method: str = "plain", height: int | None = None, width: int | None = None, batch_size: int | None = None,
+             noises: int = NOISES, noise_level: float = NOISE_LEVEL, extremes: float = EXTREMES, threshold: float = THRESHOLD, space: str = "pixels",
+             grow: int = 0, method: str = "plain", height: int | None = None, width: int | None = None, batch_size: int | None = None,
              progress: Progress | None = None, **how: Any) -> Masked:
     """The picture with what distinguishes `source` (what it shows; "": any picture) from `prompt` changed to the prompt.
 
-    mask: of the picture's size, white changes, instead of the one computed from noises, noise_level, extremes, threshold. strength: how far
+    mask: of the picture's size, white changes, instead of the one computed from noises, noise_level, extremes, threshold and space. strength: how far
     up the encoding goes, 0 to 1; N steps are N up and N down. grow: cells by which the decoder may go beyond the mask; pixels never do.
     method: of the encoding, "plain" or "fixed-point". how: what `Pipeline.request` takes. There is no chance but in the mask's own seeds:
     all images of one call are equal. Errors: BadInput, also for a prompt that equals its source.
@@ -86,7 +91,8 @@ def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source:
     request = asked(pipe, size, prompt, **for_ddim(how))
     x0, count = encoded(pipe, picture.pixels, size), Count(progress)
     given = None if mask is None else read(mask)
-    m = _mask(pipe, picture, x0, request.prompts[0], source, given, noises, noise_level, extremes, threshold, count)
+    m = _mask(pipe, picture, x0, request.prompts[0], source, given, (extremes, threshold), noises=noises, noise_level=noise_level, space=space,
+              progress=lambda n: count())
     path = part(pipe, request, strength)
     xs = inverted(pipe, x0, "", method=method, path=path, progress=lambda n: count()).xs
     inside, steps = _grown(cells(m, x0), grow), Steps(path)
@@ -94,18 +100,17 @@ def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source:
                      wrap=lambda d, places: follow(d, steps, xs, inside))
     arrays = np.stack([pasted(picture, p, m) for p in decoded(pipe, x, picture)])
     options = {"source": source, "strength": strength, "noises": noises, "noise_level": noise_level, "extremes": extremes, "threshold": threshold,
-               "grow": grow, "method": method, "height": height, "width": width}
+               "space": space, "grow": grow, "method": method, "height": height, "width": width}
     made = result(pipe, request, arrays, count.calls + calls, "diffedit", {"image": picture, "mask": given}, options)
     return Masked(made.arrays, made.seeds, made.nfe, made.recipes, (m * 255).round().astype(np.uint8))
 
 
-def _mask(pipe: Pipeline, picture: Picture, x0: Tensor, prompt: str, source: str, given: Picture | None, noises: int, noise_level: float,
-          extremes: float, threshold: float, count: Count) -> np.ndarray:
+def _mask(pipe: Pipeline, picture: Picture, x0: Tensor, prompt: str, source: str, given: Picture | None, cut: tuple[float, float],
+          **how: Any) -> np.ndarray:
     if given is not None: return read_mask(given, picture)
     pipe.check_prompt(source)
     if prompt == source: raise BadInput(f"prompt and source are the same, {prompt!r}: they make no difference to find; give another source, or a mask")
-    d = difference(pipe, x0, prompt, source, noises=noises, noise_level=noise_level, progress=lambda n: count())
-    return mask_of(d, picture.size, extremes, threshold)
+    return mask_of(difference(pipe, x0, prompt, source, **how), picture.size, *cut)
 
 
 def _grown(mask: Tensor, cells: int) -> Tensor:

@@ -252,7 +252,8 @@ def invert(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: s
     """
     picture = read(image)
     size = working_size(pipe, picture, height, width)
-    request = one(asked(pipe, size, prompt, **for_ddim(how, ("guidance_rescale", "guidance_interval"), num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)))
+    how = for_ddim(how, ("guidance_rescale", "guidance_interval"), num_inference_steps=None if how.get("timesteps") else num_inference_steps)
+    request = one(asked(pipe, size, prompt, guidance_scale=guidance_scale, **how))
     x0, negative, g = encoded(pipe, picture.pixels, size), request.negatives[0], request.guidance
     up = g if method == "coupled" else 1.0
     found = inverted(pipe, x0, request.prompts[0], method=method, guidance=up, negative=negative, iterations=iterations, path=pipe.path(request),

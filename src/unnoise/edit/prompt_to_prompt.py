@@ -128,7 +128,8 @@ def token_ids(pipe: Pipeline, prompt: str) -> tuple[list[int], int]:
     p = parse(prompt)
     chunks = [] if p.by_step else [pipe.text.tokenizer.chunks(segments) for _, segments in p.at().branches]
     if len(chunks) != 1 or len(chunks[0]) != 1:
-        raise BadInput(f"prompt-to-prompt takes plain prompts of at most {pipe.text.tokenizer.length - 2} tokens, without blends or changes: given {prompt!r}")
+        raise BadInput(f"prompt-to-prompt takes plain prompts of at most {pipe.text.tokenizer.length - 2} tokens, without blends or changes: "
+                       f"given {prompt!r:.80}")
     return list(chunks[0][0].ids), chunks[0][0].count
 
 

@@ -1,0 +1,132 @@
+"""DiffEdit: its mask by closed forms, its decoding at equal levels against a loop written out, every byte outside; the command and its replay."""
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+import unnoise
+from tests.cli.test_cli import bad, run
+from unnoise.edit import diffedit
+from unnoise.edit.diffedit import difference, mask_of
+from unnoise.edit.picture import cells, encoded, read
+from unnoise.edit.run import part
+from unnoise.errors import BadInput
+from unnoise.process.level import corrupt, move
+from unnoise.process.noise import seeded
+from unnoise.sample import inversion
+
+
+@pytest.fixture(scope="module")
+def emoji():
+    return unnoise.load("emoji", device="cpu", dtype="fp32")
+
+
+@pytest.fixture(scope="module")
+def apple():
+    im = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(im).ellipse((16, 18, 48, 50), fill=(210, 30, 40))
+    return np.asarray(im)
+
+
+def left() -> np.ndarray:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:50, 3:29] = 255
+    return mask
+
+
+def test_masks_of_known_maps():
+    d = torch.zeros(1, 1, 8, 8)
+    d[0, 0, 2, 3] = 4.0
+    m = mask_of(d, (8, 8), extremes=0)
+    assert m.sum() == 1 and m[2, 3] == 1
+    wide = mask_of(d, (64, 64), extremes=0)  # a tent: above half its height where |y| + |x| - |y||x| < 1/2
+    assert wide[20, 28] == 1 and 16 < wide.sum() < 64 and wide[:12].sum() == 0
+    ramp = torch.arange(100.0).reshape(1, 1, 10, 10)
+    assert mask_of(ramp, (10, 10), 0.0, 0.5).sum() == 50 and mask_of(ramp, (10, 10), 0.1, 0.25).sum() == 70
+    outlier = ramp.clone()
+    outlier[0, 0, 9, 9] = 1e6
+    assert mask_of(outlier, (10, 10), 0.0).sum() == 1 and mask_of(outlier, (10, 10), 0.1).sum() == 50
+    with pytest.raises(BadInput, match="no difference"): mask_of(torch.ones(1, 1, 8, 8), (64, 64))
+
+
+def test_the_map_is_the_formula(emoji, apple):
+    x0, l = encoded(emoji, apple), emoji.schedule.level(0.4)
+    x = corrupt(x0.expand(3, -1, -1, -1), seeded([0, 1, 2], "diffedit")(x0.expand(3, -1, -1, -1)), l)
+    with torch.no_grad(): d = [emoji.denoiser([p] * 3)(x, l) for p in ("a car", "an apple")]
+    by_hand = sum((d[0][i, c] - d[1][i, c]).abs() for i in range(3) for c in range(8)) / 24
+    found = difference(emoji, x0, "a car", "an apple", noises=3, noise_level=0.4, space="cells")
+    torch.testing.assert_close(found[0, 0], by_hand, atol=1e-5, rtol=1e-4)
+    assert difference(emoji, x0, "a car", "an apple", noises=2).shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize("method, iterations", [("plain", 0), ("fixed-point", 3)])
+def test_decoding_blends_at_equal_levels(emoji, apple, method, iterations):
+    """The loop written out: after the step to level i + 1 the background is the encoding's x at level i + 1, x0 at last."""
+    how = {"num_inference_steps": 5, "guidance_scale": 3.0}
+    r = diffedit(emoji, apple, "a car", mask=left(), strength=0.7, method=method, **how)
+    x0, path = encoded(emoji, apple), part(emoji, emoji.request("a car", sampler="ddim", **how), 0.7)
+    xs = [s.x for s in inversion(emoji.denoiser([""]), x0, path[::-1], iterations)][::-1]
+    m, denoise, x = cells(left() / 255.0, x0), emoji.denoiser(["a car"], guidance=3.0), xs[0]
+    with torch.no_grad():
+        for i, (a, b) in enumerate(pairwise(path)):
+            x = move(x, denoise(x, a), a, b)
+            x = m * x + (1 - m) * xs[i + 1]
+    inside = left() > 0
+    assert np.abs(r.arrays[0][inside].astype(int) - emoji.decode(x)[0][inside]).max() <= 1
+    late = emoji.decode(m * x + (1 - m) * xs[-2])[0]  # what an off-by-one background would give differs
+    assert np.abs(late.astype(int) - emoji.decode(x)[0]).max() > 1
+
+
+def test_calls(emoji, apple):
+    r = diffedit(emoji, apple, "a car", source="a red apple", num_inference_steps=4)
+    assert r.nfe == 2 + 3 + 4  # the map, up (the first move from clean data needs none), down
+    assert diffedit(emoji, apple, "a car", mask=left(), num_inference_steps=4, method="fixed-point").nfe == 12 + 4
+
+
+@pytest.mark.parametrize("size", [(33, 90), (150, 101)])
+def test_outside_the_mask_every_byte_stays(emoji, size):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (*size, 4), dtype=np.uint8)
+    r = diffedit(emoji, picture, "a car", source="a dog", num_inference_steps=2)
+    outside, own = r.mask == 0, read(picture).whole()
+    assert r.mask.shape == size and 0 < outside.mean() < 1 and np.array_equal(r.arrays[0][outside], own[outside])
+    assert not np.array_equal(r.arrays[0][~outside], own[~outside])
+
+
+def test_grown_cells_change_the_inside_only(emoji, apple):
+    a, b = (diffedit(emoji, apple, "a car", mask=left(), num_inference_steps=3, grow=g).arrays[0] for g in (0, 1))
+    assert not np.array_equal(a, b) and np.array_equal(b[left() == 0], apple[left() == 0])
+
+
+def test_pixel_models_with_words(tiny):
+    r = diffedit(unnoise.load(tiny), np.full((16, 9), 90, np.uint8), "one", source="boot", num_inference_steps=2)
+    assert r.arrays.shape == (1, 16, 9, 3) and r.mask.max() == 255
+
+
+def test_bad_input(emoji, apple):
+    for options, said in (({"source": "a car"}, "are the same"), ({"noises": 0}, "noises"), ({"noise_level": 2}, "noise_level"),
+                          ({"extremes": 0.5}, "extremes"),
+                          ({"threshold": -1}, "threshold"), ({"space": "cell"}, "did you mean 'cells'"), ({"grow": -1}, "grow"), ({"sampler": "euler"}, "ddim"),
+                          ({"method": "coupled"}, "single way"), ({"strength": 2}, "strength"), ({"mask": np.zeros((64, 64), np.uint8)}, "empty"),
+                          ({"mask": np.ones((9, 64), np.uint8)}, "one size")):
+        with pytest.raises(BadInput, match=said): diffedit(emoji, apple, "a car", **{"source": "a dog", "num_inference_steps": 1, **options})
+
+
+def test_the_command_its_mask_and_its_replay(tmp_path, capfd, apple):
+    source = tmp_path / "apple.png"
+    Image.fromarray(apple).save(source)
+    edit = ("edit", "diffedit", source, "a green apple", "--source", "a red apple", "--steps", 2)
+    code, out, _ = run(capfd, *edit, "--show-mask", tmp_path / "m.png", "-o", tmp_path / "e.png", "--json")
+    d, mask = json.loads(out), np.asarray(Image.open(tmp_path / "m.png"))
+    assert code == 0 and d["mask"] == str(tmp_path / "m.png") and set(np.unique(mask)) == {0, 255} and abs(d["changed"] - (mask > 0).mean()) < 1e-3
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "e.png"))[mask == 0], apple[mask == 0])
+    code, out, _ = run(capfd, "replay", tmp_path / "e.png", "-o", tmp_path / "again.png", "--json")
+    assert code == 0 and json.loads(out)["identical"]
+    code, out, _ = run(capfd, "edit", "diffedit", source, "a green apple", "--mask", tmp_path / "m.png", "--steps", 2, "-o", tmp_path / "f.png", "--json")
+    assert code == 0 and np.array_equal(np.asarray(Image.open(tmp_path / "f.png")), np.asarray(Image.open(tmp_path / "e.png")))
+    assert "are the same" in bad(capfd, "edit", "diffedit", source, "a cat", "--source", "a cat", "-o", tmp_path / "g.png")
+    assert "original" in bad(capfd, *edit, "--show-mask", source, "-o", tmp_path / "g.png")
+    assert not (tmp_path / "g.png").exists()
