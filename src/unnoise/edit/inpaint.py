@@ -9,7 +9,7 @@ picture's own pixels are put back afterwards. Methods, by how the drawing is tol
     dps, pigdm, covariance   what stays is an observation of the whole: `guide.inverse`
     model       a network that was trained to: it takes [x, mask, masked picture] as 2 C + 1 channels, mask 1 = to be drawn (SD-inpaint)
 Network calls an image, of N steps with one call each: N; repaint N + (times - 1) jump ((N - 1) // jump). The three observations also go back
-through the network: once a call, `covariance` iterations + 1 times.
+through the network, once a call, `covariance` twice.
 """
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unnoise.denoiser import Denoiser
-from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized, working_size
+from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, working_size
 from unnoise.edit.run import Progress, asked, drawn, noised_from, part, result, rows, strength_of
 from unnoise.errors import BadInput, unknown
-from unnoise.guide import covariance, dps, pigdm, replace, seen
+from unnoise.guide import covariance, dps, interval, pigdm, replace, seen
 from unnoise.pipeline import Pipeline, Request, Result
 from unnoise.process.noise import seeded
 from unnoise.sample import rewind
 
 METHODS = ("repaint", "replace", "dps", "pigdm", "covariance", "model")
 TIMES, JUMP, SOFT = 4, 5, 2
-NOISE = 0.05  # of what stays, as an observation, in units of the model's data: keeps the division by its variance from running away
+NOISE = 0.2   # of what stays, as an observation, in units of the model's data: keeps the division by its variance from running away
 ZETA = 0.5    # of `dps` with the square: the full step where the posterior variance is 1
+TRUST = 3.0   # sigma / alpha above which a network's derivative, times sigma^2 / alpha, is more noise than signal: observations wait
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def fill(pipe: Pipeline, request: Request, pictures: Sequence[Picture], mask: np
     net = conditioned(pipe, pictures[0], mask, area, x0, size) if f.method == "model" else None
     x, nfe = drawn(pipe, request, path=path, start=None if f.strength == 1 else noised_from(x0), net=net, batch_size=batch_size, progress=progress,
                    wrap=_told(request, f.method, x0, stays) if stays.any() and f.method != "model" else None)
-    x = torch.where(stays, x0.to(x), x)
+    if f.method != "model": x = torch.where(stays, x0.to(x), x)  # it is told of all that stays, and of nothing under the mask
     soft = softened(mask, f.soft)
     return [pasted(p, decoded(pipe, x[i : i + 1], p)[0], soft) for i, p in enumerate([*pictures] * (n if len(pictures) == 1 else 1))], nfe
 
@@ -116,9 +117,9 @@ def _told(request: Request, method: str, x0: Tensor, stays: Tensor) -> Callable[
         own = rows(x0, places)
         if method in ("repaint", "replace"): return replace(denoise, own, stays, seeded([request.seeds[i] for i in places], "known"))
         y = operator(own)
-        if method == "dps": return dps(denoise, operator, y, ZETA, squared=True)
-        if method == "pigdm": return pigdm(denoise, operator, y, NOISE, iterations=1)
-        return covariance(denoise, operator, y, NOISE, how="iterative")
+        if method == "dps": return dps(denoise, operator, y, interval(ZETA, 0, TRUST, outside=0), squared=True)
+        if method == "pigdm": return pigdm(denoise, operator, y, NOISE, weight=interval(1.0, 0, TRUST, outside=0), iterations=1)
+        return covariance(denoise, operator, y, NOISE, interval(1.0, 0, TRUST, outside=0), how="iterative", iterations=1)
     return wrap
 
 
@@ -137,9 +138,7 @@ def conditioned(pipe: Pipeline, picture: Picture, mask: np.ndarray, area: Tensor
     trained on x0 with its masked cells at 0 instead (see `train.inpaint`).
     """
     if pipe.folder.defaults.get("masked") == "cells": hidden = x0 * (1 - area)
-    else:
-        hole = resized((mask * 255).astype(np.uint8)[..., None].repeat(3, 2), size)[..., :1] > 127
-        hidden = encoded(pipe, np.where(hole, np.uint8(128), resized(picture.pixels, size)), size)
+    else: hidden = encoded(pipe, np.where(mask[..., None] > 0, np.uint8(128), picture.pixels), size)
     beside, fast = torch.cat([area, hidden], 1), pipe.fast
 
     def net(x: Tensor, t: Tensor | None, **given: Any) -> Tensor:
