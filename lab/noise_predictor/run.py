@@ -102,7 +102,7 @@ def one(net: dict, seed: int, a: argparse.Namespace, judge: Judge, reference: np
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     p.add_argument("--out", type=Path, help="a folder for models' numbers and digits; what it holds is not made again")
     p.add_argument("--quick", action="store_true", help="one seed, a few steps: does it run?")
     p.add_argument("--seeds", type=int, default=3)

@@ -39,7 +39,7 @@ def test_the_network_without_time_is_the_mean_over_the_posterior_of_the_level(ta
 
 
 def test_one_level_alone_is_the_denoiser_that_knows_it():
-    mix, l = run.mixture(8), ve(torch.tensor([0.7]).double())
+    mix, l = run.mixture(8), ve(torch.tensor([0.7], dtype=torch.float64))
     net = run.Blind(mix, l, torch.ones(1)).network(predict.x0)
     x = noise.draw(3, "x", 0, (5, 8))
     assert_close(net(x), mix(x, ve(0.7)), rtol=1e-9, atol=1e-12)
