@@ -91,7 +91,7 @@ def test_the_same_prompt_gives_the_source_bit_for_bit(emoji):
     plain = emoji("a red apple", sampler="ddim", **how).arrays
     assert np.abs(r.source.astype(int) - plain).max() <= 1  # and the source is what the model draws of itself
     again = prompt_to_prompt(emoji, prompt="a red apple", source="a red apple", weights={"red": 1.0}, local=["apple"], **how)
-    assert np.array_equal(again.arrays, r.arrays)
+    assert np.abs(again.arrays.astype(int) - again.source).max() <= 1  # the words' background is set by arithmetic, to rounding
 
 
 def test_of_a_real_picture_the_same_prompt_gives_the_picture(emoji, apple):
