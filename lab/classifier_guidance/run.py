@@ -199,10 +199,10 @@ def main() -> None:
     p.add_argument("--quick", action="store_true", help="one seed, a few steps: does it run?")
     p.add_argument("--json", action="store_true")
     a = p.parse_args()
-    if a.seeds < 1 or a.steps < 2 or a.images < 20: p.error("--seeds, --steps and --images must be at least 1, 2 and 20")
+    if a.seeds < 1 or a.steps < 2 or a.images < 40: p.error("--seeds, --steps and --images must be at least 1, 2 and 40 (KID needs two of each class)")
     torch.set_num_threads(1)
     scales, calls, real_n = SCALES, 8, 2000
-    if a.quick: a.seeds, a.steps, a.images, scales, calls, real_n = 1, 8, 20, (1.0,), 4, 200
+    if a.quick: a.seeds, a.steps, a.images, scales, calls, real_n = 1, 8, 40, (1.0,), 2, 200
     if a.out: a.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     report: dict = {"family": {f"{g:g}": family(g, a.seeds, 500 if a.quick else 2000) for g in GAMMAS}}
