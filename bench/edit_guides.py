@@ -1,6 +1,6 @@
 """Losses as guidance on the default model: is the wish granted, and what does it cost the thing asked for?
 
-    python -m bench.edit_guides [--model emoji] [--n 48] [--steps 20] [--json] [--quick] [--sheet docs/edit/guides.png]
+    python -m bench.edit_guides [--model emoji] [--n 48] [--steps 20] [--json] [--quick] [--only mean:1] [--sheet docs/edit/guides.png]
 
 n nouns are drawn, unguided and under each guide, from the same seeds. noun: how often the judge names the thing (each noun has one picture, so
 its standard error is near 7 points at n = 48). far: of a mean colour, the largest of the three differences to the target, the mean over pictures,
@@ -30,13 +30,13 @@ from unnoise.pipeline import Pipeline
 MOVE = (-0.1, 0.05, -0.1)  # of the mean colour
 TEXT = "a happy face"
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("mean", "2", {}), ("mean", "2", {"guide_through": True}), ("mean", "2", {"guide_linear": True}),
+    ("mean", "1", {}), ("mean", "2", {}), ("mean", "2", {"guide_through": True}), ("mean", "2", {"guide_linear": True}),
     ("colour=green", "1", {}), ("colour=green", "1", {"guide_through": True}),
     (f"clip={TEXT}", "1", {}), (f"clip-noised={TEXT}", "1", {}), (f"clip={TEXT}", "1", {"guide_through": True}),
 )
 
 
-def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, batch: int) -> tuple[list[dict], list[list[Any]]]:
+def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, batch: int, only: str = "") -> tuple[list[dict], list[list[Any]]]:
     """A row a case, and the first pictures of each."""
     judge = guides.judge()
     said = judge.heads["noun"]
@@ -47,7 +47,7 @@ def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, batch: int) -> tu
     means = plain.arrays.mean((1, 2)) / 255
     wanted = (means + MOVE).clip(0, 1)
     rows, shown = [], []
-    for what, weight, options in (("none", "", {}), *CASES):
+    for what, weight, options in (("none", "", {}), *(c for c in CASES if f"{c[0]}:{c[1]}".startswith(only))):
         began = time.perf_counter()
         if what == "none": made = plain.arrays
         elif what == "mean": made = _towards(pipe, prompts, wanted, float(weight), {**how, **options})
@@ -85,6 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--steps", type=int, default=20)
     p.add_argument("--batch", type=int, default=12)
     p.add_argument("--quick", action="store_true", help="4 nouns, 4 steps")
+    p.add_argument("--only", default="", help="the cases whose NAME=VALUE:WEIGHT begins so")
     p.add_argument("--json", action="store_true")
     p.add_argument("--sheet", type=Path, help="write the first pictures of every case")
     a = p.parse_args(argv)
@@ -92,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     pipe = unnoise.load(a.model)
     every = guides.judge().heads["noun"]
     nouns = [every[i * len(every) // n] for i in range(n)]
-    rows, shown = measured(pipe, nouns, steps, a.batch)
+    rows, shown = measured(pipe, nouns, steps, a.batch, a.only)
     if a.sheet:
         from unnoise.pipeline import picture
 

@@ -15,7 +15,7 @@ shared group norms are not built: hooks see attention alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +40,8 @@ from unnoise.process.level import Level, spread
 from unnoise.sample import inversion
 
 METHODS = {"aligned": 2.0, "loss": 1.0, "adapter": 1.0}  # their amounts; log 2 is what StyleAligned's authors use for a real picture
+
+FORMED = 1.0  # sigma / alpha from which on the loss guides: above it what is drawn is still being decided
 
 
 def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: str = "aligned", amount: float | None = None,
@@ -80,7 +82,10 @@ def shown(pipe: Pipeline, x: Tensor) -> np.ndarray:
 def _by_loss(pipe: Pipeline, picture: Picture, weight: float, size: tuple[int, int]) -> Callable[..., Denoiser]:
     wish, decode = gram_to(picture), guides.pictures(pipe)
     chunk = max(1, guides.TOGETHER // (size[0] * size[1]))
-    return lambda denoise, places: steer(denoise, [(lambda images, l: wish(images), weight)], decode, chunk=chunk)
+    def wrap(denoise: Denoiser, places: Sequence[int]) -> Denoiser:
+        steered = steer(denoise, [(lambda images, l: wish(images), weight)], decode, chunk=chunk)
+        return lambda x, l: (steered if float(l.ratio.max()) <= FORMED else denoise)(x, l)
+    return wrap
 
 
 def gram_to(picture: Picture) -> Callable[[Tensor], Tensor]:
