@@ -262,6 +262,8 @@ class Pipeline:
     def _draws(self) -> None:
         """BadInput for a model that needs more than a prompt: an inpainting UNet also takes a mask and the masked picture."""
         given, own = getattr(getattr(self.net, "config", None), "in_channels", None), self.codec.shape(1)[1]
+        if given is not None and given != own and "upscale" in self.folder.defaults:
+            raise BadInput(f"model {self.name!r} makes pictures larger and draws none: it is shown one by `unnoise edit upscale` and `denoise`")
         if given is not None and given != own:
             raise BadInput(f"model {self.name!r} takes {given} channels where its pictures have {own}: it draws from an image and a mask as well, "
                            "as `unnoise edit inpaint` does")

@@ -128,7 +128,7 @@ def _told(request: Request, method: str, x0: Tensor, stays: Tensor) -> Callable[
 def takes_mask(pipe: Pipeline) -> bool:
     """Whether the model's network takes [x, mask, masked picture]: 2 C + 1 channels where a picture has C."""
     given, own = getattr(getattr(pipe.net, "config", None), "in_channels", None), pipe.codec.shape(1)[1]
-    return given == 2 * own + 1
+    return given == 2 * own + 1 and "upscale" not in pipe.folder.defaults  # whose small picture comes in as many channels
 
 
 def conditioned(pipe: Pipeline, picture: Picture, mask: np.ndarray, area: Tensor, x0: Tensor, size: tuple[int, int]) -> Callable[..., Tensor]:

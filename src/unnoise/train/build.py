@@ -1,7 +1,7 @@
 """From a recipe and its data to the parts of a run: codec, network, data stream."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.nets.unet import FIXED, UNet, UNetConfig, config_from
 from unnoise.process import noise
-from unnoise.train import objective, perceptual, worlds
+from unnoise.train import objective, perceptual, upscale, worlds
 from unnoise.train.initial import near_linear
 from unnoise.train.recipe import Recipe, explain, unknown_key
 from unnoise.train.tasks import KIND, TASKS
@@ -76,7 +76,7 @@ def source(recipe: Recipe, split: str | None = None) -> AnySource:
     if worlds.named(recipe.data.name): return worlds.source(recipe, split or recipe.data.split)
     if recipe.task in TASKS and recipe.task != "score":
         raise BadInput(f"task {recipe.task!r} learns from scenes (emoji-scenes, emoji-starter-scenes), given data {recipe.data.name!r}")
-    data = load_data(recipe.data.name, split or recipe.data.split)
+    data = _some(load_data(recipe.data.name, split or recipe.data.split), recipe.data.without)
     words, labels = data.words, data.labels
     if labels is None and data.captions is not None:
         words = tuple(sorted(set(data.captions)))
@@ -95,7 +95,7 @@ def held_out(recipe: Recipe, train: AnySource) -> AnySource:
     An item whose words were not trained on gets the null label, len(train.words).
     """
     if not isinstance(train, Source): return train.held_out(recipe.data.validation, recipe.log.validation_samples)
-    try: data = load_data(recipe.data.name, recipe.data.validation)
+    try: data = _some(load_data(recipe.data.name, recipe.data.validation), recipe.data.without)
     except BadInput:
         if recipe.data.validation != "test": raise
         data = load_data(recipe.data.name, recipe.data.split)  # a user's folder without splits: the noise at least is fixed
@@ -103,6 +103,17 @@ def held_out(recipe: Recipe, train: AnySource) -> AnySource:
     if recipe.task == "classify" and labels is not None and (labels == len(train.words)).any():
         raise BadInput(f"{recipe.data.name}: its {data.split} split has a class that its {train.data.split} split has not")
     return Source(data, train.codec, labels, train.words)
+
+
+def _some(data: Data, without: Sequence[str]) -> Data:
+    """The items of other classes than those named. BadInput: no such class, or none is left."""
+    if not without: return data
+    for word in without:
+        if word not in data.words: raise unknown(f"data.without, a class of {data.name}", word, data.words)
+    assert data.labels is not None
+    kept = np.flatnonzero(~np.isin(data.labels, [data.words.index(w) for w in without]))
+    if not len(kept): raise BadInput(f"data.without leaves nothing of {data.name}")
+    return data.take(kept)
 
 
 def _numbered(data: Data, train: Source) -> np.ndarray | None:
@@ -127,6 +138,8 @@ def check(recipe: Recipe) -> None:
         return
     if recipe.task == "denoise": perceptual.keys(recipe)
     elif recipe.objective: raise BadInput(f"task {recipe.task!r} has no [objective] (given {', '.join(recipe.objective)}); see [process]")
+    if recipe.data.low and (recipe.task != "denoise" or kind != "unet" or worlds.named(recipe.data.name)):
+        raise BadInput("data.low is for task 'denoise' with net.kind 'unet' on pictures")
     _config(kind, {"size": 1, **_own(recipe)} if kind == "mlp" else _own(recipe))
     if recipe.task == "denoise" or recipe.net.get("time"): objective.resolve(recipe.process)
     if recipe.task == "classify" and recipe.net.get("time") and recipe.process.clock == "none":
@@ -191,7 +204,8 @@ def _follows(recipe: Recipe, src: AnySource) -> dict:
     if kind == "unet":
         size = shape[1] if shape[1] == shape[2] else shape[1:]
         time = recipe.process.clock != "none"
-        return {"sample_size": size, "in_channels": shape[0], "out_channels": shape[0], "time": time}
+        more = upscale.channels(src.codec, recipe.data.low) if recipe.data.low else 0
+        return {"sample_size": size, "in_channels": shape[0] + more, "out_channels": shape[0], "time": time}
     if src.labels is None: raise BadInput(f"net.kind 'classifier' needs labels, and {recipe.data.name} has none")
     return {"channels": shape[0], "classes": len(src.words)}
 

@@ -21,7 +21,7 @@ from unnoise.errors import BadInput
 from unnoise.process import noise, predict, schedule, weight
 from unnoise.process.level import Level, corrupt
 from unnoise.process.predict import Kind
-from unnoise.train import perceptual
+from unnoise.train import perceptual, upscale
 from unnoise.train.recipe import ProcessSection, Recipe
 
 
@@ -118,6 +118,7 @@ def denoising(recipe: Recipe, null: int | None, condition: Condition | None = No
         call, labels = net, b.labels
         if labels is not None: call = partial(net, labels=labels if null is None else torch.where(drop.to(labels.device), null, labels))
         if condition is not None: call = partial(net, context=condition(b.more["ids"], drop))
+        if recipe.data.low: call = upscale.seeing(call, upscale.drawn(recipe, b.x0, stream, b.step, b.total, b.places, b.positions, drop))
         x, out, own = process.answer(call, b.x0, eps, l)
         error = process.weighed(distance(out - predict.target(process.kind, b.x0, eps, own)), own)
         if features is not None:

@@ -30,7 +30,7 @@ from unnoise.codec import Vectors
 from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.process.level import Level, corrupt
-from unnoise.train import checkpoint, objective
+from unnoise.train import checkpoint, objective, upscale
 from unnoise.train.build import Source, held_out
 from unnoise.train.fit import Run, Step, fit, prepare
 from unnoise.train.recipe import Recipe, parse
@@ -314,6 +314,7 @@ class Validation:
         if isinstance(self.src, LatentSource):
             context = self.src.condition(items.more["ids"], torch.zeros(len(x), dtype=torch.bool))
             call = lambda *a: net(*a, context=context)
+        if self.recipe.data.low: call = upscale.seeing(call, upscale.clean(self.recipe, x))
         for u, eps, l in self._noised(process, x, start): out[f"loss_{u:.4f}"] = float(process.errors(call, x, eps, l).mean())
         return {"loss": sum(out.values()) / self.levels, **out}
 
@@ -385,6 +386,7 @@ def _grid(run: Run, path: Path) -> None:
         if isinstance(src, LatentSource): given = {"context": src.condition(src.fetch(np.arange(n)).more["ids"].to(on), torch.zeros(n, dtype=torch.bool))}
         run.net.eval()
         net = lambda x, t: functional_call(run.net, run.ema[0].weights, (x, t), given)
+        if recipe.data.low: net = upscale.seeing(net, upscale.clean(recipe, held_out(recipe, src).fetch(np.arange(n)).x.to(on)))
         x = noise.seeded(range(n), "init")(torch.zeros(src.codec.shape(n), device=on))
         with torch.no_grad(): out = last(SAMPLERS["ddim"](process.denoiser(net), x, process.curve.path(12)))
         run.net.train()
