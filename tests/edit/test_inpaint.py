@@ -1,5 +1,6 @@
 """Inpainting: outside the mask not a byte changes, whatever the method, size, alpha or number of passes; the ends are exact; the command."""
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,12 +85,14 @@ def test_ten_passes_through_files(tmp_path, emoji):
 
 
 def test_white_all_over_is_text_to_image(emoji, apple):
-    white, how = np.full((64, 64), 255, np.uint8), {"num_inference_steps": 2, "seed": 4, "num_images": 2}
+    white = np.full((64, 64), 255, np.uint8)
+    how: Any = {"num_inference_steps": 2, "seed": 4, "num_images": 2}
     for method in FREE: assert np.array_equal(inpaint(emoji, apple, white, "a car", method=method, **how).arrays, emoji("a car", **how).arrays)
 
 
 def test_strength_0_is_the_picture_and_small_ones_stay_close(emoji, apple):
-    m, how = hole(64, 64), {"num_inference_steps": 3, "seed": 4}
+    m = hole(64, 64)
+    how: Any = {"num_inference_steps": 3, "seed": 4}
     assert np.array_equal(inpaint(emoji, apple, m, "a car", strength=0, **how).arrays[0], apple)
     gray = np.full_like(apple, 128)
     far = [np.abs(inpaint(emoji, gray, m, "a car", strength=s, **how).arrays[0].astype(int) - 128).mean() for s in (0.1, 1.0)]
@@ -154,7 +157,7 @@ def test_models_that_take_a_mask_see_it_and_the_picture_without_what_it_covers(t
     with pytest.raises(BadInput, match="edit inpaint"): pipe("a cat", num_inference_steps=1)
     a, m = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8)
     m[4:12, 4:12] = 255
-    how = {"num_inference_steps": 2, "seed": 1, "soft": 0}
+    how: Any = {"num_inference_steps": 2, "seed": 1, "soft": 0}
     first = inpaint(pipe, a, m, "a cat", **how)
     assert np.array_equal(first.arrays[0][m == 0], a[m == 0]) and first.nfe == 2
     under, around = a.copy(), a.copy()
