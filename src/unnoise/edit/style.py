@@ -6,7 +6,8 @@
              every self-attention they take its keys and values beside their own: softmax([q k_ref^T + log share, q k^T]) [v_ref, v], where q
              and k first get the reference's mean and spread over places (AdaIN), by head and channel
     adapter  an image prompt (IP-Adapter; Ye et al. 2023): a small network that was trained for it, see `adapter`; recipes/style.py trains one
-    loss     the Gram matrices of a recogniser's first layers (Gatys et al. 2016) as guidance: `guides` "style=…"
+    loss     the Gram matrices of a recogniser's first layers (Gatys et al. 2016) as guidance, as `guides` "style=…", but only
+             where sigma / alpha <= FORMED
 
 In `aligned` the reference's row is set anew at each call, alpha x0 + sigma eps with the eps that inversion found at that level, so that it is on
 its own way whatever the sampler does. Prompts and negative prompts share with the reference under its own prompt and under none. The paper's
@@ -39,7 +40,7 @@ from unnoise.pipeline import Count, Pipeline, Request, Result
 from unnoise.process.level import Level, spread
 from unnoise.sample import inversion
 
-METHODS = {"aligned": 2.0, "loss": 1.0, "adapter": 1.0}  # their amounts; log 2 is what StyleAligned's authors use for a real picture
+METHODS = {"aligned": 2.0, "loss": 0.5, "adapter": 1.0}  # their amounts; log 2 is what StyleAligned's authors use for a real picture
 
 FORMED = 1.0  # sigma / alpha from which on the loss guides: above it what is drawn is still being decided
 
@@ -50,7 +51,7 @@ def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: st
     """Pictures of the prompt in the style of `image`, at the model's own size (or height x width).
 
     method: "aligned", "loss" or "adapter". amount: of "aligned", how many times its own weight the reference gets in the attention (2; 0 is
-    off); of "loss", the guide's weight (1); of "adapter", the scale of its attention (1). reference_prompt: what the reference shows, which
+    off); of "loss", the guide's weight (.5); of "adapter", the scale of its attention (1). reference_prompt: what the reference shows, which
     tells "aligned" what in it is not style. adapter: the file of a trained one.
     how: what `Pipeline.request` takes. nfe counts the calls an image; those of the inversion, one a step for all, are not in it.
     Errors: BadInput.

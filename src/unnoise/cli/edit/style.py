@@ -7,7 +7,7 @@ import typer
 
 from unnoise.cli.edit import common as c
 
-_AMOUNT = "How much: the reference's share in the attention (2), the weight of the loss (1), the adapter's scale (1); 0 is off."
+_AMOUNT = "How much: the reference's share in the attention (2), the weight of the loss (.5), the adapter's scale (1); 0 is off."
 
 
 def style(
