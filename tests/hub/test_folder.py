@@ -140,3 +140,15 @@ def test_scheduler_config_round_trips(schedule):
 
 def test_unknown_model_names_the_bundled_ones():
     with pytest.raises(BadInput, match="digits-judge"): hub.load("digtis-judge")
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_header_whose_length_begins_like_a_pickle_is_none(tmp_path, length):
+    """640 is 80 02 in the file's first bytes, as a pickle of protocol 2 begins; byte 8 tells them apart."""
+    import json
+
+    from unnoise.hub import weights
+
+    head = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode().ljust(length)
+    (tmp_path / "w.safetensors").write_bytes(length.to_bytes(8, "little") + head + torch.tensor([1.0, 2.0]).numpy().tobytes())
+    assert weights.read(tmp_path / "w.safetensors")["w"].tolist() == [1.0, 2.0]
