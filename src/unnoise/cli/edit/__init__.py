@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import typer
 
-from unnoise.cli.edit import image, imagic, inpaint, invert, style
+from unnoise.cli.edit import image, imagic, inpaint, invert, restore, style
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.command("image-to-image")(image.image_to_image)
@@ -15,3 +15,6 @@ app.command("imagic")(imagic.imagic)
 app.command("inpaint")(inpaint.inpaint)
 app.command("outpaint")(inpaint.outpaint)
 app.command("zoom-out")(inpaint.zoom_out)
+app.command("upscale")(restore.upscale)
+app.command("denoise")(restore.denoise)
+app.command("anomaly")(restore.anomaly)

@@ -1,0 +1,98 @@
+"""Anomalies: what a model of the normal cannot restore (AnoDDPM, Wyatt et al. 2022).
+
+    x = alpha x0 + sigma eps at a level part-way, several eps;  map = mean over them of (x0 - E[x0 | x])^2;  score = the map's mean
+
+A model that saw normal data alone fills in what noise hid with something normal. With too little noise it need not fill in anything, with too much
+it restores nothing of the picture at all: the level matters. `steps` > 1 comes down by DDIM instead of one call, to a picture and not a mean.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unnoise.codec import Vectors
+from unnoise.denoiser import Denoiser
+from unnoise.edit.picture import Given, decoded, encoded, read, working_size
+from unnoise.edit.run import Progress, strength_of
+from unnoise.errors import BadInput
+from unnoise.pipeline import Count, Pipeline
+from unnoise.process.level import corrupt
+from unnoise.process.noise import seeded
+from unnoise.process.schedule import path_of
+from unnoise.sample import SAMPLERS, last
+
+STRENGTH, NOISES, BATCH = 0.5, 8, 64
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """score: the map's mean; map: float (h, w) of the model's pixels, squared differences with pictures running from -1 to 1, mean over channels;
+    restored: uint8 (h, w, 3), the mean of what came back; nfe: network calls."""
+
+    score: float
+    map: np.ndarray
+    restored: np.ndarray
+    nfe: int
+
+    def heat(self, top: float | None = None) -> np.ndarray:
+        """uint8 (h, w, 3): black, red, yellow, white from 0 to `top` (by default the map's largest value)."""
+        v = (self.map / max(top or float(self.map.max()), 1e-12)).clip(0, 1)
+        return (np.stack([3 * v, 3 * v - 1, 3 * v - 2], -1).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def anomaly(pipe: Pipeline, image: Given, prompt: str | None = None, *, strength: float = STRENGTH, noises: int = NOISES, steps: int = 1, seed: int = 0,
+            progress: Progress | None = None) -> Anomaly:
+    """How far a picture is from what the model takes for normal, and where. The picture is brought to the model's size.
+
+    strength: how much noise, a fraction of the schedule's time above 0. noises: how many are averaged. Errors: BadInput.
+    """
+    picture, strength = read(image), strength_of(strength)
+    _check(pipe, strength, noises, steps)
+    pipe.check_prompt(prompt or "")
+    count = Count(progress)
+    x0 = encoded(pipe, picture.pixels, working_size(pipe, picture))
+    model = pipe.denoiser([prompt or ""] * noises, net=pipe.runner.counted(count))
+    back = restored(model, x0.repeat(noises, 1, 1, 1), pipe.schedule, strength, seeded(range(seed, seed + noises), "anomaly"), steps)
+    seen = read(pipe.decode(x0)[0])
+    pixels = decoded(pipe, back, seen).astype(np.float64)
+    gap = ((pixels - seen.pixels) / 127.5) ** 2
+    return Anomaly(float(gap.mean()), gap.mean((0, 3)), pixels.mean(0).round().astype(np.uint8), count.calls)
+
+
+def _check(pipe: Pipeline, strength: float, noises: int, steps: int) -> None:
+    if isinstance(pipe.codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it cannot look at pictures")
+    pipe._draws()
+    if strength == 0: raise BadInput("strength must be above 0: without noise everything is restored")
+    for name, value in (("noises", noises), ("steps", steps)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1: raise BadInput(f"{name} must be a whole number of at least 1, given {value!r}")
+
+
+def restored(model: Denoiser, x0: Tensor, schedule, strength: float, noise, steps: int = 1) -> Tensor:
+    """What comes back of x0 (n, …) from noise at `strength` of the schedule's time: E[x0 | x], or DDIM's way down in so many steps."""
+    times = strength * np.arange(steps, 0, -1) / steps
+    path = path_of([schedule.level(float(u)) for u in times])
+    x = corrupt(x0, noise(x0), path[0])
+    with torch.no_grad(): return model(x, path[0]) if steps == 1 else last(SAMPLERS["ddim"](model, x, path))
+
+
+def scores(model: Denoiser, x0: Tensor, schedule, strength: float, noises: int = NOISES, seed: int = 0) -> Tensor:
+    """(n,) scores of encoded pictures, in the model's own space: for many at once. Picture i has noises of its own."""
+    total = torch.zeros(len(x0), dtype=torch.float64)
+    for k in range(noises):
+        for i in range(0, len(x0), BATCH):
+            part = x0[i : i + BATCH]
+            eps = seeded(range(i, i + len(part)), f"anomaly/{seed}/{k}")
+            total[i : i + BATCH] += (restored(model, part, schedule, strength, eps) - part).double().square().flatten(1).mean(1)
+    return total / noises
+
+
+def auroc(normal: Tensor, abnormal: Tensor) -> float:
+    """The chance that an abnormal score exceeds a normal one, ties counting half (Mann & Whitney 1947)."""
+    both = torch.cat([normal, abnormal]).double()
+    _, place, times = torch.unique(both, return_inverse=True, return_counts=True)
+    rank = (times.cumsum(0) - (times - 1) / 2)[place]  # of equal values the mean rank
+    m, n = len(normal), len(abnormal)
+    return float((rank[m:].sum() - n * (n + 1) / 2) / (m * n))

@@ -1,0 +1,91 @@
+"""Denoise and restore: a noisy picture is x0 + sigma eps, which is a level of a path; the model comes down from there.
+
+    denoise(unnoise.load("emoji-upscale"), "noisy.png")             sigma is estimated; E[x0 | x], in one call
+    denoise(unnoise.load("emoji-upscale"), "noisy.png", sigma=0.3, sample=True)      a sample of p(x0 | x)
+
+The posterior mean has the least squared error and is smooth where the picture is uncertain; a sample is as sharp as the data and further off.
+Networks of pixels know noise of pixels: a level (1, sigma) is theirs. "emoji-upscale", shown nothing, takes pictures of any size; others
+of pixels their own size alone. A model of latents sees encoded noise, which is neither white nor of the same size everywhere: its level is
+measured, as what the encoding of this very picture moves by when noise of sigma is added once more.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unnoise.codec import Latents, Pixels, Vectors
+from unnoise.denoiser import Denoiser
+from unnoise.edit.canvas import alone, folded, numbers, shows, tensor, unfolded, whole
+from unnoise.edit.picture import Given, Picture, decoded, encoded, read, working_size
+from unnoise.edit.run import Progress, asked, part, result
+from unnoise.edit.upscale import known
+from unnoise.errors import BadInput
+from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result
+from unnoise.process.level import spread, ve
+from unnoise.process.noise import seeded
+from unnoise.sample import SAMPLERS, last
+
+PROBES = 4  # noises by which a model of latents measures its level
+
+
+def denoise(pipe: Pipeline, image: Given, prompt: str | None = None, *, sigma: float | None = None, sample: bool = False,
+            progress: Progress | None = None, **how: Any) -> Result:
+    """Pictures of the image's size with less noise; the recipe's edit says the sigma that was taken.
+
+    sigma: the standard deviation of its noise, pictures running from -1 to 1; None estimates it (`evaluate.noise_level`), 0 gives the picture back. sample:
+    come down by the sampler, from the image itself, instead of one call. how: what `Pipeline.request` takes. Errors: BadInput.
+    """
+    picture = read(image)
+    if isinstance(pipe.codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it cannot edit pictures")
+    sigma = known("estimate" if sigma is None else sigma, picture)
+    count = Count(progress)
+    request = _request(pipe, picture, prompt, how)
+    arrays = _cleaned(pipe, request, picture, sigma, sample, count) if sigma else np.stack([picture.whole()] * len(request.seeds))
+    return result(pipe, request, arrays, count.calls, "denoise", {"image": picture}, {"sigma": sigma, "sample": sample})
+
+
+def _request(pipe: Pipeline, picture: Picture, prompt: str | None, how: dict[str, Any]) -> Request:
+    if shows(pipe): return pipe.request(prompt, **how)
+    if isinstance(pipe.codec, Pixels) and picture.size != (pipe.codec.height, pipe.codec.width):
+        given, own = (f"{w} x {h}" for h, w in (picture.size, (pipe.codec.height, pipe.codec.width)))
+        raise BadInput(f"model {pipe.name!r} knows noise on pictures of {own} only, given {given} (emoji-upscale takes any)")
+    return asked(pipe, working_size(pipe, picture), prompt, **how)
+
+
+def _cleaned(pipe: Pipeline, r: Request, picture: Picture, sigma: float, sample: bool, count: Count) -> np.ndarray:
+    n = len(r.seeds)
+    if shows(pipe):
+        x = folded(pipe, tensor(picture.pixels))
+        z = come_down(pipe, r, x.repeat(n, 1, 1, 1), sigma, whole(pipe, alone(pipe, (x.shape[2], x.shape[3])), count), sample)
+        pixels = numbers(unfolded(pipe, z, picture.size)).round().clip(0, 255).astype(np.uint8)
+    else:
+        x, borne = encoded(pipe, picture.pixels, working_size(pipe, picture)), sigma
+        if isinstance(pipe.codec, Latents): borne = latent_sigma(pipe, picture, sigma)
+        model = pipe.denoiser(r.prompts, r.negatives, r.guidance, r.rescale, pipe.runner.counted(count), clip_skip=r.clip_skip)
+        pixels = decoded(pipe, come_down(pipe, r, x.repeat(n, 1, 1, 1), borne, model, sample), picture)
+    return np.stack([picture.whole(p) for p in pixels])
+
+
+def come_down(pipe: Pipeline, r: Request, x: Tensor, sigma: float, model: Denoiser, sample: bool) -> Tensor:
+    """From x = x0 + sigma eps (n, …) to E[x0 | x] in one call, or to samples by the request's sampler on the rest of its path."""
+    own = ve(torch.tensor(sigma, dtype=torch.float64))
+    if not sample:
+        l = pipe.schedule.level(pipe.schedule.time(own))
+        with torch.no_grad(): return model(spread(l.alpha, x) * x, l)
+    top = pipe.schedule.time(pipe.path(r)[0])
+    path = part(pipe, r, float((pipe.schedule.time(own) / top).clamp(max=1)))
+    begin = spread(path[0].alpha, x) * x
+    with torch.no_grad(): return last(SAMPLERS[r.sampler](model, begin, path, NOISES[r.noise](r.seeds), **r.options))
+
+
+def latent_sigma(pipe: Pipeline, picture: Picture, sigma: float) -> float:
+    """By how much the encoding of a picture moves, root mean square, when noise of sigma (in pixels of [-1, 1]) is added to it once more."""
+    size = working_size(pipe, picture)
+    z = encoded(pipe, picture.pixels, size)
+    eps = seeded(range(PROBES), "probe")(torch.zeros(PROBES, *picture.pixels.shape)).numpy()
+    noisy = (picture.pixels + 127.5 * sigma * eps).round().clip(0, 255).astype(np.uint8)
+    moved = torch.cat([encoded(pipe, p, size) for p in noisy]) - z
+    return float(moved.square().mean().sqrt())
