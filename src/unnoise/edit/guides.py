@@ -98,7 +98,7 @@ def _weight(given: Any) -> float:
 def settled(pipe: Pipeline, items: Item | Sequence[Item] | None) -> tuple[Guide, ...]:
     """The guides of a request, checked by building them; files by their content. BadInput on whatever cannot be used."""
     if items is None: return ()
-    several: Sequence[Any] = [items] if isinstance(items, str) or callable(items) else items
+    several: list[Any] = [items] if isinstance(items, str) or callable(items) else [*items]
     guides = tuple(_with_content(parse(i)) for i in several)
     for g in guides: wish(pipe, g)
     return guides
