@@ -43,7 +43,7 @@ def main() -> None:
     a = p.parse_args()
     pipe = unnoise.load(a.model)
     rows = [drawn(pipe, *pair) for pair in PAIRS] + [real(pipe)]
-    names = [f"{s} → {t.split(' on ')[0]}" for s, t in PAIRS] + ["a real picture"]
+    names = [f"{s} to {t.split(' on ')[0]}" for s, t in PAIRS] + ["a real picture"]
     sheet(rows, ["source", "edited", "alone"] * 2, names, "prompt-to-prompt; last row: real, red, green, blue, red and green by its word alone", "", least=64) \
         .quantize(128).save(a.out / "prompt_to_prompt.png", optimize=True)
 
