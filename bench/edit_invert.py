@@ -65,8 +65,13 @@ def row(name: str, trip: Trip, pipe: unnoise.Pipeline, x0: list[Tensor], caption
     backs = [trip(x, c) for x, c in zip(x0, captions)]
     db = [psnr(pipe.decode(b)[0], pipe.decode(x)[0]) for (b, _), x in zip(backs, x0)]
     worst = max(float((b - x).abs().max()) for (b, _), x in zip(backs, x0))
-    return {"by": name, "calls": backs[0][1], "db": float(np.mean(db)), "least_db": float(np.min(db)),
+    return {"by": name, "calls": backs[0][1], "db": _told(np.mean(db)), "least_db": _told(np.min(db)),
             "rms": float(np.mean([rms(b, x) for (b, _), x in zip(backs, x0)])), "max": worst}
+
+
+def _told(db: float) -> float | str:
+    """JSON has no infinity: "inf" where every pixel came back."""
+    return float(db) if np.isfinite(db) else "inf"
 
 
 def main(argv: list[str] | None = None) -> None:
