@@ -94,13 +94,13 @@ def main() -> None:
     a = p.parse_args()
     recipe = read(a.run)[0]
     f = hub.load(a.run / "model")
-    defaults = {"guidance_scale": a.guidance, "num_inference_steps": a.steps, "sampler": a.sampler, "spacing": a.spacing}
+    defaults = {"upscale": f.defaults.get("upscale"), "guidance_scale": a.guidance, "num_inference_steps": a.steps, "sampler": a.sampler, "spacing": a.spacing}
     metrics = json.loads(a.metrics.read_text()) if a.metrics else None
     notes = a.notes.read_text() if a.notes else ""
     out = hub.save(a.out / recipe.name, name=recipe.name, kind=f.kind, net=f.net, weights=None, codec=f.codec, words=f.words, process=f.process,
                    defaults={k: v for k, v in defaults.items() if v is not None}, card=card(a.run, a.others, metrics, notes), dtype=torch.float16,
                    text=f.text, clip=parts.load_clip(a.clip / "model").net if a.clip else None)
-    if worlds.named(recipe.data.name): (out / "ATTRIBUTION.md").write_text(artwork())
+    if worlds.named(recipe.data.name) or recipe.data.name == "emoji": (out / "ATTRIBUTION.md").write_text(artwork())
     print(out, sum(x.stat().st_size for x in out.rglob("*") if x.is_file()), "bytes")
 
 

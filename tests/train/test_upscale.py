@@ -37,6 +37,15 @@ def test_dropped_small_pictures_are_not_shown():
     assert (c[0, 0] == 0).all() and (c[0, 1] == NOTHING).all() and (c[1, 0] != 0).any()
 
 
+def test_what_is_left_and_its_way_back():
+    r = recipe(NET, data=LOW)
+    x0, n = torch.rand(2, 1, 8, 8), np.arange(2)
+    c = upscale.drawn(r, x0, "s", 0, 2, n, n, torch.tensor([True, False]))
+    left = upscale.left(x0, c)
+    assert torch.equal(left[0], x0[0])  # shown nothing, all is left
+    torch.testing.assert_close(upscale.whole(left, c), x0)
+
+
 def test_a_step_draws_the_same_in_parts():
     steps = [list(fit(prepare(recipe(NET, data=LOW, train={"steps": 2, "accumulate": k})))) for k in (1, 4)]
     assert steps[0][1].loss == pytest.approx(steps[1][1].loss, rel=1e-5)

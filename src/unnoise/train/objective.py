@@ -118,12 +118,15 @@ def denoising(recipe: Recipe, null: int | None, condition: Condition | None = No
         call, labels = net, b.labels
         if labels is not None: call = partial(net, labels=labels if null is None else torch.where(drop.to(labels.device), null, labels))
         if condition is not None: call = partial(net, context=condition(b.more["ids"], drop))
-        if recipe.data.low: call = upscale.seeing(call, upscale.drawn(recipe, b.x0, stream, b.step, b.total, b.places, b.positions, drop))
-        x, out, own = process.answer(call, b.x0, eps, l)
-        error = process.weighed(distance(out - predict.target(process.kind, b.x0, eps, own)), own)
+        x0 = b.x0
+        if recipe.data.low:
+            c = upscale.drawn(recipe, x0, stream, b.step, b.total, b.places, b.positions, drop)
+            call, x0 = upscale.seeing(call, c), upscale.left(x0, c)
+        x, out, own = process.answer(call, x0, eps, l)
+        error = process.weighed(distance(out - predict.target(process.kind, x0, eps, own)), own)
         if features is not None:
             guess, anew = predict.solve(process.kind, x, out, own), _levels(recipe, process, b, stream + "/features")
-            error = error + o.share * perceptual.between(features, guess, (b.x0, eps), anew, b.labels)
+            error = error + o.share * perceptual.between(features, guess, (x0, eps), anew, b.labels)
         return error.sum() / b.total
 
     return loss

@@ -314,7 +314,9 @@ class Validation:
         if isinstance(self.src, LatentSource):
             context = self.src.condition(items.more["ids"], torch.zeros(len(x), dtype=torch.bool))
             call = lambda *a: net(*a, context=context)
-        if self.recipe.data.low: call = upscale.seeing(call, upscale.clean(self.recipe, x))
+        if self.recipe.data.low:
+            c = upscale.clean(self.recipe, x)
+            call, x = upscale.seeing(call, c), upscale.left(x, c)
         for u, eps, l in self._noised(process, x, start): out[f"loss_{u:.4f}"] = float(process.errors(call, x, eps, l).mean())
         return {"loss": sum(out.values()) / self.levels, **out}
 
@@ -386,10 +388,12 @@ def _grid(run: Run, path: Path) -> None:
         if isinstance(src, LatentSource): given = {"context": src.condition(src.fetch(np.arange(n)).more["ids"].to(on), torch.zeros(n, dtype=torch.bool))}
         run.net.eval()
         net = lambda x, t: functional_call(run.net, run.ema[0].weights, (x, t), given)
-        if recipe.data.low: net = upscale.seeing(net, upscale.clean(recipe, held_out(recipe, src).fetch(np.arange(n)).x.to(on)))
+        condition = upscale.clean(recipe, held_out(recipe, src).fetch(np.arange(n)).x.to(on)) if recipe.data.low else None
+        if condition is not None: net = upscale.seeing(net, condition)
         x = noise.seeded(range(n), "init")(torch.zeros(src.codec.shape(n), device=on))
         with torch.no_grad(): out = last(SAMPLERS["ddim"](process.denoiser(net), x, process.curve.path(12)))
         run.net.train()
+        if condition is not None: out = upscale.whole(out, condition)
         images = src.codec.decode(out.nan_to_num())
     part = path.with_suffix(".part")
     with _writing(path):
