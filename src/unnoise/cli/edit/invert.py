@@ -28,7 +28,7 @@ def invert(
         from unnoise.edit import invert as edit
 
         return edit(pipe, image, prompt, method=method, anchor=anchor, iterations=iterations, progress=advance, **how)
-    told = lambda made, out: {"error": made.error, "psnr": _finite(made.psnr), "autoencoder_psnr": _finite(made.autoencoder)}
+    told = lambda made, out: {"round_trip_error": made.error, "psnr": _finite(made.psnr), "autoencoder_psnr": _finite(made.autoencoder)}
     c.edit(model, image, output, overwrite, as_json, run, more=told)
 
 
