@@ -38,7 +38,6 @@ def image_to_image(pipe: Pipeline, image: Given, prompt: str | None = None, *, s
         x, calls = drawn(pipe, r, path=part(pipe, r, strength), start=None if strength == 1 else noised_from(x), progress=progress,
                          batch_size=batch_size)
         nfe += calls
-    pixels = decoded(pipe, x, picture) if strength else [picture.pixels] * len(x)
-    arrays = np.stack([picture.whole(p) for p in pixels])
+    arrays = np.stack([picture.whole(p) for p in decoded(pipe, x, picture)] if strength else [picture.whole()] * len(x))
     return result(pipe, first, arrays, nfe, "image-to-image", {"image": picture},
                   {"strength": strength, "then": list(then) or None, "height": height, "width": width})

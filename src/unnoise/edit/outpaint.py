@@ -9,7 +9,7 @@ rest is inpainted (see `inpaint` for the methods): detail stays that of the pict
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def _grown(pipe: Pipeline, request: Request, pictures: Sequence[Picture], side: 
     begin = 0 if first else max(0, all_of - extent)
     window = [slice(None), slice(None)]
     window[axis] = slice(begin, begin + extent)
-    seen = [Picture(p.pixels[tuple(window)], None if p.alpha is None else p.alpha[tuple(window)]) for p in wide]
+    seen = [_each(p, lambda a: a[tuple(window)]) for p in wide]
     mask, new = np.zeros(seen[0].size), [slice(None), slice(None)]
     new[axis] = slice(0, n) if first else slice(seen[0].size[axis] - n, None)
     mask[tuple(new)] = 1.0
@@ -89,15 +89,19 @@ def _grown(pipe: Pipeline, request: Request, pictures: Sequence[Picture], side: 
 
 def _padded(p: Picture, axis: int, n: int, first: bool) -> Picture:
     """n pixels more, the edge repeated, opaque as the edge is."""
-    pad = lambda a: np.pad(a, [(0, 0) if k != axis else (n, 0) if first else (0, n) for k in range(a.ndim)], mode="edge")
-    return Picture(pad(p.pixels), None if p.alpha is None else pad(p.alpha))
+    return _each(p, lambda a: np.pad(a, [(0, 0) if k != axis else (n, 0) if first else (0, n) for k in range(a.ndim)], mode="edge"))
+
+
+def _each(p: Picture, f: Callable[[np.ndarray], np.ndarray]) -> Picture:
+    """A picture of f(pixels), f(alpha) and f(raw)."""
+    some = lambda a: None if a is None else f(a)
+    return Picture(f(p.pixels), some(p.alpha), None, some(p.raw))
 
 
 def _put(p: Picture, made: np.ndarray, window: tuple[slice, ...]) -> Picture:
-    pixels, alpha = p.pixels.copy(), None if p.alpha is None else p.alpha.copy()
-    pixels[window] = made[..., :3]
-    if alpha is not None: alpha[window] = made[..., 3]
-    return Picture(pixels, alpha)
+    whole = p.whole().copy()
+    whole[window] = made
+    return read(whole)
 
 
 # --- zooming out -------------------------------------------------------------------------------------------------------------

@@ -33,11 +33,13 @@ Given = Union["Picture", str, os.PathLike, "Image.Image", np.ndarray]  # what `r
 
 @dataclass(frozen=True)
 class Picture:
-    """pixels: uint8 (h, w, 3), transparent parts on white; alpha: uint8 (h, w), or None where all is opaque; path: where it came from."""
+    """pixels: uint8 (h, w, 3), transparent parts on white; alpha: uint8 (h, w), or None where all is opaque; path: where it came from;
+    raw: where there is alpha, the colours as they were stored, uint8 (h, w, 3): what is put back outside a mask."""
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     path: str | None = None
+    raw: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -47,12 +49,11 @@ class Picture:
     @property
     def sha256(self) -> str:
         """Of the pixels and the alpha, not of the file: a picture that was saved in another format is the same."""
-        parts = [np.ascontiguousarray(a).tobytes() for a in (self.pixels, self.alpha) if a is not None]
-        return hashlib.sha256(b"".join([str(self.size).encode(), *parts])).hexdigest()
+        return hashlib.sha256(str(self.size).encode() + self.whole().tobytes()).hexdigest()
 
     def whole(self, pixels: np.ndarray | None = None) -> np.ndarray:
-        """uint8 (h, w, 3 or 4): these pixels (its own by default) with the picture's alpha, where it has one."""
-        pixels = self.pixels if pixels is None else pixels
+        """uint8 (h, w, 3 or 4): these pixels (by default its own, as they were stored) with the picture's alpha, where it has one."""
+        if pixels is None: pixels = self.pixels if self.raw is None else self.raw
         return pixels if self.alpha is None else np.dstack([pixels, self.alpha])
 
 
@@ -93,7 +94,7 @@ def _of_image(im: Image.Image, path: str | None) -> Picture:
     if im.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"): return Picture(*_opaque(_eight(np.asarray(im))), path)
     transparent = im.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in im.info
     if not transparent: return Picture(np.array(im.convert("RGB")), None, path)
-    return Picture(*_on_white(np.array(im.convert("RGBA"))), path)
+    return _on_white(np.array(im.convert("RGBA")), path)
 
 
 def _of_array(a: np.ndarray) -> Picture:
@@ -101,7 +102,7 @@ def _of_array(a: np.ndarray) -> Picture:
     if a.dtype != np.uint8 or a.ndim != 3 or a.shape[2] not in (1, 3, 4) or 0 in a.shape:
         raise BadInput(f"a picture must be uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), given {a.dtype} {a.shape}")
     _check_size((a.shape[1], a.shape[0]), "the picture")
-    return Picture(*_on_white(a)) if a.shape[2] == 4 else Picture(*_opaque(a[..., 0])) if a.shape[2] == 1 else Picture(a.copy())
+    return _on_white(a) if a.shape[2] == 4 else Picture(*_opaque(a[..., 0])) if a.shape[2] == 1 else Picture(a.copy())
 
 
 def _eight(a: np.ndarray) -> np.ndarray:
@@ -114,11 +115,11 @@ def _opaque(grey: np.ndarray) -> tuple[np.ndarray, None]:
     return np.repeat(grey[..., None], 3, axis=2), None
 
 
-def _on_white(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    alpha = rgba[..., 3]
-    if (alpha == 255).all(): return rgba[..., :3].copy(), None
+def _on_white(rgba: np.ndarray, path: str | None = None) -> Picture:
+    alpha, rgb = rgba[..., 3].copy(), rgba[..., :3].copy()
+    if (alpha == 255).all(): return Picture(rgb, None, path)
     a = alpha[..., None] / 255.0
-    return (rgba[..., :3] * a + 255 * (1 - a)).round().astype(np.uint8), alpha.copy()
+    return Picture((rgb * a + 255 * (1 - a)).round().astype(np.uint8), alpha, path, rgb)
 
 
 def read_mask(given: Given, picture: Picture) -> np.ndarray:
@@ -191,6 +192,7 @@ def pasted(picture: Picture, edited: np.ndarray, mask: np.ndarray) -> np.ndarray
     blend = lambda old, new, m: np.where(m == 0, old, np.where(m == 1, new, (old + m * (new.astype(np.float64) - old)).round())).astype(np.uint8)
     out = blend(picture.pixels, edited, mask[..., None])
     if picture.alpha is None: return out
+    if picture.raw is not None: out = np.where(mask[..., None] == 0, picture.raw, out)
     return np.dstack([out, blend(picture.alpha, np.full_like(picture.alpha, 255), mask)])
 
 
