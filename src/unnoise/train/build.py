@@ -140,6 +140,8 @@ def check(recipe: Recipe) -> None:
     elif recipe.objective: raise BadInput(f"task {recipe.task!r} has no [objective] (given {', '.join(recipe.objective)}); see [process]")
     if recipe.data.low and (recipe.task != "denoise" or kind != "unet" or worlds.named(recipe.data.name)):
         raise BadInput("data.low is for task 'denoise' with net.kind 'unet' on pictures")
+    if recipe.data.masked and (recipe.task != "denoise" or kind != "unet" or recipe.data.low):
+        raise BadInput("data.masked is for task 'denoise' with net.kind 'unet', without data.low")
     _config(kind, {"size": 1, **_own(recipe)} if kind == "mlp" else _own(recipe))
     if recipe.task == "denoise" or recipe.net.get("time"): objective.resolve(recipe.process)
     if recipe.task == "classify" and recipe.net.get("time") and recipe.process.clock == "none":
@@ -172,15 +174,25 @@ def network(recipe: Recipe, src: AnySource) -> nn.Module:
 
 
 def _begin_with(net: nn.Module, name: str) -> None:
-    """Take over the weights of a model's network. BadInput names the first that is not there or has another shape."""
+    """Take over the weights of a model's network; what this one is shown beside x, in further channels, it overlooks at first.
+
+    BadInput names the first that is not there or has another shape.
+    """
     from unnoise import hub
 
-    theirs, own = hub.load(name).net.state_dict(), net.state_dict()
+    theirs, own, first = hub.load(name).net.state_dict(), net.state_dict(), "conv_in.weight"
+    if first in theirs and first in own: theirs[first] = _widened(theirs[first], own[first])
     for k, v in own.items():
         if k not in theirs or theirs[k].shape != v.shape:
             there = f"has shape {tuple(theirs[k].shape)} there" if k in theirs else "is not there"
             raise BadInput(f"train.start: {name!r} is another network: {k} {there}, this one's has {tuple(v.shape)}")
     net.load_state_dict(theirs)
+
+
+def _widened(theirs: Tensor, own: Tensor) -> Tensor:
+    """A first convolution (out, in, h, w) with zeros for the input channels that only `own` has."""
+    more = own.shape[1] - theirs.shape[1]
+    return torch.cat([theirs, theirs.new_zeros(len(theirs), more, *theirs.shape[2:])], 1) if more > 0 else theirs
 
 
 def _seeded(recipe: Recipe, make: Callable[[], nn.Module]) -> nn.Module:
@@ -196,15 +208,16 @@ def _follows(recipe: Recipe, src: AnySource) -> dict:
     """The keys of the network that the data and the process fix."""
     kind, shape = recipe.net["kind"], src.codec.shape(1)[1:]
     if kind == "mlp": return {"size": int(np.prod(shape)), "time": recipe.process.clock != "none"}
+    more = shape[0] + 1 if recipe.data.masked else 0
     if isinstance(src, worlds.LatentSource) and kind == "unet":
-        follows = {"sample_size": shape[1], "in_channels": shape[0], "out_channels": shape[0], "cross_attention_dim": src.text.net.config.hidden_size}
+        follows = {"sample_size": shape[1], "in_channels": shape[0] + more, "out_channels": shape[0], "cross_attention_dim": src.text.net.config.hidden_size}
         return {**follows, "time": recipe.process.clock != "none"}
     if not isinstance(src.codec, codecs.Pixels):
         raise BadInput(f"net.kind {kind!r} needs images; {recipe.data.name} has items of shape {tuple(shape)} (use 'mlp')")
     if kind == "unet":
         size = shape[1] if shape[1] == shape[2] else shape[1:]
         time = recipe.process.clock != "none"
-        more = upscale.channels(src.codec, recipe.data.low) if recipe.data.low else 0
+        if recipe.data.low: more = upscale.channels(src.codec, recipe.data.low)
         return {"sample_size": size, "in_channels": shape[0] + more, "out_channels": shape[0], "time": time}
     if src.labels is None: raise BadInput(f"net.kind 'classifier' needs labels, and {recipe.data.name} has none")
     return {"channels": shape[0], "classes": len(src.words)}

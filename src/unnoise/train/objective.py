@@ -21,7 +21,7 @@ from unnoise.errors import BadInput
 from unnoise.process import noise, predict, schedule, weight
 from unnoise.process.level import Level, corrupt
 from unnoise.process.predict import Kind
-from unnoise.train import perceptual, upscale
+from unnoise.train import inpaint, perceptual, upscale
 from unnoise.train.recipe import ProcessSection, Recipe
 
 
@@ -122,6 +122,7 @@ def denoising(recipe: Recipe, null: int | None, condition: Condition | None = No
         if recipe.data.low:
             c = upscale.drawn(recipe, x0, stream, b.step, b.total, b.places, b.positions, drop)
             call, x0 = upscale.seeing(call, c), upscale.left(x0, c)
+        if recipe.data.masked: call = upscale.seeing(call, inpaint.drawn(recipe, x0, stream, b.positions))
         x, out, own = process.answer(call, x0, eps, l)
         error = process.weighed(distance(out - predict.target(process.kind, x0, eps, own)), own)
         if features is not None:

@@ -30,7 +30,7 @@ from unnoise.codec import Vectors
 from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.process.level import Level, corrupt
-from unnoise.train import checkpoint, objective, upscale
+from unnoise.train import checkpoint, inpaint, objective, upscale
 from unnoise.train.build import Source, held_out
 from unnoise.train.fit import Run, Step, fit, prepare
 from unnoise.train.recipe import Recipe, parse
@@ -317,6 +317,7 @@ class Validation:
         if self.recipe.data.low:
             c = upscale.clean(self.recipe, x)
             call, x = upscale.seeing(call, c), upscale.left(x, c)
+        if self.recipe.data.masked: call = upscale.seeing(call, inpaint.drawn(self.recipe, x, "validation", range(start, start + len(x))))
         for u, eps, l in self._noised(process, x, start): out[f"loss_{u:.4f}"] = float(process.errors(call, x, eps, l).mean())
         return {"loss": sum(out.values()) / self.levels, **out}
 
@@ -390,6 +391,7 @@ def _grid(run: Run, path: Path) -> None:
         net = lambda x, t: functional_call(run.net, run.ema[0].weights, (x, t), given)
         condition = upscale.clean(recipe, held_out(recipe, src).fetch(np.arange(n)).x.to(on)) if recipe.data.low else None
         if condition is not None: net = upscale.seeing(net, condition)
+        if recipe.data.masked: net = upscale.seeing(net, inpaint.drawn(recipe, held_out(recipe, src).fetch(np.arange(n)).x.to(on), "shown", range(n)))
         x = noise.seeded(range(n), "init")(torch.zeros(src.codec.shape(n), device=on))
         with torch.no_grad(): out = last(SAMPLERS["ddim"](process.denoiser(net), x, process.curve.path(12)))
         run.net.train()

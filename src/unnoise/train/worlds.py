@@ -41,6 +41,7 @@ SUFFIX = "-scenes"
 PART = 4096  # scenes in one file of cached latents
 IGNORED = -100  # the target of a head that a scene does not answer, as cross_entropy knows it
 ENDLESS = 2**40
+ELSEWHERE = {"validation", "cached", "without", "low", "low_noise", "masked"}  # keys of [data] of which no scene depends
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class SceneSource:
 
     @cached_property
     def data(self) -> Facts:
-        told = [self.scenes.emoji.made_with, self.section.model_dump(exclude={"validation", "cached"}), self.scenes.split, len(self.scenes.emoji)]
+        told = [self.scenes.emoji.made_with, self.section.model_dump(exclude=ELSEWHERE), self.scenes.split, len(self.scenes.emoji)]
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
         return Facts(self.section.name, self.scenes.split, digest, _licence(self.section), ENDLESS)
 
