@@ -74,8 +74,20 @@ def test_bad_guides(emoji, guide, says):
 
 
 def test_a_function_must_give_one_number_an_image(emoji, vectors):
-    with pytest.raises(BadInput, match="one number an image"): emoji("a car", guide=[lambda images: images.mean()], num_images=2, num_inference_steps=1)
+    with pytest.raises(BadInput, match="one number an image"): emoji("a car", guide=[lambda images: images.mean((2, 3))], num_images=2, num_inference_steps=1)
     with pytest.raises(BadInput, match="makes numbers"): unnoise.load(vectors)(guide=["smooth"])
+
+
+def test_one_number_for_a_batch_is_asked_of_each_image_alone(tiny):
+    """A mean over the batch would move every image by what the others lack; by the sum of all losses, no step is that of one alone."""
+    pipe, how = unnoise.load(tiny), {"seed": 0, "num_inference_steps": 2, "guidance_scale": 1.5}
+    batch, seen = {"num_images": 3, **how}, []
+    def whole(images): return (seen.append(len(images)), (images.mean() - 0.3).square())[1]
+    def own(images): return (images.mean((1, 2, 3)) - 0.3).square()
+    made = pipe("one", guide=[whole], **batch).arrays
+    far = lambda a, b: np.abs(a.astype(int) - b).max()
+    assert far(made, pipe("one", guide=[own], **batch).arrays) <= 1 and seen[:4] == [3, 1, 1, 1]
+    assert far(made[:1], pipe("one", guide=[whole], **how).arrays) <= 1 and far(made, pipe("one", **batch).arrays) > 5
 
 
 def test_the_command_its_recipe_and_replay(tmp_path, capfd, emoji):

@@ -68,6 +68,9 @@ def test_the_model_is_unchanged_and_states_are_used_again(emoji, apple, tmp_path
     first = imagic(emoji, apple, "a green apple", eta=[0.0, 0.5], num_images=2, **how)
     assert digest(emoji.net.parameters()) == before and not any(p.requires_grad for p in emoji.net.parameters())
     assert first.nfe == 2 and len(steps) == 6 + 4 and first.seeds == (4, 5, 4, 5)
+    weights = sum(p.numel() for p in emoji.net.parameters())
+    sizes = {p.name: p.stat().st_size for p in (tmp_path / "w").iterdir()}
+    assert set(sizes) == {"about.json", "embedding.safetensors", "tuned.safetensors"} and 2 * weights < sizes["tuned.safetensors"] < 2.1 * weights
     steps.clear()
     second = imagic(emoji, apple, "a green apple", eta=0.5, num_images=2, **how)
     assert len(steps) == 2 and np.array_equal(second.arrays, first.arrays[2:])
@@ -105,6 +108,10 @@ def test_bad_input(emoji, apple, tmp_path, tiny):
     (tmp_path / "w" / "embedding.safetensors").write_bytes(b"damaged")
     with pytest.raises(BadInput, match="no whole state"):
         imagic(emoji, apple, "a car", eta=1, embedding_steps=1, tuning_steps=0, levels=1, work=tmp_path / "w", **HOW)
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "tuned.safetensors").write_bytes(b"damaged")
+    with pytest.raises(BadInput, match="no whole result"):
+        imagic(emoji, apple, "a car", eta=1, embedding_steps=0, tuning_steps=1, levels=1, work=tmp_path / "v", **HOW)
 
 
 def test_the_command_and_its_replay(tmp_path, capfd, apple, monkeypatch):

@@ -12,7 +12,8 @@
     judge=a car                 the judge's probability of an answer: a noun, a colour
     smooth                      little total variation
 
-In Python an item may also be a function loss(images (n, 3, h, w) in [0, 1]) -> (n,), or (function, weight). The losses are in
+In Python an item may also be a function loss(images (n, 3, h, w) in [0, 1]) -> (n,), or (function, weight); one that returns a single number,
+such as `lambda images: images.mean()`, is called with one image at a time, so that no sample's step depends on another. The losses are in
 `guide.losses`, the step in `guide.steer`; the estimate is decoded inside the gradient. Files are known by their content: a text that was
 checked carries it (`photo.png@<16 hex digits>`), so that a recipe made with another picture of that name is refused.
 """
@@ -126,6 +127,8 @@ def wish(pipe: Pipeline, g: Guide) -> Wish:
 
 def _one_each(g: Guide, images: Tensor) -> Tensor:
     value = g.loss(images)  # type: ignore[misc]
+    if isinstance(value, Tensor) and value.ndim == 0:  # of the whole batch: asked again image by image
+        value = value[None] if len(images) == 1 else torch.cat([_one_each(g, image) for image in images.split(1)])
     if not isinstance(value, Tensor) or value.shape != (len(images),):
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise BadInput(f"guide {g.value!r} must return one number an image, a tensor of shape ({len(images)},), given {got}")
