@@ -80,11 +80,12 @@ def read(s, steps: int) -> Grid:
     return Grid(tuple(path), t.double(), float(s.init_noise_sigma))
 
 
-def told(pipe: Pipeline, prompts: list[str], negatives: list[str], clock: Callable[[Level], Tensor], guidance: float = 7.5) -> Denoiser:
-    """Our pipeline's own guided denoiser, its network told the times of another clock."""
+def told(pipe: Pipeline, prompts: list[str], negatives: list[str], clock: Callable[[Level], Tensor], guidance: float = 7.5,
+         net: Callable[..., Tensor] | None = None) -> Denoiser:
+    """Our pipeline's own guided denoiser, its network (or `net`) told the times of another clock."""
     other = copy(pipe)
     other.process = replace(pipe.process, clock=clock)
-    return other.denoiser(prompts, negatives, guidance)
+    return other.denoiser(prompts, negatives, guidance, net=net)
 
 
 def draws(seed: int = 0) -> tuple[torch.Generator, Callable[..., Tensor]]:

@@ -62,10 +62,11 @@ class Latents:
         self.check_size(h, w)
         return n, self.net.config.latent_channels, h // self.net.config.factor, w // self.net.config.factor
 
-    def encode(self, images: np.ndarray, noise: Tensor | None = None) -> Tensor:
+    def encode(self, images: np.ndarray, noise: Tensor | None = None, blank: np.ndarray | None = None) -> Tensor:
         """uint8 (n, h, w, c) -> scaled latents, float32 on the network's device: the likeliest, or a sample by `noise`.
 
-        noise: unit normals of the latents' shape. BadInput on another type, size or channel count, or an output that is not finite.
+        noise: unit normals of the latents' shape. blank: bool (h, w), pixels that are 0, exactly half-way. BadInput on another
+        type, size or channel count, or an output that is not finite.
         """
         c = self.net.config.in_channels
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != c:
@@ -75,6 +76,7 @@ class Latents:
         z = torch.empty(want, device=self._at.device)
         for i, image in enumerate(images):
             x = torch.tensor(image, device=z.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+            if blank is not None: x = x.masked_fill(torch.from_numpy(blank).to(x.device), 0)
             one = None if noise is None else noise[i : i + 1]
             z[i] = self._finite(lambda net, x, one=one: self._encode(net, x, one), x, f"encode: the encoder's output for image {i}")[0]
         return (z - self.shift) * self.scale

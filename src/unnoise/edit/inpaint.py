@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unnoise.codec import Latents
 from unnoise.denoiser import Denoiser
-from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, working_size
+from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized, working_size
 from unnoise.edit.run import Progress, asked, drawn, noised_from, part, result, rows, strength_of
 from unnoise.errors import BadInput, unknown
 from unnoise.guide import covariance, dps, interval, pigdm, replace, seen
@@ -137,13 +138,20 @@ def conditioned(pipe: Pipeline, picture: Picture, mask: np.ndarray, area: Tensor
     The masked picture is encoded with grey under the mask, as published models were trained; a folder whose defaults say masked = "cells" was
     trained on x0 with its masked cells at 0 instead (see `train.inpaint`).
     """
-    if pipe.folder.defaults.get("masked") == "cells": hidden = x0 * (1 - area)
-    else: hidden = encoded(pipe, np.where(mask[..., None] > 0, np.uint8(128), picture.pixels), size)
+    hidden = x0 * (1 - area) if pipe.folder.defaults.get("masked") == "cells" else _without(pipe, picture, mask, size)
     beside, fast = torch.cat([area, hidden], 1), pipe.fast
 
     def net(x: Tensor, t: Tensor | None, **given: Any) -> Tensor:
         return fast(torch.cat([x, beside.to(x).expand(len(x), -1, -1, -1)], 1), t, **given)
     return net
+
+
+def _without(pipe: Pipeline, picture: Picture, mask: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """x0 of the picture with grey under the mask; of latents with exactly 0, which no byte is."""
+    grey = np.where(mask[..., None] > 0, np.uint8(128), picture.pixels)
+    if not isinstance(pipe.codec, Latents) or pipe.codec.net.config.in_channels != 3: return encoded(pipe, grey, size)
+    blank = cells(mask, torch.empty(1, 1, *size))[0, 0].numpy() > 0
+    return pipe.codec.encode(resized(grey, size)[None], blank=blank).to(pipe.runner.device)
 
 
 def softened(mask: np.ndarray, soft: int) -> np.ndarray:
