@@ -6,6 +6,7 @@ bytes: through the command, `masks` pictures of random sizes (some with alpha), 
 methods: n held-out pictures of one thing; the right half of each is drawn anew under its name. noun: how often the judge names the thing;
 "none" is with grey there, "picture" the untouched one. seam: the mean step from a pixel outside to its neighbour inside the mask, over that
 of the untouched pictures. change: root mean square of what was drawn against what had been there, of 255 (many completions are right).
+inside: the squared error of v within random masks (those of training, but none of the whole picture), of held-out scenes under their captions.
 """
 from __future__ import annotations
 
@@ -15,8 +16,10 @@ import io
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 import unnoise
@@ -24,11 +27,17 @@ from bench import common
 from unnoise.cli.main import main as cli
 from unnoise.data.scenes import Scenes
 from unnoise.edit.inpaint import METHODS, Filling, fill, takes_mask
-from unnoise.edit.picture import Picture, read
+from unnoise.edit.picture import Picture, encoded, read
 from unnoise.edit.run import asked
 from unnoise.evaluate.scenes import load_judge, name
 from unnoise.look import sheet
 from unnoise.pipeline import Pipeline, picture
+from unnoise.process import noise
+from unnoise.process.level import corrupt
+from unnoise.train import inpaint as training
+from unnoise.train.upscale import seeing
+
+HOW: Any = {"guidance_scale": 5.0, "sampler": "dpmpp_2m", "spacing": "trailing"}  # the default model's own, for every model
 
 
 def command(*argv: object) -> None:
@@ -98,7 +107,7 @@ def methods(pipe: Pipeline, n: int, steps: int) -> tuple[list[dict], list[list]]
     grey = real.copy()
     grey[:, :, w // 2 :] = 128
     rows, shown = [row("picture", real), row("none", grey)], [list(real[:8]), list(grey[:8])]
-    request = asked(pipe, (h, w), [name(a.concepts[0]) for a in told], num_inference_steps=steps, seed=0)
+    request = asked(pipe, (h, w), [name(a.concepts[0]) for a in told], num_inference_steps=steps, seed=0, **HOW)
     for method in ("model",) if takes_mask(pipe) else METHODS[:-1]:
         for soft in (0, 2) if method in ("repaint", "model") else (2,):
             began = time.perf_counter()
@@ -106,6 +115,27 @@ def methods(pipe: Pipeline, n: int, steps: int) -> tuple[list[dict], list[list]]
             rows.append(row(method, np.stack(made), soft=soft, nfe=nfe, seconds=(time.perf_counter() - began) / n))
         shown.append(made[:8])
     return rows, shown
+
+
+@torch.no_grad()
+def inside(pipe: Pipeline, n: int, levels: int = 8) -> dict:
+    """The loss within masks, at levels evenly spaced in the schedule's time, of a network that takes the mask or of one that does not."""
+    scenes, total = Scenes("emoji", "test", concepts=300), torch.zeros(levels)
+    x0 = torch.cat([encoded(pipe, scenes.render(scenes.attributes(0, i))) for i in range(n)])
+    masks = [m for m in training.masks(0, "bench", range(3 * n), *x0.shape[2:]) if not m.all()]
+    m, captions = torch.stack(masks[:n]), [scenes.caption(0, i) for i in range(n)]
+    for part in torch.arange(n).split(32):
+        known, beside = x0[part], training.condition(x0[part], m[part])
+        net = seeing(pipe.fast, beside) if takes_mask(pipe) else None
+        denoise = pipe.denoiser([captions[i] for i in part], net=net)
+        for j in range(levels):
+            l = pipe.schedule.level(torch.full((len(part),), (j + 0.5) / levels))
+            eps = torch.stack([noise.draw(0, f"bench/{j}", int(i), known.shape[1:]) for i in part]).to(known)
+            own = l.like(known)
+            off = m[part] * (denoise(corrupt(known, eps, own), l) - known) / own.sigma
+            total[j] += (off**2).sum()
+    each = (total / (m.sum() * x0.shape[1])).tolist()
+    return {"what": "inside", "n": n, "loss": sum(each) / levels, "by level": [round(v, 4) for v in each]}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -123,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     if a.n:
         pipe = unnoise.load(a.model)
         more, shown = methods(pipe, a.n, a.steps)
-        rows += more
+        rows += [*more, inside(pipe, a.n * 8)]
         if a.sheet:
             labels = ["", "hidden", *dict.fromkeys(r["method"] for r in more[2:])]
             image = sheet([[picture(v) for v in vs] for vs in shown], [""] * len(shown[0]), labels, "the right half drawn anew", "", least=64)

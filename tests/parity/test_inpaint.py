@@ -5,11 +5,13 @@ whole cells: of a cell that is partly masked diffusers asks one pixel, we draw i
 """
 from __future__ import annotations
 
-import diffusers
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_inpaint import StableDiffusionInpaintPipeline
 from PIL import Image
 
 from tests.parity import peer
@@ -31,7 +33,7 @@ MASK[4:12, 2:14] = 255
 def pipes(request, tmp_path_factory):
     """diffusers' inpainting pipeline of a folder, ours, and the config of its scheduler."""
     folder = sd.make(tmp_path_factory.mktemp("nine") / request.param, request.param, unet={"in_channels": 9})
-    theirs = diffusers.StableDiffusionInpaintPipeline.from_pretrained(folder, local_files_only=True)
+    theirs = StableDiffusionInpaintPipeline.from_pretrained(folder, local_files_only=True)
     theirs.set_progress_bar_config(disable=True)
     return theirs, peer.open_ours(folder), dict(theirs.scheduler.config)
 
@@ -81,8 +83,9 @@ def test_nothing_of_ours_replaced(pipes):
     theirs.scheduler = peer.scheduler("DDIM", config, timestep_spacing="trailing", set_alpha_to_one=True)
     x = noises.seeded([3, 4], "init")(X) * float(ours.schedule.at(999).sigma)
     seen = (theirs_makes(theirs, x, 10, output_type="np") * 255).round().astype(int)
-    made = inpaint(ours, PICTURE, MASK, PROMPTS, negative_prompt=NEGATIVES, num_inference_steps=10, guidance_scale=7.5, seed=[3, 4], sampler="ddim",
-                   spacing="trailing", soft=0, height=16, width=16).arrays
+    how: Any = {"prompt": PROMPTS, "negative_prompt": NEGATIVES, "num_inference_steps": 10, "guidance_scale": 7.5, "seed": [3, 4], "sampler": "ddim",
+                "spacing": "trailing", "soft": 0, "height": 16, "width": 16}
+    made = inpaint(ours, PICTURE, MASK, **how).arrays
     assert np.abs(made.astype(int) - seen)[:, MASK > 0].max() <= 1
     assert np.array_equal(made[:, MASK == 0], np.broadcast_to(PICTURE[MASK == 0], made[:, MASK == 0].shape))
     assert np.abs(seen - PICTURE)[:, MASK == 0].max() > 10  # theirs is decoded as a whole
