@@ -1,12 +1,15 @@
 """Losses as guidance on the default model: is the wish granted, and what does it cost the thing asked for?
 
-    python -m bench.edit_guides [--model emoji] [--n 48] [--steps 20] [--json] [--quick] [--only mean:1] [--sheet docs/edit/guides.png]
+    python -m bench.edit_guides [--model emoji] [--n 40] [--first 4] [--seed 3000] [--json] [--quick] [--only mean:1] [--sheet docs/edit/guides.png]
 
-n nouns are drawn, unguided and under each guide, from the same seeds. noun: how often the judge names the thing (each noun has one picture, so
-its standard error is near 7 points at n = 48). far: of a mean colour, the largest of the three differences to the target, the mean over pictures,
-and the share of pictures where it is under .05; of `colour`, the share that the judge sees in it; of CLIP, the cosine to its text. The target
-of the mean colour is, for each picture, its own unguided mean moved by .1 towards green, so that it can be reached by every noun.
-CLIP's text is "a happy face", of `judge` its noun, told through the estimate or through the network.
+n nouns are drawn, unguided and under each guide, from the same seeds, one picture each (so that the standard error of a share is near 8 points at
+n = 40). noun: how often the judge names the thing. far: of a mean colour, the largest of the three differences to the target, the mean over
+pictures, and the share of pictures where it is under .05; of `colour`, the share that the judge sees in it; of CLIP, the cosine to its text.
+
+The target of the mean colour is, for each picture, its own unguided mean moved by .1 towards green. The judge never saw a tinted picture, so three
+things stand beside its answer. "shifted back": its answer once each picture has its unguided mean again, so that what it sees is the thing and not
+the tint. The row "tint" is the unguided pictures, each moved by one colour after the drawing. The row "real, tint" is that of real pictures: what the
+tint alone costs the judge.
 """
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ import torch
 import unnoise
 from bench import common
 from unnoise.edit import guides
+from unnoise.errors import BadInput
 from unnoise.evaluate.scenes import name
 from unnoise.look import sheet
 from unnoise.pipeline import Pipeline
@@ -36,38 +40,70 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 
 
-def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, batch: int, only: str = "") -> tuple[list[dict], list[list[Any]]]:
+def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, batch: int, seed: int, only: str = "") -> tuple[list[dict], list[list[Any]]]:
     """A row a case, and the first pictures of each."""
     judge = guides.judge()
-    said = judge.heads["noun"]
-    how: dict[str, Any] = {"seed": 0, "num_inference_steps": steps, "batch_size": batch}
+    how: dict[str, Any] = {"seed": [seed + i for i in range(len(nouns))], "num_inference_steps": steps}
     prompts = [name(n) for n in nouns]
-    plain = pipe(prompts, **how)
-    off = pipe(prompts, guide=["colour=green:0", "clip=a car:0"], guide_through=True, **how)
+    plain = pipe(prompts, batch_size=batch, **how)
+    few = {**how, "seed": how["seed"][:2]}
+    off = pipe(prompts[:2], guide=["colour=green:0", "clip=a car:0"], guide_through=True, **few).arrays
+    same = bool(np.array_equal(off, pipe(prompts[:2], **few).arrays))
     means = plain.arrays.mean((1, 2)) / 255
     wanted = (means + MOVE).clip(0, 1)
     rows, shown = [], []
-    for what, weight, options in (("none", "", {}), *(c for c in CASES if f"{c[0]}:{c[1]}".startswith(only))):
+    for what, weight, options in (("none", "", {}), ("tint", "", {}), *(c for c in CASES if f"{c[0]}:{c[1]}".startswith(only))):
         began = time.perf_counter()
         if what == "none": made = plain.arrays
-        elif what == "mean": made = _towards(pipe, prompts, wanted, float(weight), {**how, **options})
-        else: made = pipe(prompts, guide=[f"{what}:{weight}"], **how, **options).arrays
+        elif what == "tint": made = moved(plain.arrays, wanted)
+        elif what == "mean": made = _towards(pipe, prompts, wanted, float(weight), batch, {**how, **options})
+        else: made = pipe(prompts, guide=[f"{what}:{weight}"], batch_size=batch, **how, **options).arrays
         seconds = (time.perf_counter() - began) / len(nouns)
-        seen = judge.look(made).answers
-        right = [said[k] == n for k, n in zip(seen["noun"].argmax(1), nouns)]
         by = "through the network" if options.get("guide_through") else "linear map" if options.get("guide_linear") else "estimate"
-        extra = {"zero weight bit-equal": bool(np.array_equal(off.arrays, made))} if what == "none" else {"seconds a picture": seconds}
-        rows.append({"guide": what, "weight": weight, "gradient": by, "noun": float(np.mean(right)), **_wish(pipe, made, wanted, seen, judge), **extra})
+        extra = {"zero weight bit-equal": same} if what == "none" else {} if what == "tint" else {"seconds a picture": seconds}
+        rows.append({"guide": what, "weight": weight, "gradient": by if weight else "", "noun": right(made, nouns),
+                     "shifted back": right(moved(made, means), nouns), **_wish(pipe, made, wanted, judge.look(made).answers, judge), **extra})
         shown.append(list(made[:6]))
-    return rows, shown
+    return [*rows, *_real(len(nouns))], shown
 
 
-def _towards(pipe: Pipeline, prompts: Sequence[str], wanted: np.ndarray, weight: float, how: dict) -> np.ndarray:
-    """Each picture under a function of its own: its mean colour, in [0, 1]."""
-    from unnoise.guide.losses import mean_colour
+def right(made: np.ndarray, nouns: Sequence[str]) -> float:
+    """How often the judge names the thing."""
+    said = guides.judge().heads["noun"]
+    return float(np.mean([said[k] == n for k, n in zip(guides.judge().look(made).answers["noun"].argmax(1), nouns)]))
 
-    each = [partial(mean_colour, rgb=w.tolist()) for w in wanted]
-    return np.concatenate([pipe(p, guide=[(f, weight)], **{**how, "seed": i}).arrays for i, (p, f) in enumerate(zip(prompts, each))])
+
+def moved(made: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Pictures (n, h, w, 3), each moved by one colour to a mean in [0, 1], (n, 3), and cut off at black and white."""
+    x = made / 255 + (means - made.mean((1, 2)) / 255)[:, None, None]
+    return np.rint(x.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _real(n: int, emoji: str = "emoji") -> list[dict]:
+    """Held-out real pictures under the same tint, where the data is at hand."""
+    from unnoise.data.scenes import Scenes
+
+    try: scenes = Scenes(emoji, "test", {"plain": 1.0}, 300)
+    except BadInput: return []
+    about = [scenes.attributes(0, k) for k in range(3 * n)]
+    pictures, nouns = np.stack([scenes.render(a) for a in about]), [a.concepts[0] for a in about]
+    tinted = moved(pictures, (pictures.mean((1, 2)) / 255 + MOVE).clip(0, 1))
+    return [{"guide": what, "weight": "", "gradient": "", "noun": right(x, nouns)} for what, x in (("real", pictures), ("real, tint", tinted))]
+
+
+def _towards(pipe: Pipeline, prompts: Sequence[str], wanted: np.ndarray, weight: float, batch: int, how: dict) -> np.ndarray:
+    """Pictures, each under a mean colour of its own, in [0, 1]."""
+    out = []
+    for i in range(0, len(prompts), batch):
+        at = slice(i, i + batch)
+        f = partial(mean_colours, rgb=torch.tensor(wanted[at], dtype=torch.float32))
+        out.append(pipe(prompts[at], guide=[(f, weight)], **{**how, "seed": how["seed"][at]}).arrays)
+    return np.concatenate(out)
+
+
+def mean_colours(images: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
+    """`losses.mean_colour` with a colour a picture, rgb (n, 3)."""
+    return (images.mean((2, 3)) - rgb).square().mean(1)
 
 
 def _wish(pipe: Pipeline, made: np.ndarray, wanted: np.ndarray, seen: dict, judge) -> dict[str, Any]:
@@ -81,9 +117,11 @@ def _wish(pipe: Pipeline, made: np.ndarray, wanted: np.ndarray, seen: dict, judg
 def main(argv: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", default="emoji")
-    p.add_argument("--n", type=int, default=48, help="nouns, one picture each")
+    p.add_argument("--n", type=int, default=40, help="nouns, one picture each")
+    p.add_argument("--first", type=int, default=4, help="number of the first noun")
+    p.add_argument("--seed", type=int, default=3000, help="of the first picture")
     p.add_argument("--steps", type=int, default=20)
-    p.add_argument("--batch", type=int, default=12)
+    p.add_argument("--batch", type=int, default=20)
     p.add_argument("--quick", action="store_true", help="4 nouns, 4 steps")
     p.add_argument("--only", default="", help="the cases whose NAME=VALUE:WEIGHT begins so")
     p.add_argument("--json", action="store_true")
@@ -92,12 +130,12 @@ def main(argv: list[str] | None = None) -> None:
     n, steps = (4, 4) if a.quick else (a.n, a.steps)
     pipe = unnoise.load(a.model)
     every = guides.judge().heads["noun"]
-    nouns = [every[i * len(every) // n] for i in range(n)]
-    rows, shown = measured(pipe, nouns, steps, a.batch, a.only)
+    nouns = [every[(i * len(every) // n + a.first) % len(every)] for i in range(n)]
+    rows, shown = measured(pipe, nouns, steps, a.batch, a.seed, a.only)
     if a.sheet:
         from unnoise.pipeline import picture
 
-        labels = [f"{r['guide']}, {r['gradient']}" if r["guide"] != "none" else "unguided" for r in rows]
+        labels = [f"{r['guide']}, {r['gradient']}" if r["weight"] else "unguided" if r["guide"] == "none" else r["guide"] for r in rows[: len(shown)]]
         sheet([[picture(x) for x in row] for row in shown], [name(x) for x in nouns[:6]], labels, "", "", least=64).quantize(96).save(a.sheet, optimize=True)
     common.report("edit_guides", rows, a.json, n=n, steps=steps, model=pipe.sha256[:12])
 

@@ -1,17 +1,18 @@
 """Style from one picture on the default model: how near the Gram matrices come to the reference's, and what it costs the thing asked for.
 
-    python -m bench.edit_style [--model emoji] [--n 48] [--steps 20] [--json] [--quick] [--sheet docs/edit/style.png]
+    python -m bench.edit_style [--model emoji] [--n 40] [--first 4] [--seed 3000] [--steps 20] [--json] [--quick] [--sheet docs/edit/style.png]
 
 n nouns, each with a reference of its own: a held-out real picture of another noun. noun: how often the judge names the thing. gram: the relative
 squared distance of the judge's Gram matrices to the reference's, the mean over pictures; nearer: how much of the unguided distance is gone. The
-loss is guided by the very numbers that `gram` is made of, so the cosine of CLIP's vectors of picture and reference stands beside it, which no
-method sees (it knows what is shown as well as how). chance: the distance to the references of other rows.
+loss is guided by the very numbers that `gram` is made of, so two things that no method is guided by stand beside it: the same distance of the Gram
+matrices of CLIP's image encoder (its patches after each of the first four layers), and the cosine of CLIP's vectors of picture and reference
+(it knows what is shown as well as how). chance: the distance to the references of other rows.
 """
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ import unnoise
 from bench import common
 from unnoise.data.scenes import Scenes
 from unnoise.edit import guides, style
-from unnoise.edit.picture import read
-from unnoise.edit.style import gram_to
 from unnoise.evaluate.scenes import name
+from unnoise.guide import losses
 from unnoise.look import sheet
+from unnoise.nets.clip import prepare
 from unnoise.pipeline import Pipeline, picture
 
+Features = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 CASES = (("aligned", 1.0), ("aligned", 2.0), ("loss", 0.5), ("loss", 1.0))
 
 
@@ -41,38 +43,53 @@ def references(nouns: Sequence[str], emoji: str = "emoji") -> list[tuple[np.ndar
     return out
 
 
-def distance(made: np.ndarray, refs: Sequence[np.ndarray]) -> float:
-    x = torch.from_numpy(made.copy()).permute(0, 3, 1, 2).float() / 255
-    with torch.no_grad(): return float(np.mean([float(gram_to(read(r))(x[i : i + 1])) for i, r in enumerate(refs)]))
+def distance(made: np.ndarray, refs: Sequence[np.ndarray], features: Features) -> float:
+    x, like = (torch.from_numpy(np.stack([*a])).permute(0, 3, 1, 2).float() / 255 for a in (made, refs))
+    with torch.no_grad(): return float(losses.style(x, [losses.gram(f) for f in features(like)], features).mean())
 
 
-def measured(pipe: Pipeline, nouns: Sequence[str], steps: int) -> tuple[list[dict], list[list[Any]]]:
+def clip_layers(pipe: Pipeline, of: int = 4) -> Features:
+    """Images in [0, 1] -> the patches (n, width, patches, 1) after each of the first layers of CLIP's image encoder."""
+    net = guides.clip_for(pipe).net.vision_model
+    def features(images: torch.Tensor) -> list[torch.Tensor]:
+        hidden, out = net.pre_layrnorm(net.embeddings(prepare(images * 2 - 1, net.config.image_size), None)), []
+        for layer in list(net.encoder.layers)[:of]: out.append(hidden := layer(hidden, False))
+        return [h[:, 1:].transpose(1, 2)[..., None] for h in out]
+    return features
+
+
+def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, seed: int, batch: int) -> tuple[list[dict], list[list[Any]]]:
     judge, both = guides.judge(), guides.clip_for(pipe)
+    seen, other = guides.trunk(judge), clip_layers(pipe)
     said, told = judge.heads["noun"], references(nouns)
     refs = [r for r, _ in told]
-    how: dict[str, Any] = {"num_inference_steps": steps}
-    plain = pipe([name(n) for n in nouns], seed=0, **how).arrays
+    plain = pipe([name(n) for n in nouns], seed=[seed + i for i in range(len(nouns))], num_inference_steps=steps, batch_size=batch).arrays
     rows, shown = [], [refs[:6], list(plain[:6])]
     for method, amount in (("none", 0.0), *CASES):
         began = time.perf_counter()
-        made = plain if method == "none" else np.concatenate([style(pipe, r, name(n), method=method, amount=amount, reference_prompt=of, seed=i, **how).arrays
-                                                               for i, (n, (r, of)) in enumerate(zip(nouns, told))])
+        made = plain if method == "none" else np.concatenate([
+            style(pipe, r, name(n), method=method, amount=amount, reference_prompt=of, seed=seed + i, num_inference_steps=steps).arrays
+            for i, (n, (r, of)) in enumerate(zip(nouns, told))])
         seconds = (time.perf_counter() - began) / len(nouns)
         right = [said[k] == n for k, n in zip(judge.look(made).answers["noun"].argmax(1), nouns)]
         cosine = float((both.images(made) * both.images(np.stack(refs))).sum(1).mean())
-        d = distance(made, refs)
-        rows.append({"method": method, "amount": amount, "noun": float(np.mean(right)), "gram": d, "nearer": 1 - d / (rows[0]["gram"] if rows else d),
-                     "clip cosine": cosine, "seconds a picture": seconds})
+        d, c = distance(made, refs, seen), distance(made, refs, other)
+        first = rows[0] if rows else {"gram": d, "clip gram": c}
+        rows.append({"method": method, "amount": amount, "noun": float(np.mean(right)), "gram": d, "nearer": 1 - d / first["gram"],
+                     "clip gram": c, "clip nearer": 1 - c / first["clip gram"], "clip cosine": cosine, "seconds a picture": seconds})
         if method != "none": shown.append(list(made[:6]))
-    rows[0]["chance"] = distance(plain, refs[1:] + refs[:1])
+    rows[0]["chance"] = distance(plain, refs[1:] + refs[:1], seen)
     return rows, shown
 
 
 def main(argv: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", default="emoji")
-    p.add_argument("--n", type=int, default=48, help="nouns, one picture each")
+    p.add_argument("--n", type=int, default=40, help="nouns, one picture each")
+    p.add_argument("--first", type=int, default=4, help="number of the first noun")
+    p.add_argument("--seed", type=int, default=3000, help="of the first picture")
     p.add_argument("--steps", type=int, default=20)
+    p.add_argument("--batch", type=int, default=20)
     p.add_argument("--quick", action="store_true", help="3 nouns, 4 steps")
     p.add_argument("--json", action="store_true")
     p.add_argument("--sheet", type=Path, help="write the first pictures of every method")
@@ -80,8 +97,8 @@ def main(argv: list[str] | None = None) -> None:
     n, steps = (3, 4) if a.quick else (a.n, a.steps)
     pipe = unnoise.load(a.model)
     every = guides.judge().heads["noun"]
-    nouns = [every[i * len(every) // n] for i in range(n)]
-    rows, shown = measured(pipe, nouns, steps)
+    nouns = [every[(i * len(every) // n + a.first) % len(every)] for i in range(n)]
+    rows, shown = measured(pipe, nouns, steps, a.seed, a.batch)
     if a.sheet:
         labels = ["reference", "unguided", *(f"{r['method']} {r['amount']:g}" for r in rows[1:])]
         made = sheet([[picture(x) for x in row] for row in shown], [name(x) for x in nouns[:6]], labels, "", "", least=64)

@@ -32,15 +32,15 @@ def test_weight_0_is_the_plain_picture_and_weight_1_is_not_with_any_sampler(tiny
 
 @pytest.mark.parametrize("how", [{}, {"guide_through": True}, {"guide_linear": True}])
 def test_a_wanted_mean_colour_is_neared(emoji, how):
-    wanted, seeds = np.array([0.6, 0.8, 0.6]), {"seed": 0, "num_images": 2, "num_inference_steps": 6}
+    wanted, seeds = np.array([0.6, 0.8, 0.6]), {"seed": 0, "num_images": 2, "num_inference_steps": 4}
     far = lambda r: np.abs(r.arrays.mean((1, 2)) / 255 - wanted).max(1)
     plain, guided = emoji("an apple", **seeds), emoji("an apple", guide=["mean=#99cc99:2"], **seeds, **how)
     assert guided.nfe == plain.nfe and (far(guided) < far(plain) - 0.03).all(), (far(plain), far(guided))
 
 
 def test_images_do_not_depend_on_their_batch(emoji):
-    make = lambda n: emoji("a car", guide=["colour=blue", "judge=a bus:.5"], seed=0, num_images=3, num_inference_steps=2, batch_size=n).arrays.astype(int)
-    assert np.abs(make(3) - make(1)).max() <= 1
+    make = lambda n: emoji("a car", guide=["colour=blue", "judge=a bus:.5"], seed=0, num_images=2, num_inference_steps=2, batch_size=n).arrays.astype(int)
+    assert np.abs(make(2) - make(1)).max() <= 1
 
 
 def test_every_guide_lowers_its_own_loss(emoji, tmp_path):

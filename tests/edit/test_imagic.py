@@ -50,16 +50,24 @@ def killer(after):
     return tell
 
 
+@pytest.fixture(scope="module")
+def whole(emoji, apple, tmp_path_factory):
+    """The folder and the picture of a run that was not broken off."""
+    folder = tmp_path_factory.mktemp("imagic") / "whole"
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(sys.modules["unnoise.edit.imagic"], "EVERY", 2)
+        return folder, imagic(emoji, apple, "a green apple", eta=0.5, work=folder, **SMALL, **HOW).arrays
+
+
 @pytest.mark.parametrize("after", [0, 2, 4])  # in the embedding's first steps, past its first state, in the network's
-def test_a_run_that_is_killed_goes_on_to_the_same_weights(emoji, apple, tmp_path, monkeypatch, after):
+def test_a_run_that_is_killed_goes_on_to_the_same_weights(emoji, apple, whole, tmp_path, monkeypatch, after):
     monkeypatch.setattr(sys.modules["unnoise.edit.imagic"], "EVERY", 2)
-    whole = imagic(emoji, apple, "a green apple", eta=0.5, work=tmp_path / "whole", **SMALL, **HOW)
-    with pytest.raises(Killed): imagic(emoji, apple, "a green apple", eta=0.5, work=tmp_path / "broken", stage=killer(after), **SMALL, **HOW)
+    with pytest.raises(Killed): imagic(emoji, apple, "a green apple", eta=0.5, work=tmp_path / "w", stage=killer(after), **SMALL, **HOW)
     seen = []
-    again = imagic(emoji, apple, "a green apple", eta=0.5, work=tmp_path / "broken", stage=lambda *s: seen.append(s), **SMALL, **HOW)
-    assert states(tmp_path / "broken") == states(tmp_path / "whole") and np.array_equal(again.arrays, whole.arrays)
+    again = imagic(emoji, apple, "a green apple", eta=0.5, work=tmp_path / "w", stage=lambda *s: seen.append(s), **SMALL, **HOW)
+    assert states(tmp_path / "w") == states(whole[0]) and np.array_equal(again.arrays, whole[1])
     assert len(seen) == 6 - after // 2 * 2 + (1 if after == 4 else 0)  # the states are those after 2 and 3 steps of each stage
-    assert not list((tmp_path / "broken").glob(".*"))
+    assert not list((tmp_path / "w").glob(".*"))
 
 
 def test_the_model_is_unchanged_and_states_are_used_again(emoji, apple, tmp_path):
@@ -86,11 +94,11 @@ def test_the_untrained_ends_are_text_to_image(emoji, apple, tmp_path):
 def test_training_lowers_the_loss_of_the_picture(emoji, apple, tmp_path):
     from unnoise.edit.imagic import Training, _draw, _folder, _target, trained
 
-    t = Training(embedding_steps=8, tuning_steps=6, embedding_rate=2e-2)
+    t = Training(embedding_steps=6, tuning_steps=4, levels=4, embedding_rate=2e-2)
     x0, target = emoji.codec.encode(apple[None]), _target(emoji, asked(emoji, (64, 64), "a green apple"))
     def loss(net, e):
         with torch.no_grad():
-            return float(emoji.process.errors(lambda x, time: net(x, time, context=e.expand(8, -1, -1)), *_draw(emoji, x0, t, "test", 0)).mean())
+            return float(emoji.process.errors(lambda x, time: net(x, time, context=e.expand(4, -1, -1)), *_draw(emoji, x0, t, "test", 0)).mean())
     stay = loss(emoji.net, target)
     e, net = trained(emoji, x0, target, t, _folder(tmp_path / "w", {}), lambda *a: None)
     assert loss(net, e) < loss(emoji.net, e) < stay
