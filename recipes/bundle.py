@@ -79,6 +79,11 @@ def card(run: Path, others: list[Path], metrics: dict | None, notes: str) -> str
     return text + (f"\n{notes.strip()}\n" if notes else "")
 
 
+def _conditioned(f: hub.Folder) -> bool:
+    """Whether words mean anything to the network: one without class embeddings takes none, whatever its data are called."""
+    return bool(getattr(getattr(f.net, "config", None), "num_class_embeds", True))
+
+
 def main() -> None:
     p = argparse.ArgumentParser()
     p.add_argument("run", type=Path)
@@ -97,8 +102,9 @@ def main() -> None:
     defaults = {"upscale": f.defaults.get("upscale"), "guidance_scale": a.guidance, "num_inference_steps": a.steps, "sampler": a.sampler, "spacing": a.spacing}
     metrics = json.loads(a.metrics.read_text()) if a.metrics else None
     notes = a.notes.read_text() if a.notes else ""
-    out = hub.save(a.out / recipe.name, name=recipe.name, kind=f.kind, net=f.net, weights=None, codec=f.codec, words=f.words, process=f.process,
-                   defaults={k: v for k, v in defaults.items() if v is not None}, card=card(a.run, a.others, metrics, notes), dtype=torch.float16,
+    out = hub.save(a.out / recipe.name, name=recipe.name, kind=f.kind, net=f.net, weights=None, codec=f.codec,
+                   words=f.words if _conditioned(f) else None, process=f.process, defaults={k: v for k, v in defaults.items() if v is not None},
+                   card=card(a.run, a.others, metrics, notes), dtype=torch.float16,
                    text=f.text, clip=parts.load_clip(a.clip / "model").net if a.clip else None)
     if worlds.named(recipe.data.name) or recipe.data.name == "emoji": (out / "ATTRIBUTION.md").write_text(artwork())
     print(out, sum(x.stat().st_size for x in out.rglob("*") if x.is_file()), "bytes")

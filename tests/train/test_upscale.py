@@ -6,7 +6,7 @@ import torch
 import unnoise
 from tests.train.tiny import UNET, recipe
 from unnoise import hub
-from unnoise.codec.scale import NOTHING, down, up
+from unnoise.codec.scale import GAIN, NOTHING, down, up
 from unnoise.errors import BadInput
 from unnoise.train import build, upscale
 from unnoise.train.fit import fit, prepare
@@ -56,7 +56,7 @@ def test_being_shown_the_picture_helps(tmp_path):
     how = {"train": {"steps": 150, "batch": 32, "lr": 3e-3, "initial": "near_linear", "warmup": 10}, "log": {"validation_samples": 64, "save": 1000}}
     shown, alone = (train(recipe(NET, data={"name": "digits8", **d}, process={"drop_label": 0.1}, **how), tmp_path / str(i))["validation"]
                     for i, d in enumerate(({"low": 2, "low_noise": 0.2}, {})))
-    assert shown["loss_0.9375"] < 0.7 * alone["loss_0.9375"]
+    assert shown["loss_0.9375"] / GAIN**2 < 0.7 * alone["loss_0.9375"]  # measured .113 and .341: its errors are GAIN times as large
 
 
 def test_the_folder_says_what_it_is_and_draws_nothing(tmp_path):

@@ -108,7 +108,7 @@ def samples(pipe: Pipeline, r: Request, y: Tensor, told: float, augment: float, 
     path = pipe.path(r)
     x = seeded(r.seeds, stream + "/init")(z) * float(path[0].sigma)
     x = last(SAMPLERS[r.sampler](whole(pipe, condition, count), x, path, NOISES[r.noise](r.seeds), **r.options))
-    return unfolded(pipe, x + z, size)  # the network makes what the raised picture lacks
+    return unfolded(pipe, x / scales.GAIN + z, size)  # the network makes what the raised picture lacks
 
 
 def _held(a: np.ndarray, small: np.ndarray, consistency: str) -> np.ndarray:

@@ -13,6 +13,8 @@ _PLURALS = {"shirts": "shirt", "dresses": "dress", "coats": "coat", "sandals": "
             "pullovers": "pullover", "trouser": "trousers", "pants": "trousers", "tshirt": "t-shirt", "tshirts": "t-shirt", "t-shirts": "t-shirt",
             "handbag": "bag", "purse": "bag", "sweater": "pullover", "shoe": "sneaker", "top": "t-shirt", "tee": "t-shirt"}
 
+SHOWN = 40  # words that an error lists
+
 
 def normalise(text: str) -> str:
     """The words of a prompt that carry meaning: lower case, digits spelled out, articles and "handwritten", "picture of" dropped."""
@@ -43,8 +45,8 @@ class Words:
         if found is not None: return found
         near = get_close_matches(key, names, n=1, cutoff=0.7)
         hint = f"; did you mean {self.words[names[near[0]]]!r}?" if near else ""
-        raise BadInput(f"prompt {prompt[:80]!r} is outside this model's words{hint} (accepted: {', '.join(self.words)}; "
-                       "or an empty prompt for any)")
+        shown = ", ".join(self.words[:SHOWN]) + (f", … {len(self.words)} in all" if len(self.words) > SHOWN else "")
+        raise BadInput(f"prompt {prompt[:80]!r} is outside this model's words{hint} (accepted: {shown}; or an empty prompt for any)")
 
     def config(self) -> dict:
         return {"words": list(self.words)}

@@ -1,11 +1,11 @@
 """A denoiser that is shown a smaller version of its picture (SR3, Saharia et al. 2021; CDM, Ho et al. 2021): `[data] low = 2`.
 
-    net([r_t, up(y + s eps'), s], t) -> prediction of r = x0 - up(y + s eps'),    y the f x f means of x0,  s of [0, low_noise]
+    net([r_t, up(y + s eps'), s], t) -> prediction of r = g (x0 - up(y + s eps')),    y the f x f means of x0,  s of [0, low_noise]
 
-What is diffused is what the raised picture lacks (r), so that a network that knows nothing gives that picture back. r_t, the raised picture and the
-plane that says s are the network's input channels: c p^2 + c p^2 + 1, for patches of p. Trained at many s, it can be told at use how far to believe
-what it is shown (noise-conditioning augmentation). A quarter of the small pictures are clean (s = 0); with the chance `process.drop_label` none is
-shown, and r is x0 itself: for guidance, and for denoising alone.
+What is diffused is what the raised picture lacks, r, enlarged by g = scale.GAIN to near unit size: a network that knows nothing gives that picture
+back. r_t, the raised picture and the plane that says s are the network's input channels: c p^2 + c p^2 + 1, for patches of p. Trained at many s, it can
+be told at use how far to believe what it is shown (noise-conditioning augmentation). A quarter of the small pictures are clean (s = 0); with the chance
+`process.drop_label` none is shown, and r is x0 itself: for guidance, and for denoising alone.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unnoise.codec import Codec, Pixels
-from unnoise.codec.scale import down, hidden, shown
+from unnoise.codec.scale import down, gain, hidden, shown
 from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.train.recipe import Recipe
@@ -40,13 +40,13 @@ def seeing(net: Net, condition: Tensor) -> Net:
 
 
 def left(x0: Tensor, condition: Tensor) -> Tensor:
-    """What the raised picture lacks: x0 less it; x0 itself where nothing is shown."""
-    return x0 - condition[:, : x0.shape[1]].to(x0)
+    """What the raised picture lacks: x0 less it, enlarged by GAIN; x0 itself where nothing is shown."""
+    return (x0 - condition[:, : x0.shape[1]].to(x0)) * gain(condition).to(x0)
 
 
 def whole(r: Tensor, condition: Tensor) -> Tensor:
     """The way back from `left`."""
-    return r + condition[:, : r.shape[1]].to(r)
+    return r / gain(condition).to(r) + condition[:, : r.shape[1]].to(r)
 
 
 def clean(recipe: Recipe, x0: Tensor) -> Tensor:
