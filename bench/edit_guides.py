@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, batch: int, seed:
         began = time.perf_counter()
         if what == "none": made = plain.arrays
         elif what == "tint": made = moved(plain.arrays, wanted)
-        elif what == "mean": made = _towards(pipe, prompts, wanted, float(weight), batch, {**how, **options})
+        elif what == "mean": made = _towards(pipe, prompts, wanted, float(weight), {**how, **options})
         else: made = pipe(prompts, guide=[f"{what}:{weight}"], batch_size=batch, **how, **options).arrays
         seconds = (time.perf_counter() - began) / len(nouns)
         by = "through the network" if options.get("guide_through") else "linear map" if options.get("guide_linear") else "estimate"
@@ -91,19 +90,10 @@ def _real(n: int, emoji: str = "emoji") -> list[dict]:
     return [{"guide": what, "weight": "", "gradient": "", "noun": right(x, nouns)} for what, x in (("real", pictures), ("real, tint", tinted))]
 
 
-def _towards(pipe: Pipeline, prompts: Sequence[str], wanted: np.ndarray, weight: float, batch: int, how: dict) -> np.ndarray:
+def _towards(pipe: Pipeline, prompts: Sequence[str], wanted: np.ndarray, weight: float, how: dict) -> np.ndarray:
     """Pictures, each under a mean colour of its own, in [0, 1]."""
-    out = []
-    for i in range(0, len(prompts), batch):
-        at = slice(i, i + batch)
-        f = partial(mean_colours, rgb=torch.tensor(wanted[at], dtype=torch.float32))
-        out.append(pipe(prompts[at], guide=[(f, weight)], **{**how, "seed": how["seed"][at]}).arrays)
-    return np.concatenate(out)
-
-
-def mean_colours(images: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
-    """`losses.mean_colour` with a colour a picture, rgb (n, 3)."""
-    return (images.mean((2, 3)) - rgb).square().mean(1)
+    colours = ["#" + bytes(np.rint(w * 255).astype(np.uint8)).hex() for w in wanted]
+    return np.concatenate([pipe(p, guide=[f"mean={c}:{weight:g}"], **{**how, "seed": s}).arrays for p, c, s in zip(prompts, colours, how["seed"])])
 
 
 def _wish(pipe: Pipeline, made: np.ndarray, wanted: np.ndarray, seen: dict, judge) -> dict[str, Any]:

@@ -38,6 +38,16 @@ def test_a_wanted_mean_colour_is_neared(emoji, how):
     assert guided.nfe == plain.nfe and (far(guided) < far(plain) - 0.03).all(), (far(plain), far(guided))
 
 
+@pytest.mark.parametrize(("guide", "late"), [("mean=green", True), ("brightness=.2", False)])
+def test_a_mean_colour_guides_where_the_thing_is_formed_and_others_everywhere(tiny, guide, late):
+    pipe = unnoise.load(tiny)
+    r = pipe.request("one", guide=[guide], seed=0)
+    steered = guides.guided(pipe, r, lambda x, l: torch.zeros_like(x))
+    x = torch.randn(2, *pipe.codec.shape(1)[1:], generator=torch.Generator().manual_seed(0))
+    moved = [bool(steered(x, pipe.schedule.level(u)).any()) for u in (0.9, 0.05)]
+    assert pipe.schedule.level(0.9).ratio > guides.FORMED > pipe.schedule.level(0.05).ratio and moved == [not late, True]
+
+
 def test_images_do_not_depend_on_their_batch(emoji):
     make = lambda n: emoji("a car", guide=["colour=blue", "judge=a bus:.5"], seed=0, num_images=2, num_inference_steps=2, batch_size=n).arrays.astype(int)
     assert np.abs(make(2) - make(1)).max() <= 1

@@ -90,13 +90,14 @@ def _picture(a):
 
 def test_samplers_that_leave_the_grid_and_other_sizes(emoji, stripes):
     for sampler in ("heun", "dpmpp_sde"):
-        assert style(emoji, stripes, "a car", sampler=sampler, num_inference_steps=2, seed=0).arrays.shape == (1, 64, 64, 3)
-    assert style(emoji, stripes[:30], "a car", num_inference_steps=1, seed=0, height=48, width=80).arrays.shape == (1, 48, 80, 3)
+        assert style(emoji, stripes, "a car", method="aligned", sampler=sampler, num_inference_steps=2, seed=0).arrays.shape == (1, 64, 64, 3)
+    assert style(emoji, stripes[:30], "a car", method="aligned", num_inference_steps=1, seed=0, height=48, width=80).arrays.shape == (1, 48, 80, 3)
 
 
 def test_a_model_of_words_in_grey(tiny):
-    made = style(unnoise.load(tiny), np.zeros((9, 7), np.uint8), "one", num_inference_steps=2, seed=0, guidance_scale=1.0)
-    assert made.arrays.shape == (1, 8, 8, 3)
+    for method in ("aligned", "loss"):
+        made = style(unnoise.load(tiny), np.zeros((9, 7), np.uint8), "one", method=method, num_inference_steps=2, seed=0, guidance_scale=1.0)
+        assert made.arrays.shape == (1, 8, 8, 3)
 
 
 def test_an_adapter_begins_as_the_plain_model_and_learns(emoji, stripes, tmp_path):

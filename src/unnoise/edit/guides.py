@@ -13,9 +13,11 @@
     smooth                      little total variation
 
 In Python an item may also be a function loss(images (n, 3, h, w) in [0, 1]) -> (n,), or (function, weight); one that returns a single number,
-such as `lambda images: images.mean()`, is called with one image at a time, so that no sample's step depends on another. The losses are in
-`guide.losses`, the step in `guide.steer`; the estimate is decoded inside the gradient. Files are known by their content: a text that was
-checked carries it (`photo.png@<16 hex digits>`), so that a recipe made with another picture of that name is refused.
+such as `lambda images: images.mean()`, is called with one image at a time, so that no sample's step depends on another.
+
+`mean` and `style` act where sigma / alpha <= FORMED, the others at every level. The losses are in `guide.losses`, the step in `guide.steer`; the
+estimate is decoded inside the gradient. Files are known by their content: a text that was checked carries it (`photo.png@<16 hex digits>`), so
+that a recipe made with another picture of that name is refused.
 """
 from __future__ import annotations
 
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 
 Item = str | Callable[[Tensor], Tensor] | tuple[Callable[[Tensor], Tensor], float]
 TOGETHER = 64 * 64 * 64  # pixels whose decoding is differentiated at once
+FORMED = 1.0  # sigma / alpha: above it what is drawn is still being decided
+LATE = ("mean", "style")  # guides of how the whole picture looks: they act from FORMED on, where they cost less of what it shows
 _FILE = re.compile(r"(.+)@([0-9a-f]{16})")
 
 
@@ -112,10 +116,19 @@ def _with_content(g: Guide) -> Guide:
 
 def guided(pipe: Pipeline, r: Request, denoise: Denoiser) -> Denoiser:
     """The denoiser of a run under its request's guides: itself where none has a weight."""
-    wishes = [(wish(pipe, g), g.weight) for g in r.guide if g.weight]
+    wishes = [(wish(pipe, g), g.weight, g.name in LATE) for g in r.guide if g.weight]
     if not wishes: return denoise
     h, w = r.size or (getattr(pipe.codec, "height", 1), getattr(pipe.codec, "width", 1))
-    return steer(denoise, wishes, pictures(pipe, r.guide_linear), r.guide_through, max(1, TOGETHER // (h * w)))
+    decode = pictures(pipe, r.guide_linear)
+    steered = lambda some: steer(denoise, some, decode, r.guide_through, max(1, TOGETHER // (h * w)))
+    every, early = steered([(f, v) for f, v, _ in wishes]), steered([(f, v) for f, v, late in wishes if not late])
+    until = formed(pipe, r)
+    return lambda x, l: (every if float(l.ratio.max()) <= until else early)(x, l)
+
+
+def formed(pipe: Pipeline, r: Request) -> float:
+    """FORMED, or the last noisy level of a path that has none below it, as a path of one step."""
+    return max(FORMED, float(pipe.path(r)[-2].ratio.max()))
 
 
 def wish(pipe: Pipeline, g: Guide) -> Wish:

@@ -1,13 +1,13 @@
 """A picture in the style of another, from that one picture.
 
-    style(pipe, "reference.png", "a car", method="aligned")
+    style(pipe, "reference.png", "a car")
 
+    loss     (unless another is named) the Gram matrices of a recogniser's first layers (Gatys et al. 2016) as guidance, as `guides` "style=…":
+             where sigma / alpha <= guides.FORMED, as above that level what is drawn is still being decided
     aligned  shared attention (StyleAligned; Hertz et al. 2024): the reference comes down beside the pictures, from its DDIM inversion, and in
              every self-attention they take its keys and values beside their own: softmax([q k_ref^T + log share, q k^T]) [v_ref, v], where q
              and k first get the reference's mean and spread over places (AdaIN), by head and channel
     adapter  an image prompt (IP-Adapter; Ye et al. 2023): a small network that was trained for it, see `adapter`; recipes/style.py trains one
-    loss     the Gram matrices of a recogniser's first layers (Gatys et al. 2016) as guidance, as `guides` "style=…", but only
-             where sigma / alpha <= FORMED
 
 In `aligned` the reference's row is set anew at each call, alpha x0 + sigma eps with the eps that inversion found at that level, so that it is on
 its own way whatever the sampler does. Prompts and negative prompts share with the reference under its own prompt and under none. The paper's
@@ -40,18 +40,16 @@ from unnoise.pipeline import Count, Pipeline, Request, Result
 from unnoise.process.level import Level, spread
 from unnoise.sample import inversion
 
-METHODS = {"aligned": 2.0, "loss": 0.5, "adapter": 1.0}  # their amounts; log 2 is what StyleAligned's authors use for a real picture
-
-FORMED = 1.0  # sigma / alpha from which on the loss guides: above it what is drawn is still being decided
+METHODS = {"loss": 0.5, "aligned": 2.0, "adapter": 1.0}  # their amounts; log 2 is what StyleAligned's authors use for a real picture
 
 
-def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: str = "aligned", amount: float | None = None,
+def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: str = "loss", amount: float | None = None,
           reference_prompt: str = "", adapter: str | os.PathLike | None = None, height: int | None = None, width: int | None = None,
           batch_size: int | None = None, progress: Progress | None = None, **how: Any) -> Result:
     """Pictures of the prompt in the style of `image`, at the model's own size (or height x width).
 
-    method: "aligned", "loss" or "adapter". amount: of "aligned", how many times its own weight the reference gets in the attention (2; 0 is
-    off); of "loss", the guide's weight (.5); of "adapter", the scale of its attention (1). reference_prompt: what the reference shows, which
+    method: "loss", "aligned" or "adapter". amount: of "loss", the guide's weight (.5; 0 is off); of "aligned", how many times its own weight
+    the reference gets in the attention (2); of "adapter", the scale of its attention (1). reference_prompt: what the reference shows, which
     tells "aligned" what in it is not style. adapter: the file of a trained one.
     how: what `Pipeline.request` takes. nfe counts the calls an image; those of the inversion, one a step for all, are not in it.
     Errors: BadInput.
@@ -64,7 +62,7 @@ def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: st
     pipe.check_prompt(reference_prompt)
     request = asked(pipe, size, prompt, **how)
     if not amount: x, nfe = drawn(pipe, request, progress=progress, batch_size=batch_size)
-    elif method == "loss": x, nfe = drawn(pipe, request, wrap=_by_loss(pipe, picture, amount, size), progress=progress, batch_size=batch_size)
+    elif method == "loss": x, nfe = drawn(pipe, request, wrap=_by_loss(pipe, request, picture, amount, size), progress=progress, batch_size=batch_size)
     elif method == "adapter": x, nfe = _adapted(pipe, request, picture, amount, adapter, progress, batch_size)
     else: x, nfe = _aligned(pipe, request, picture, size, reference_prompt, amount, progress, batch_size)
     options = {"method": method, "amount": amount, "reference_prompt": reference_prompt, "height": height, "width": width,
@@ -80,12 +78,12 @@ def shown(pipe: Pipeline, x: Tensor) -> np.ndarray:
 
 # --- by a loss --------------------------------------------------------------------------------------------------------------
 
-def _by_loss(pipe: Pipeline, picture: Picture, weight: float, size: tuple[int, int]) -> Callable[..., Denoiser]:
+def _by_loss(pipe: Pipeline, r: Request, picture: Picture, weight: float, size: tuple[int, int]) -> Callable[..., Denoiser]:
     wish, decode = gram_to(picture), guides.pictures(pipe)
-    chunk = max(1, guides.TOGETHER // (size[0] * size[1]))
+    chunk, until = max(1, guides.TOGETHER // (size[0] * size[1])), guides.formed(pipe, r)
     def wrap(denoise: Denoiser, places: Sequence[int]) -> Denoiser:
         steered = steer(denoise, [(lambda images, l: wish(images), weight)], decode, chunk=chunk)
-        return lambda x, l: (steered if float(l.ratio.max()) <= FORMED else denoise)(x, l)
+        return lambda x, l: (steered if float(l.ratio.max()) <= until else denoise)(x, l)
     return wrap
 
 
