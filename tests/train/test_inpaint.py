@@ -1,4 +1,6 @@
 """Networks that are shown a picture with a part taken away: the masks, that training begins at the model it starts from, resuming, their folders."""
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,11 @@ import unnoise
 from tests.train.tiny import UNET, recipe
 from unnoise import hub
 from unnoise.edit import inpaint as inpaint_picture
-from unnoise.edit.inpaint import takes_mask
+from unnoise.edit.inpaint import conditioned, takes_mask
+from unnoise.edit.picture import cells, encoded, read
 from unnoise.errors import BadInput
 from unnoise.process.noise import uniform
-from unnoise.train import build, inpaint, objective
+from unnoise.train import build, checkpoint, inpaint, objective
 from unnoise.train.fit import fit, prepare
 from unnoise.train.run import train
 
@@ -88,8 +91,6 @@ def test_a_step_draws_the_same_in_parts():
 
 
 def test_resuming_gives_the_same_weights(tmp_path):
-    from unnoise.train import checkpoint
-
     r = recipe(NET, data=DIGITS, train={"steps": 4})
     whole = train(r, tmp_path / "whole")
     part = prepare(r)
@@ -123,9 +124,6 @@ def test_the_folder_inpaints_from_its_cells(tmp_path):
 
 def test_use_and_training_show_the_network_the_same(tmp_path, monkeypatch):
     """What `edit.inpaint` puts beside x is `train.inpaint.condition` of the picture's x0 and the mask over its cells."""
-    from unnoise.edit.inpaint import conditioned
-    from unnoise.edit.picture import cells, encoded, read
-
     pipe = unnoise.load(train(recipe(NET, data=DIGITS, train={"steps": 1}), tmp_path / "run")["folder"])
     picture, mask = read(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)), np.zeros((8, 8))
     mask[2:5, 3:] = 1
@@ -155,3 +153,16 @@ def test_the_loss_is_of_the_masks_of_its_positions():
     def net(x, t): return seen.append(x) or x[:, :1]
     for positions in ([0, 1, 2], [5, 6, 7]): objective.denoising(r, None)(net, objective.Batch(x0, None, np.array(positions), 0, 8), 0)  # type: ignore[arg-type]
     assert torch.equal(seen[0][:, 1:], inpaint.drawn(r, x0, "train/0", [0, 1, 2])) and not torch.equal(seen[0][:, 1], seen[1][:, 1])
+
+
+def test_cells_that_stay_are_kept_at_every_step(tmp_path, monkeypatch):
+    """As GLIDE samples: the estimate has x0's own cells where nothing is masked, so that nothing drawn reaches the decoder there."""
+    pipe = unnoise.load(train(recipe(NET, data=DIGITS, train={"steps": 1}), tmp_path / "run")["folder"])
+    a, m, seen = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), []
+    m[2:5, 3:] = 255
+    module = sys.modules["unnoise.edit.inpaint"]
+    was = module.decoded
+    monkeypatch.setattr(module, "decoded", lambda pipe, x, p: seen.append(x) or was(pipe, x, p))
+    inpaint_picture(pipe, a, m, num_inference_steps=2, seed=0)
+    x0, stays = encoded(pipe, read(a).pixels), torch.from_numpy(m == 0)
+    assert torch.equal(seen[0][0, 0][stays], x0[0, 0][stays]) and not torch.equal(seen[0], x0)

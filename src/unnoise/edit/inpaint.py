@@ -27,7 +27,7 @@ from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized, working_size
 from unnoise.edit.run import Progress, asked, drawn, noised_from, part, result, rows, strength_of
 from unnoise.errors import BadInput, unknown
-from unnoise.guide import covariance, dps, interval, pigdm, replace, seen
+from unnoise.guide import covariance, dps, interval, keep, pigdm, replace, seen
 from unnoise.pipeline import Pipeline, Request, Result
 from unnoise.process.noise import seeded
 from unnoise.sample import rewind
@@ -103,9 +103,10 @@ def fill(pipe: Pipeline, request: Request, pictures: Sequence[Picture], mask: np
             raise BadInput("method repaint goes back up to noisier levels, where Brownian noise would repeat itself: use noise 'seeded'")
         path = tuple(rewind(path, f.times, f.jump))
     net = conditioned(pipe, pictures[0], mask, area, x0, size) if f.method == "model" else None
+    by_cells = net is None or _hides_cells(pipe)  # what stays is x0's cells: kept as they are; else a picture of its own
     x, nfe = drawn(pipe, request, path=path, start=None if f.strength == 1 else noised_from(x0), net=net, batch_size=batch_size, progress=progress,
-                   wrap=_told(request, f.method, x0, stays) if stays.any() and f.method != "model" else None)
-    if f.method != "model": x = torch.where(stays, x0.to(x), x)  # it is told of all that stays, and of nothing under the mask
+                   wrap=_told(request, f.method, x0, stays) if stays.any() and by_cells else None)
+    if by_cells: x = torch.where(stays, x0.to(x), x)  # it is told of all that stays, and of nothing under the mask
     soft = softened(mask, f.soft)
     return [pasted(p, decoded(pipe, x[i : i + 1], p)[0], soft) for i, p in enumerate([*pictures] * (n if len(pictures) == 1 else 1))], nfe
 
@@ -116,6 +117,7 @@ def _told(request: Request, method: str, x0: Tensor, stays: Tensor) -> Callable[
 
     def wrap(denoise: Denoiser, places: Sequence[int]) -> Denoiser:
         own = rows(x0, places)
+        if method == "model": return keep(denoise, own, stays)  # as GLIDE samples
         if method in ("repaint", "replace"): return replace(denoise, own, stays, seeded([request.seeds[i] for i in places], "known"))
         y = operator(own)
         if method == "dps": return dps(denoise, operator, y, interval(ZETA, 0, TRUST, outside=0), squared=True)
@@ -138,12 +140,17 @@ def conditioned(pipe: Pipeline, picture: Picture, mask: np.ndarray, area: Tensor
     The masked picture is encoded with grey under the mask, as published models were trained; a folder whose defaults say masked = "cells" was
     trained on x0 with its masked cells at 0 instead (see `train.inpaint`).
     """
-    hidden = x0 * (1 - area) if pipe.folder.defaults.get("masked") == "cells" else _without(pipe, picture, mask, size)
+    hidden = x0 * (1 - area) if _hides_cells(pipe) else _without(pipe, picture, mask, size)
     beside, fast = torch.cat([area, hidden], 1), pipe.fast
 
     def net(x: Tensor, t: Tensor | None, **given: Any) -> Tensor:
         return fast(torch.cat([x, beside.to(x).expand(len(x), -1, -1, -1)], 1), t, **given)
     return net
+
+
+def _hides_cells(pipe: Pipeline) -> bool:
+    """Whether the model was trained to see x0 without its masked cells (`train.inpaint`), not the picture without its masked pixels."""
+    return pipe.folder.defaults.get("masked") == "cells"
 
 
 def _without(pipe: Pipeline, picture: Picture, mask: np.ndarray, size: tuple[int, int]) -> Tensor:
