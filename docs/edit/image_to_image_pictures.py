@@ -31,7 +31,8 @@ def strengths(pipe: unnoise.Pipeline, pictures: list[np.ndarray]) -> tuple[Image
     """The sheet, and the mean distance to the source (root mean square, of 255) at each strength."""
     made = {s: [image_to_image(pipe, p, PROMPT, strength=s, seed=i) for i, p in enumerate(pictures)] for s in STRENGTHS}
     far = {s: float(np.mean([np.sqrt(np.mean((r.arrays[0].astype(float) - p) ** 2)) for r, p in zip(rs, pictures)])) for s, rs in made.items()}
-    top = sheet([[made[s][i].images[0] for s in STRENGTHS] for i in range(3)], [f"{s:g}" for s in STRENGTHS], ["", "", ""], f'to "{PROMPT}"', "strength", least=64)
+    rows = [[made[s][i].images[0] for s in STRENGTHS] for i in range(3)]
+    top = sheet(rows, [f"{s:g}" for s in STRENGTHS], ["", "", ""], f'to "{PROMPT}"', "strength", least=64)
     below = plot(f"distance to the source, rms of 255, mean of {len(pictures)} pictures", "strength",
                  [Curve(list(STRENGTHS), list(far.values()), (31, 119, 180), "")], (max(top.width, 420), 200))
     image = Image.new("RGB", (max(top.width, below.width), top.height + below.height), "white")

@@ -59,4 +59,4 @@ def test_what_is_shown_and_hidden():
 
 
 def test_sides_that_do_not_divide_are_refused():
-    with pytest.raises(BadInput, match="3 x 4|\\(3, 4\\)"): down(torch.zeros(1, 3, 3, 4), 2)
+    with pytest.raises(BadInput, match=r"3 x 4|\(3, 4\)"): down(torch.zeros(1, 3, 3, 4), 2)

@@ -74,7 +74,7 @@ def test_replacement_fails_it_and_repaint_mends_it():
 def test_neither_dps_nor_pigdm_is_the_posterior():
     """PiGDM takes the numbers for independent: 1.27. DPS by step with zeta .02, squared: the seen one ends at 1.37."""
     path = schedule.ddpm().path(60, "trailing")
-    _, mean, var = second(pigdm(PRIOR, seen(SEEN), Y), path, "ddim", n=3000)
+    _, mean, _ = second(pigdm(PRIOR, seen(SEEN), Y), path, "ddim", n=3000)
     assert 1.2 < mean < 1.31  # 1.267
     x, mean, _ = second(dps(PRIOR, seen(SEEN), Y, per_step(0.02, path), squared=True), path, n=3000)
     assert float(x[:, 0].mean()) < 1.45 and mean < 1.3

@@ -434,7 +434,7 @@ def save_run(run, weights: dict[str, Tensor], folder: Path) -> Path:
     recipe, src = run.recipe, run.source
     words = Words(tuple(src.words)) if src.labels is not None else None
     process = recipe.process if recipe.task == "denoise" or recipe.net.get("time") else None  # of noise that a classifier knows
-    defaults = {"upscale": {"factor": recipe.data.low, "noise": recipe.data.low_noise}} if recipe.data.low else {}
+    defaults: dict = {"upscale": {"factor": recipe.data.low, "noise": recipe.data.low_noise}} if recipe.data.low else {}
     if recipe.data.masked: defaults["masked"] = "cells"
     return save(folder, name=recipe.name, kind=recipe.net["kind"], net=run.net, weights=weights, codec=src.codec, words=words,
                 process=process, defaults=defaults, text=getattr(src, "text", None))

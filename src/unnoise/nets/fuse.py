@@ -441,9 +441,9 @@ def _sums(e: Tensor, tiles: int) -> Tensor:
     z = e.new_empty(*a[0].shape[:3], 6, e.shape[-1])
     z0, z1, z2, z3, z4, z5 = z.unbind(3)
     s, d = torch.sub(a[4], a[2], alpha=4), torch.sub(a[3], a[1], alpha=4)
-    torch.add(s, d, out=z1), torch.sub(s, d, out=z2)
-    torch.sub(a[4], a[2], out=s), torch.sub(a[3], a[1], out=d)
-    torch.add(s, d, alpha=2, out=z3), torch.sub(s, d, alpha=2, out=z4)
+    torch.add(s, d, out=z1); torch.sub(s, d, out=z2)
+    torch.sub(a[4], a[2], out=s); torch.sub(a[3], a[1], out=d)
+    torch.add(s, d, alpha=2, out=z3); torch.sub(s, d, alpha=2, out=z4)
     torch.add(s, a[0], alpha=4, out=z0).sub_(a[2], alpha=4)
     torch.sub(a[5], a[3], out=z5).sub_(d, alpha=4)
     return z
