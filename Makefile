@@ -29,7 +29,7 @@ demo: .venv/.base
 	mkdir -p $(OUT)
 	$(BIN)/unnoise generate "two red apples on their side" --seed 0 -o $(OUT)/apples.png
 	$(BIN)/unnoise generate "a butterfly" -n 16 --seed 1 -o $(OUT)/butterfly.png
-	$(BIN)/unnoise edit image-to-image $(OUT)/butterfly-1.png "a frog" --strength 0.5 --seed 1 -n 4 -o $(OUT)/frog.png
+	$(BIN)/unnoise edit image-to-image $(OUT)/butterfly-1.png "a frog" --strength 0.7 --seed 1 -n 4 -o $(OUT)/frog.png
 	$(BIN)/unnoise generate "a handwritten seven" -n 16 --seed 1 --model digits -o $(OUT)/seven.png
 	@echo "look at $(OUT)/apples.png, $(OUT)/butterfly.png, $(OUT)/frog.png and $(OUT)/seven.png"
 
