@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 import unnoise
 from tests.cli.test_cli import bad, run
@@ -17,18 +17,6 @@ from unnoise.errors import BadInput
 from unnoise.process.level import corrupt, move
 from unnoise.process.noise import seeded
 from unnoise.sample import inversion
-
-
-@pytest.fixture(scope="module")
-def emoji():
-    return unnoise.load("emoji", device="cpu", dtype="fp32")
-
-
-@pytest.fixture(scope="module")
-def apple():
-    im = Image.new("RGB", (64, 64), "white")
-    ImageDraw.Draw(im).ellipse((16, 18, 48, 50), fill=(210, 30, 40))
-    return np.asarray(im)
 
 
 def left() -> np.ndarray:

@@ -13,11 +13,6 @@ from unnoise.errors import BadInput
 from unnoise.sample import SAMPLERS
 
 
-@pytest.fixture(scope="module")
-def emoji():
-    return unnoise.load("emoji", device="cpu", dtype="fp32")
-
-
 def darkness(images): return images.mean((1, 2, 3)).square()
 
 

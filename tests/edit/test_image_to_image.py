@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 import unnoise
 from tests.cli.test_cli import bad, run
@@ -15,18 +15,6 @@ from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.process.level import corrupt
 from unnoise.sample import SAMPLERS, last
-
-
-@pytest.fixture(scope="module")
-def emoji():
-    return unnoise.load("emoji")
-
-
-@pytest.fixture(scope="module")
-def apple():
-    im = Image.new("RGB", (64, 64), "white")
-    ImageDraw.Draw(im).ellipse((16, 18, 48, 50), fill=(210, 30, 40))
-    return np.asarray(im)
 
 
 def test_strength_0_is_the_picture_and_1_is_text_to_image(emoji, apple):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 import unnoise
 from tests.cli.test_cli import bad, run
@@ -18,18 +18,6 @@ from unnoise.pipeline import read_recipe
 
 SMALL = {"embedding_steps": 3, "tuning_steps": 3, "levels": 2}
 HOW = {"seed": 4, "num_inference_steps": 2}
-
-
-@pytest.fixture(scope="module")
-def emoji():
-    return unnoise.load("emoji", device="cpu", dtype="fp32")
-
-
-@pytest.fixture(scope="module")
-def apple():
-    im = Image.new("RGB", (64, 64), "white")
-    ImageDraw.Draw(im).ellipse((16, 18, 48, 50), fill=(210, 30, 40))
-    return np.asarray(im)
 
 
 def digest(tensors): return hashlib.sha256(b"".join(t.detach().numpy().tobytes() for t in tensors)).hexdigest()

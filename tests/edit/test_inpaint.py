@@ -19,11 +19,6 @@ FREE = tuple(m for m in METHODS if m != "model")  # those that need no network o
 
 
 @pytest.fixture(scope="module")
-def emoji():
-    return unnoise.load("emoji")
-
-
-@pytest.fixture(scope="module")
 def pixels(tiny):
     return unnoise.load(tiny)
 

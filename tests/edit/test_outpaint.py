@@ -5,16 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import unnoise
 from tests.cli.test_cli import bad, run
 from unnoise.edit import outpaint, zoom_out
 from unnoise.edit.outpaint import windows
 from unnoise.errors import BadInput
-
-
-@pytest.fixture(scope="module")
-def emoji():
-    return unnoise.load("emoji")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 import unnoise
 from tests.cli.test_cli import bad, run
@@ -17,18 +17,6 @@ from unnoise.edit.prompt_to_prompt import Control, aligned, places_of, token_ids
 from unnoise.errors import BadInput
 from unnoise.nets.layers import attention
 from unnoise.nets.unet import Place
-
-
-@pytest.fixture(scope="module")
-def emoji():
-    return unnoise.load("emoji", device="cpu", dtype="fp32")
-
-
-@pytest.fixture(scope="module")
-def apple():
-    im = Image.new("RGB", (64, 64), "white")
-    ImageDraw.Draw(im).ellipse((16, 18, 48, 50), fill=(210, 30, 40))
-    return np.asarray(im)
 
 
 def ids(*tokens: int) -> list[int]:

@@ -23,11 +23,6 @@ SELF, CROSS = Place("a", "self", (2, 3)), Place("a", "cross", (2, 3))
 
 
 @pytest.fixture(scope="module")
-def emoji():
-    return unnoise.load("emoji", device="cpu", dtype="fp32")
-
-
-@pytest.fixture(scope="module")
 def stripes():
     y = (np.arange(64) // 4 % 2 * 255).astype(np.uint8)
     return np.stack([np.broadcast_to(y[:, None], (64, 64)), np.full((64, 64), 60, np.uint8), np.full((64, 64), 200, np.uint8)], 2)
