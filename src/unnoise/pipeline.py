@@ -180,20 +180,29 @@ class Pipeline:
         request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing,
                                timesteps, sigmas, guidance_rescale, guidance_interval, noise, height, width, clip_skip, guide, guide_through, guide_linear,
                                **options)
-        if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
+        def draw(places: list[int], count: Count) -> Tensor:
+            return self.finish(request.only(places), count, None if on_state is None else partial(on_state, places[0]))
+
         arrays: list[np.ndarray] = [np.empty(0)] * len(request.seeds)
-        parts, calls = self.batches(request, batch_size), 0
+        calls = []
+        for places, x, n in self.batches(request, draw, batch_size, progress):
+            calls.append(n)
+            for i, a in zip(places, self.decode(x)): arrays[i] = a
+        recipes = tuple(request.recipe(self, i) for i in range(len(request.seeds)))
+        return Result(np.stack(arrays), request.seeds, sum(calls) // len(calls), recipes)
+
+    def batches(self, r: Request, draw: Callable[[list[int], Count], Tensor], batch_size: int | None = None,
+                progress: Callable[[int], None] | None = None) -> Iterator[tuple[list[int], Tensor, int]]:
+        """(places of its images, draw(places, count), network calls counted) of each batch of a request."""
+        if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
+        parts = self._parts(r, batch_size)
         for places in parts:
             count = Count(progress)
-            x = self.finish(request.only(places), count, None if on_state is None else partial(on_state, places[0]))
+            x = draw(places, count)
             if places is parts[-1]: self.runner.finished()
-            made = self.decode(x)
-            calls += count.calls
-            for i, a in zip(places, made): arrays[i] = a
-        recipes = tuple(request.recipe(self, i) for i in range(len(request.seeds)))
-        return Result(np.stack(arrays), request.seeds, calls // len(parts), recipes)
+            yield places, x, count.calls
 
-    def batches(self, r: Request, batch_size: int | None) -> list[list[int]]:
+    def _parts(self, r: Request, batch_size: int | None) -> list[list[int]]:
         """The images of a request in batches: those that attend to equally many tokens together."""
         n = batch_size or self.runner.batch(self._shape(1, r))
         groups: dict[int, list[int]] = {}

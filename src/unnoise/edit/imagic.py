@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from unnoise.codec import Vectors
 from unnoise.edit.picture import Given, decoded, encoded, read, working_size
-from unnoise.edit.run import Progress, asked, result
+from unnoise.edit.run import Progress, asked, batched, result
 from unnoise.errors import BadInput
 from unnoise.nets.unet import Prepared
 from unnoise.pipeline import Count, Pipeline, Request, Result, make_folder, write_png
@@ -254,19 +254,13 @@ def _folder(work: str | os.PathLike | None, about: dict) -> Path:
 def _drawn(pipe: Pipeline, request: Request, embeddings: Sequence[Tensor], net: nn.Module, progress: Progress | None,
            batch_size: int | None) -> tuple[Tensor, int]:
     """x0 (etas x images, …) and calls an image: each eta's images in batches, under the tuned network."""
-    if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
-    made: list[Tensor] = []
-    calls = 0
+    made = []
     for e in embeddings:
-        rows: list[Tensor] = [torch.empty(0)] * len(request.seeds)
-        parts = pipe.batches(request, batch_size)
-        for places in parts:
-            count, r = Count(progress), request.only(places)
-            x = pipe.finish(r, count, net=_told(net, e, 0 if r.guidance == 0 else len(places)))
-            calls += count.calls
-            for i, row in zip(places, x): rows[i] = row
-        made += rows
-    return torch.stack(made), calls // (len(embeddings) * len(parts))
+        def draw(places: list[int], count: Count, e: Tensor = e) -> Tensor:
+            r = request.only(places)
+            return pipe.finish(r, count, net=_told(net, e, 0 if r.guidance == 0 else len(places)))
+        made.append(batched(pipe, request, draw, batch_size, progress))
+    return torch.cat([x for x, _ in made]), made[0][1]
 
 
 def _told(net: nn.Module, e: Tensor, n: int) -> Callable[..., Tensor]:

@@ -26,7 +26,7 @@ from unnoise.denoiser import Denoiser
 from unnoise.edit.hooks import hooked, maps, mixed
 from unnoise.edit.invert import ANCHORS, Anchored, Inversion, Steps, anchored, check_method, for_ddim, inverted, landing
 from unnoise.edit.picture import Given, decoded, encoded, pasted, read, working_size
-from unnoise.edit.run import Progress, asked, result
+from unnoise.edit.run import Progress, asked, batched, result
 from unnoise.errors import BadInput, unknown
 from unnoise.nets.layers import attention
 from unnoise.nets.unet import Place
@@ -102,19 +102,19 @@ def _run(pipe: Pipeline, request: Request, source: str, control: Control, held: 
     """(x0 of all sources, then of all targets; network calls of a batch; masks of the targets) of a request for targets."""
     n = len(request.seeds)
     both = replace(request, prompts=(source,) * n + request.prompts, negatives=request.negatives * 2, seeds=request.seeds * 2)
-    rows: list[Any] = [None] * (2 * n)
     masks: list[Any] = [None] * n
-    parts, calls = pipe.batches(request, batch_size), 0
-    for places in parts:
-        count, pair = Count(progress), [*places, *(n + i for i in places)]
+
+    def draw(places: list[int], count: Count) -> Tensor:
+        """Both pictures of each place, (k, 2, …)."""
+        pair = [*places, *(n + i for i in places)]
         now = control.begin(len(places), held.steps, found if direct else None)
-        start = None if found is None else (lambda eps, l: found.xs[0].expand_as(eps))
+        start = None if found is None else (lambda eps, l, x=found.xs[0]: x.expand_as(eps))
         x = pipe.finish(both.only(pair), count, path=held.steps.path, start=start, wrap=now.wrap, net=held.net(hooked(pipe, now.hook)))
-        calls += count.calls
-        for i, row in zip(pair, x): rows[i] = row
         if now.mask is not None:
             for i, m in zip(places, now.mask): masks[i] = m
-    return torch.stack(rows), calls // len(parts), None if masks[0] is None else torch.stack(masks)
+        return x.unflatten(0, (2, len(places))).transpose(0, 1)
+    x, calls = batched(pipe, request, draw, batch_size, progress)
+    return x.transpose(0, 1).flatten(0, 1), calls, None if masks[0] is None else torch.stack(masks)
 
 
 # --- words and tokens --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,18 +71,23 @@ def drawn(pipe: Pipeline, request: Request, *, path: Path | None = None, start: 
     start(eps, level, places) -> x at the path's first level; wrap(denoiser, places) -> the denoiser to run: places are those of the
     batch's images among all n. net: in place of the model's network.
     """
-    if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
+    def draw(places: list[int], count: Count) -> Tensor:
+        watch = None if on_state is None else partial(on_state, places[0])
+        begin = None if start is None else (lambda eps, l, f=start: f(eps, l, places))
+        guides = None if wrap is None else (lambda denoise, f=wrap: f(denoise, places))
+        return pipe.finish(request.only(places), count, watch, path=path, start=begin, wrap=guides, net=net)
+    return batched(pipe, request, draw, batch_size, progress)
+
+
+def batched(pipe: Pipeline, request: Request, draw: Callable[[list[int], Count], Tensor], batch_size: int | None = None,
+            progress: Progress | None = None) -> tuple[Tensor, int]:
+    """(x (n, …), network calls an image) of draw(places, count) -> the rows of those images, for each batch of a request."""
     made: list[Tensor] = [torch.empty(0)] * len(request.seeds)
-    calls, parts = 0, pipe.batches(request, batch_size)
-    for places in parts:
-        count = Count(progress)
-        watch = None if on_state is None else (lambda s, i=places[0]: on_state(i, s))
-        begin = None if start is None else (lambda eps, l, p=places: start(eps, l, p))
-        guides = None if wrap is None else (lambda d, p=places: wrap(d, p))
-        x = pipe.finish(request.only(places), count, watch, path=path, start=begin, wrap=guides, net=net)
-        calls += count.calls
+    calls = []
+    for places, x, n in pipe.batches(request, draw, batch_size, progress):
+        calls.append(n)
         for i, row in zip(places, x): made[i] = row
-    return torch.stack(made), calls // len(parts)
+    return torch.stack(made), sum(calls) // len(calls)
 
 
 def result(pipe: Pipeline, request: Request, arrays: np.ndarray, nfe: int, kind: str, inputs: Mapping[str, Picture | None],

@@ -29,7 +29,7 @@ from unnoise.denoiser import Denoiser
 from unnoise.edit import guides
 from unnoise.edit.hooks import hooked, maps, mixed
 from unnoise.edit.picture import Given, Picture, encoded, read
-from unnoise.edit.run import Progress, asked, drawn, result
+from unnoise.edit.run import Progress, asked, batched, drawn, result
 from unnoise.errors import BadInput, unknown
 from unnoise.guide import losses
 from unnoise.guide.scale import number
@@ -105,7 +105,8 @@ def _adapted(pipe: Pipeline, request: Request, picture: Picture, scale: float, f
     net = adapter.load(file, pipe)
     f = adapter.vector(pipe, torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None].float() / 255).to(pipe.runner.device)
     hook = lambda n: net.hook(f.expand(n, -1), scale)
-    return _batches(pipe, request, batch_size, progress, lambda r, count: pipe.finish(r, count, net=hooked(pipe, hook(len(r.seeds)))))
+    draw = lambda places, count: pipe.finish(request.only(places), count, net=hooked(pipe, hook(len(places))))
+    return batched(pipe, request, draw, batch_size, progress)
 
 
 # --- by shared attention ----------------------------------------------------------------------------------------------------
@@ -115,23 +116,11 @@ def _aligned(pipe: Pipeline, request: Request, picture: Picture, size: tuple[int
     """Each batch is drawn with the reference as its first row, which is left out at the end."""
     reference = way(pipe, request, encoded(pipe, picture.pixels, size), prompt)
 
-    def draw(r: Request, count: Count) -> Tensor:
+    def draw(places: list[int], count: Count) -> Tensor:
+        r = request.only(places)
         r = replace(r, prompts=(prompt, *r.prompts), negatives=("", *r.negatives), seeds=(r.seeds[0], *r.seeds))
         return pipe.finish(r, count, wrap=lambda denoise: _beside(denoise, reference), net=hooked(pipe, sharing(len(r.seeds), share)))[1:]
-    return _batches(pipe, request, batch_size, progress, draw)
-
-
-def _batches(pipe: Pipeline, request: Request, batch_size: int | None, progress: Progress | None,
-             draw: Callable[[Request, Count], Tensor]) -> tuple[Tensor, int]:
-    """(x (n, …), calls an image) of draw(part of the request, count) for each batch."""
-    if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
-    made: list[Tensor] = [torch.empty(0)] * len(request.seeds)
-    calls, parts = 0, pipe.batches(request, batch_size)
-    for places in parts:
-        count = Count(progress)
-        for i, row in zip(places, draw(request.only(places), count)): made[i] = row
-        calls += count.calls
-    return torch.stack(made), calls // len(parts)
+    return batched(pipe, request, draw, batch_size, progress)
 
 
 def _beside(denoise: Denoiser, reference: Callable[[Level], Tensor]) -> Denoiser:

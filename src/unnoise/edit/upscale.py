@@ -142,4 +142,4 @@ def _measured(denoise: Denoiser, codec: Latents, y: Tensor, scale: int) -> Denoi
 
 def _pixels(codec: Latents, z: Tensor) -> Tensor:
     """Latents as pictures in about [-1, 1], differentiable."""
-    return codec.net.decode(z / codec.scale + codec.shift)
+    return codec.net.decode(codec.unscale(z))
