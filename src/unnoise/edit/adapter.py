@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unnoise.edit.hooks import hooked
 from unnoise.errors import BadInput
+from unnoise.hub import weights
 from unnoise.nets.layers import attention
 from unnoise.nets.unet import Hook, Place, Transformer2DModel
 from unnoise.pipeline import Pipeline
@@ -72,12 +72,9 @@ class Adapter(nn.Module):
 
     def save(self, file: str | os.PathLike) -> Path:
         """One safetensors file, in half precision, whole or not at all."""
-        file, about = Path(file), {"given": self.given, "width": self.width, "layers": self.layers}
-        part = file.with_name(f".{file.name}.part")
-        tensors = {k: v.detach().half().contiguous() for k, v in self.state_dict().items()}
-        save_file(tensors, part, metadata={"format": "unnoise-adapter-1", "about": json.dumps(about)})
-        part.rename(file)
-        return file
+        about = {"given": self.given, "width": self.width, "layers": self.layers}
+        tensors = {k: v.half() for k, v in self.state_dict().items()}
+        return weights.write(tensors, Path(file), {"format": "unnoise-adapter-1", "about": json.dumps(about)})
 
 
 def _key(place: str) -> str:

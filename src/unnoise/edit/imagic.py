@@ -29,13 +29,13 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unnoise.codec import Vectors
 from unnoise.edit.picture import Given, decoded, encoded, read, working_size
 from unnoise.edit.run import Progress, asked, batched, result
 from unnoise.errors import BadInput
+from unnoise.hub import weights
 from unnoise.nets.unet import Prepared
 from unnoise.pipeline import Count, Pipeline, Request, Result, make_folder, write_png
 from unnoise.process.level import Level
@@ -161,7 +161,7 @@ def trained(pipe: Pipeline, x0: Tensor, target: Tensor, t: Training, work: Path,
         net.requires_grad_(True)
         descend(dict(net.named_parameters()), lambda k: loss(best, "network", k), t.tuning_steps, t.tuning_rate, state, tell)
         plain = dict(pipe.net.named_parameters())
-        _save({k: (p.detach() - plain[k].to(p)).half() for k, p in net.named_parameters()}, file)
+        weights.write({k: (p.detach() - plain[k].to(p)).half() for k, p in net.named_parameters()}, file)
     if t.tuning_steps: _moved(pipe, net, file)
     state.unlink(missing_ok=True)
     return best, net.requires_grad_(False)
@@ -203,18 +203,7 @@ def _write(parameters: dict[str, Tensor], optimiser: torch.optim.Adam, step: int
     tensors = {f"value.{k}": p.detach() for k, p in parameters.items()}
     for k, p in parameters.items():
         if p in optimiser.state: tensors |= {f"{m}.{k}": optimiser.state[p][m] for m in ("exp_avg", "exp_avg_sq")}
-    _save(tensors, file, {"step": str(step)})
-
-
-def _save(tensors: dict[str, Tensor], file: Path, about: dict[str, str] | None = None) -> None:
-    """A safetensors file, whole or not at all. BadInput: it cannot be written."""
-    part = file.with_name(f".{file.name}.part")
-    try:
-        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, part, metadata=about)
-        part.rename(file)
-    except (OSError, SafetensorError) as e:
-        part.unlink(missing_ok=True)
-        raise BadInput(f"cannot write {file}: {getattr(e, 'strerror', None) or e}") from e
+    weights.write(tensors, file, {"step": str(step)})
 
 
 def _resumed(parameters: dict[str, Tensor], optimiser: torch.optim.Adam, file: Path) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 LIMIT = 8192  # pixels a side
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (BT.601): a colour's grey
 Given = Union["Picture", str, os.PathLike, "Image.Image", np.ndarray]  # what `read` takes
 
 
@@ -132,7 +133,7 @@ def read_mask(given: Given, picture: Picture) -> np.ndarray:
     if mask.size != picture.size:
         (h, w), (H, W) = mask.size, picture.size
         raise BadInput(f"the mask has {w} x {h} pixels, the picture {W} x {H}: they must be of one size")
-    m = np.asarray(mask.pixels, np.float64) @ [0.299, 0.587, 0.114] / 255
+    m = np.asarray(mask.pixels, np.float64) @ LUMA / 255
     if mask.alpha is not None and (mask.pixels == 255).all(): m = 1 - mask.alpha / 255.0  # what an eraser leaves: holes in white
     m = np.where(m > 1 - 1e-9, 1.0, m)
     if not (m > 0).any(): raise BadInput("the mask is empty: it is black all over, so that nothing would change (white marks what changes)")
@@ -173,7 +174,7 @@ def encoded(pipe: Pipeline, pixels: np.ndarray, size: tuple[int, int] | None = N
     codec = pipe.codec
     pixels = resized(pixels, size or pixels.shape[:2])  # type: ignore[arg-type]
     channels = codec.net.config.in_channels if isinstance(codec, Latents) else codec.channels if isinstance(codec, Pixels) else 0
-    if channels == 1: pixels = (np.asarray(pixels, np.float64) @ [0.299, 0.587, 0.114]).round().astype(np.uint8)[..., None]
+    if channels == 1: pixels = (np.asarray(pixels, np.float64) @ LUMA).round().astype(np.uint8)[..., None]
     return codec.encode(pixels[None]).to(pipe.runner.device)
 
 

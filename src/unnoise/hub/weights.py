@@ -234,3 +234,18 @@ def _keep(note: Path, d: dict) -> None:
         part.write_text(json.dumps(d))
         part.replace(note)
     except OSError: part.unlink(missing_ok=True)
+
+
+def write(tensors: dict[str, Tensor], file: Path, about: dict[str, str] | None = None) -> Path:
+    """Write a safetensors file with these notes, whole or not at all; returns its path. BadInput when it cannot be written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    part = file.with_name(f".{file.name}.part")
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=about)
+        part.rename(file)
+    except (OSError, SafetensorError) as e:
+        part.unlink(missing_ok=True)
+        raise BadInput(f"cannot write {file}: {getattr(e, 'strerror', None) or e}") from e
+    return file
