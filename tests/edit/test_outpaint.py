@@ -1,13 +1,15 @@
 """Outpainting: the picture's bytes where it lies, every amount and side, windows that overlap; zooming out to an animation."""
 import json
+import sys
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.cli.test_cli import bad, run
 from unnoise.edit import outpaint, zoom_out
-from unnoise.edit.outpaint import windows
+from unnoise.edit.outpaint import Zoom, check_format, windows
 from unnoise.errors import BadInput
 
 
@@ -51,8 +53,26 @@ def test_zooming_out_holds_each_picture_in_the_next(emoji, picture, tmp_path):
     assert len(frames) == 9 and np.array_equal(frames[0], picture) and np.array_equal(frames[4], z.pictures[1]) and np.array_equal(frames[8], z.pictures[2])
     for name in ("z.gif", "z.png", "z.webp"):
         with Image.open(z.save(tmp_path / name, each=4)) as im: assert getattr(im, "n_frames") == 9  # noqa: B009 and im.size == (48, 32)
-    with pytest.raises(BadInput, match="zoom is a"): z.save(tmp_path / "z.mp4")
+    with pytest.raises(BadInput, match="zoom is a"): z.save(tmp_path / "z.avi")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["z.gif", "z.png", "z.webp"]
+
+
+@pytest.mark.parametrize("size", [(32, 48), (33, 47)])
+def test_a_zoom_as_a_film(tmp_path, size):
+    ramp = np.indices(size).sum(0)[None, ..., None] * np.array([1, 2, 3]) % 200
+    film = Zoom((ramp + np.array([0, 20, 40])[:, None, None, None]).astype(np.uint8), 1.5, 0, 0)
+    with av.open(film.save(tmp_path / "z.mp4", each=5, fps=10)) as f:
+        shown = [x.to_ndarray(format="rgb24") for x in f.decode(video=0)]
+        assert f.streams.video[0].average_rate == 10
+    assert len(shown) == 11 and all(x.shape == (size[0] + size[0] % 2, size[1] + size[1] % 2, 3) for x in shown)
+    for x, frame in zip(shown, film.frames(5)): assert np.abs(x[: size[0], : size[1]].astype(int) - frame).mean() < 12  # half the colours, lossy
+    assert [p.name for p in tmp_path.iterdir()] == ["z.mp4"]
+
+
+def test_a_film_needs_its_library(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["unnoise.edit.outpaint"], "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"unnoise\[video\]"): check_format(tmp_path / "z.mp4")
+    check_format(tmp_path / "z.GIF")
 
 
 def test_bad_input(emoji, picture):
@@ -73,4 +93,4 @@ def test_the_commands(tmp_path, capfd, picture):
     code, out, _ = run(capfd, "edit", "zoom-out", source, "a car", "--passes", 1, "--frames", 3, "--steps", 1, "--seed", 2, "-o", tmp_path / "z.gif", "--json")
     assert code == 0 and json.loads(out)["frames"] == 4
     assert "nothing to draw" in bad(capfd, "edit", "outpaint", source, "a car", "-o", tmp_path / "p.png")
-    assert "cannot write" in bad(capfd, "edit", "zoom-out", source, "-o", tmp_path / "z.mp4")
+    assert "cannot write" in bad(capfd, "edit", "zoom-out", source, "-o", tmp_path / "z.avi")

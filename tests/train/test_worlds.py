@@ -1,8 +1,11 @@
 """Scenes as training sees them: questions and true answers, captions as ids, latents that are made once."""
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from tests.train.scenes import recipe, tokenizer
@@ -150,6 +153,17 @@ def test_training_begins_with_the_weights_of_a_model(stages, tmp_path):
     saved = run.checkpoint.newest(tmp_path / "one" / "checkpoints")
     assert saved is not None and run.checkpoint.weights_hash(more.net.state_dict()) == run.checkpoint.weights_hash(saved[0]["ema0"])
     with pytest.raises(BadInput, match="another network"): prepare(latent(stages, start="digits"))
+
+
+@pytest.mark.parametrize("task, part", [("autoencode", "autoencoder"), ("contrast", "text")])
+def test_an_autoencoder_and_a_clip_go_on_too(stages, task, part):
+    """From folders that hold no network that draws."""
+    words = {"tokenizer": str(Path(stages["text"]) / "tokenizer")} if part == "text" else {}
+    fresh, more = (prepare(recipe(task, words, **begin)).net.state_dict() for begin in ({}, {"start": stages[part]}))
+    kept = safetensors.torch.load_file(next(Path(stages[part]).glob("vae/*.safetensors" if part == "autoencoder" else "text_encoder/*.safetensors")))
+    whole = {"autoencoder": "autoencoder", "text": "clip"}[part]
+    assert kept and all(torch.equal(more[f"{whole}.{k}"], v.float()) for k, v in kept.items())
+    assert not all(torch.allclose(fresh[f"{whole}.{k}"], v.float(), atol=1e-3) for k, v in kept.items())
 
 
 @pytest.mark.parametrize("change, told", [({"text": ""}, "need data.text"), ({"cached": 0}, "need data.text"), ({"autoencoder": "nowhere/at/all"}, "model")])

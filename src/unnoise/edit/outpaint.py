@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from unnoise.pipeline import Pipeline, Request, Result
 
 OVERLAP = 0.5
 SIDES = ("left", "right", "top", "bottom")
-FORMATS = (".gif", ".png", ".webp")
+FORMATS = (".gif", ".png", ".webp", ".mp4")
+STILLS = {".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}  # what Pillow writes, by its names
 
 
 def outpaint(pipe: Pipeline, image: Given, prompt: str | None = None, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0,
@@ -121,22 +123,52 @@ class Zoom:
         return [*out, self.pictures[-1]]
 
     def save(self, path: str | os.PathLike, each: int = 12, fps: int = 15) -> Path:
-        """Write the frames as an animated .gif (256 colours), .png or .webp (all colours, lossless), whole or not at all; returns the path."""
-        from PIL import Image
+        """Write the frames as an animated .gif (256 colours), .png or .webp (all colours, lossless) or as an .mp4 film, whole or not at all; returns the path.
 
+        An .mp4 needs PyAV (`pip install "unnoise[video]"`). Errors: BadInput.
+        """
         path = Path(path)
-        if path.suffix.lower() not in FORMATS: raise BadInput(f"cannot write {path}: a zoom is a {', '.join(FORMATS)} file")
+        check_format(path)
         for name, v in (("frames", each), ("fps", fps)):
             if isinstance(v, bool) or not isinstance(v, int) or not 1 <= v <= 100: raise BadInput(f"{name} must be a whole number from 1 to 100, given {v!r}")
-        frames, part = [Image.fromarray(f) for f in self.frames(each)], path.with_name(f".{path.name}.part")
+        part = path.with_name(f".{path.name}.part")
+        write = _film if path.suffix.lower() == ".mp4" else _animation
         try:
-            frames[0].save(part, format={".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}[path.suffix.lower()], save_all=True, append_images=frames[1:],
-                           duration=round(1000 / fps), loop=0, **({"lossless": True} if path.suffix.lower() == ".webp" else {}))
+            write(part, self.frames(each), fps, path.suffix.lower())
             part.rename(path)
         except OSError as e:
-            part.unlink(missing_ok=True)
             raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
+        finally: part.unlink(missing_ok=True)
         return path
+
+
+def check_format(path: Path) -> None:
+    """BadInput unless a zoom can be written to such a file here."""
+    if path.suffix.lower() not in FORMATS: raise BadInput(f"cannot write {path}: a zoom is a {', '.join(FORMATS)} file")
+    if path.suffix.lower() == ".mp4" and not find_spec("av"):
+        raise BadInput(f"cannot write {path}: films need PyAV: pip install \"unnoise[video]\" (without it: {', '.join(STILLS)})")
+
+
+def _animation(path: Path, frames: Sequence[np.ndarray], fps: int, suffix: str) -> None:
+    from PIL import Image
+
+    first, *others = [Image.fromarray(f) for f in frames]
+    first.save(path, format=STILLS[suffix], save_all=True, append_images=others, duration=round(1000 / fps), loop=0,
+               **({"lossless": True} if suffix == ".webp" else {}))
+
+
+def _film(path: Path, frames: Sequence[np.ndarray], fps: int, suffix: str) -> None:
+    """H.264 in yuv420p, which players and browsers take; of an odd side the last row or column is repeated."""
+    import av
+
+    h, w = frames[0].shape[:2]
+    with av.open(path, "w", format=suffix[1:]) as film:
+        stream = film.add_stream("h264", rate=fps, options={"crf": "16"})
+        stream.height, stream.width, stream.pix_fmt = h + h % 2, w + w % 2, "yuv420p"
+        for f in frames:
+            even = np.pad(f, ((0, h % 2), (0, w % 2), (0, 0)), "edge")
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        film.mux(stream.encode(None))
 
 
 def zoom_out(pipe: Pipeline, image: Given, prompt: str | None = None, *, passes: int = 4, factor: float = 1.5, method: str | None = None,

@@ -20,7 +20,7 @@ from unnoise.process import noise
 from unnoise.train import objective, perceptual, upscale, worlds
 from unnoise.train.initial import near_linear
 from unnoise.train.recipe import Recipe, explain, unknown_key
-from unnoise.train.tasks import KIND, TASKS
+from unnoise.train.tasks import KIND, TASKS, Matcher, Through
 from unnoise.train.worlds import Items
 
 NETS: dict[str, tuple[type[nn.Module], type[BaseModel]]] = {
@@ -178,15 +178,24 @@ def _begin_with(net: nn.Module, name: str) -> None:
 
     BadInput names the first that is not there or has another shape.
     """
-    from unnoise import hub
-
-    theirs, own, first = hub.load(name).net.state_dict(), net.state_dict(), "conv_in.weight"
+    theirs, own, first = _weights_for(net, name), net.state_dict(), "conv_in.weight"
     if first in theirs and first in own: theirs[first] = _widened(theirs[first], own[first])
     for k, v in own.items():
         if k not in theirs or theirs[k].shape != v.shape:
             there = f"has shape {tuple(theirs[k].shape)} there" if k in theirs else "is not there"
             raise BadInput(f"train.start: {name!r} is another network: {k} {there}, this one's has {tuple(v.shape)}")
     net.load_state_dict(theirs)
+
+
+def _weights_for(net: nn.Module, name: str) -> dict[str, Tensor]:
+    """The tensors of the network of net's own kind in a model folder: its autoencoder or CLIP, else what it is named for."""
+    from unnoise import hub
+    from unnoise.hub import parts
+
+    if isinstance(net, Through): whole, own = "autoencoder", parts.load_autoencoder(name, net.autoencoder.config.factor).net
+    elif isinstance(net, Matcher): whole, own = "clip", parts.load_clip(name).net
+    else: return hub.load(name).net.state_dict()
+    return {f"{whole}.{k}": v for k, v in own.state_dict().items()}
 
 
 def _widened(theirs: Tensor, own: Tensor) -> Tensor:

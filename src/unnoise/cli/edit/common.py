@@ -47,10 +47,15 @@ def output_for(image: Path, output: Path | None, overwrite: bool, others: Iterab
 
     out = output or Path(f"{image.stem}-edit.png")
     writable(out)
-    for original in (image, *others):
+    spare(out, (image, *others), overwrite)
+    return out
+
+
+def spare(out: Path, originals: Iterable[Path], overwrite: bool) -> None:
+    """BadInput where writing `out` would lose an original, and that was not allowed."""
+    for original in originals:
         if out.exists() and original.exists() and out.resolve() == original.resolve() and not overwrite:
             raise BadInput(f"{out} is an original: name another output, or say --overwrite")
-    return out
 
 
 def edit(model: str, image: Path, output: Path | None, overwrite: bool, as_json: bool, run: Callable[[Pipeline, Callable], Result],

@@ -70,19 +70,18 @@ def zoom_out(
     frames: Annotated[int, typer.Option("--frames", help="Frames a pass.")] = 12,
     fps: Annotated[int, typer.Option("--fps", help="Frames a second.")] = 15,
     method: Method = None, soft: Soft = 2, times: Times = None, jump: Jump = None,
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="An animated .gif, .png or .webp file. Default: IMAGE-zoom.gif.")] = None,  # noqa: UP045
+    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="An animated .gif, .png or .webp file, or an .mp4 film. Default: IMAGE-zoom.gif.")] = None,  # noqa: UP045
     overwrite: c.Overwrite = False, model: c.Model = c.DEFAULT, steps: c.Steps = None, guidance: c.Guidance = None, negative: c.Negative = "",
     seed: c.Seed = None, sampler: c.Sampler = None, as_json: c.Json = False,
 ) -> None:
     """Zoom out of a picture, again and again, into an animation."""
-    from unnoise.edit.outpaint import FORMATS
+    from unnoise.edit.outpaint import check_format
     from unnoise.errors import BadInput
 
     began, out = time.perf_counter(), output or Path(f"{image.stem}-zoom.gif")
-    if out.suffix.lower() not in FORMATS: raise BadInput(f"cannot write {out}: a zoom is a {', '.join(FORMATS)} file")
+    check_format(out)
     if not out.parent.is_dir(): raise BadInput(f"cannot write {out}: no folder {out.parent}")
-    if out.exists() and image.exists() and out.resolve() == image.resolve() and not overwrite:
-        raise BadInput(f"{out} is the original: name another output, or say --overwrite")
+    c.spare(out, (image,), overwrite)
     from unnoise.edit import zoom_out as edit
     from unnoise.pipeline import load
 
