@@ -32,6 +32,39 @@ def parser(doc: str) -> argparse.ArgumentParser:
     return p
 
 
+def of_nouns(doc: str) -> argparse.ArgumentParser:
+    """The options of a bench that draws one picture of each of some nouns (`nouns`)."""
+    p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--model", default="emoji")
+    p.add_argument("--n", type=int, default=40, help="nouns, one picture each")
+    p.add_argument("--first", type=int, default=4, help="number of the first noun")
+    p.add_argument("--seed", type=int, default=3000, help="of the first picture")
+    p.add_argument("--steps", type=int, default=20)
+    p.add_argument("--batch", type=int, default=20)
+    p.add_argument("--quick", action="store_true", help="4 nouns, 4 steps")
+    p.add_argument("--json", action="store_true")
+    p.add_argument("--sheet", type=Path, help="write the first pictures of every row")
+    return p
+
+
+def nouns(a: argparse.Namespace) -> list[str]:
+    """a.n labels of the judge, spread evenly over all that it knows. a.quick: 4, and 4 steps."""
+    from unnoise.edit.guides import judge
+
+    if a.quick: a.n, a.steps = 4, 4
+    every = judge().heads["noun"]
+    return [every[(i * len(every) // a.n + a.first) % len(every)] for i in range(a.n)]
+
+
+def of_pictures(shown: list[list], labels: list[str], named: list[str], path: Path) -> None:
+    """Write a sheet: a row of arrays (h, w, 3) for each label, a column for each of the first nouns."""
+    from unnoise.evaluate.scenes import name
+    from unnoise.look import sheet
+    from unnoise.pipeline import picture
+
+    sheet([[picture(x) for x in row] for row in shown], [name(x) for x in named[:6]], labels, "", "", least=64).quantize(96).save(path, optimize=True)
+
+
 def ready(threads: int) -> None:
     """The same number of threads for both sides, and no warnings of peers in the output."""
     warnings.filterwarnings("ignore")

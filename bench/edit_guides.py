@@ -13,10 +13,8 @@ tint alone costs the judge.
 """
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,6 @@ from bench import common
 from unnoise.edit import guides
 from unnoise.errors import BadInput
 from unnoise.evaluate.scenes import name
-from unnoise.look import sheet
 from unnoise.pipeline import Pipeline
 
 MOVE = (-0.1, 0.05, -0.1)  # of the mean colour
@@ -105,29 +102,15 @@ def _wish(pipe: Pipeline, made: np.ndarray, wanted: np.ndarray, seen: dict, judg
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", default="emoji")
-    p.add_argument("--n", type=int, default=40, help="nouns, one picture each")
-    p.add_argument("--first", type=int, default=4, help="number of the first noun")
-    p.add_argument("--seed", type=int, default=3000, help="of the first picture")
-    p.add_argument("--steps", type=int, default=20)
-    p.add_argument("--batch", type=int, default=20)
-    p.add_argument("--quick", action="store_true", help="4 nouns, 4 steps")
+    p = common.of_nouns(__doc__)
     p.add_argument("--only", default="", help="the cases whose NAME=VALUE:WEIGHT begins so")
-    p.add_argument("--json", action="store_true")
-    p.add_argument("--sheet", type=Path, help="write the first pictures of every case")
     a = p.parse_args(argv)
-    n, steps = (4, 4) if a.quick else (a.n, a.steps)
-    pipe = unnoise.load(a.model)
-    every = guides.judge().heads["noun"]
-    nouns = [every[(i * len(every) // n + a.first) % len(every)] for i in range(n)]
-    rows, shown = measured(pipe, nouns, steps, a.batch, a.seed, a.only)
+    pipe, nouns = unnoise.load(a.model), common.nouns(a)
+    rows, shown = measured(pipe, nouns, a.steps, a.batch, a.seed, a.only)
     if a.sheet:
-        from unnoise.pipeline import picture
-
         labels = [f"{r['guide']}, {r['gradient']}" if r["weight"] else "unguided" if r["guide"] == "none" else r["guide"] for r in rows[: len(shown)]]
-        sheet([[picture(x) for x in row] for row in shown], [name(x) for x in nouns[:6]], labels, "", "", least=64).quantize(96).save(a.sheet, optimize=True)
-    common.report("edit_guides", rows, a.json, n=n, steps=steps, model=pipe.sha256[:12])
+        common.of_pictures(shown, labels, nouns, a.sheet)
+    common.report("edit_guides", rows, a.json, n=a.n, steps=a.steps, model=pipe.sha256[:12])
 
 
 if __name__ == "__main__":

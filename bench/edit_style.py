@@ -10,10 +10,8 @@ matrices of CLIP's image encoder (its patches after each of the first four layer
 """
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,9 +23,8 @@ from unnoise.data.scenes import Scenes
 from unnoise.edit import guides, style
 from unnoise.evaluate.scenes import name
 from unnoise.guide import losses
-from unnoise.look import sheet
 from unnoise.nets.clip import prepare
-from unnoise.pipeline import Pipeline, picture
+from unnoise.pipeline import Pipeline
 
 Features = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 CASES = (("aligned", 1.0), ("aligned", 2.0), ("loss", 0.5), ("loss", 1.0))
@@ -83,27 +80,11 @@ def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, seed: int, batch:
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", default="emoji")
-    p.add_argument("--n", type=int, default=40, help="nouns, one picture each")
-    p.add_argument("--first", type=int, default=4, help="number of the first noun")
-    p.add_argument("--seed", type=int, default=3000, help="of the first picture")
-    p.add_argument("--steps", type=int, default=20)
-    p.add_argument("--batch", type=int, default=20)
-    p.add_argument("--quick", action="store_true", help="3 nouns, 4 steps")
-    p.add_argument("--json", action="store_true")
-    p.add_argument("--sheet", type=Path, help="write the first pictures of every method")
-    a = p.parse_args(argv)
-    n, steps = (3, 4) if a.quick else (a.n, a.steps)
-    pipe = unnoise.load(a.model)
-    every = guides.judge().heads["noun"]
-    nouns = [every[(i * len(every) // n + a.first) % len(every)] for i in range(n)]
-    rows, shown = measured(pipe, nouns, steps, a.seed, a.batch)
-    if a.sheet:
-        labels = ["reference", "unguided", *(f"{r['method']} {r['amount']:g}" for r in rows[1:])]
-        made = sheet([[picture(x) for x in row] for row in shown], [name(x) for x in nouns[:6]], labels, "", "", least=64)
-        made.quantize(96).save(a.sheet, optimize=True)
-    common.report("edit_style", rows, a.json, n=n, steps=steps, model=pipe.sha256[:12])
+    a = common.of_nouns(__doc__).parse_args(argv)
+    pipe, nouns = unnoise.load(a.model), common.nouns(a)
+    rows, shown = measured(pipe, nouns, a.steps, a.seed, a.batch)
+    if a.sheet: common.of_pictures(shown, ["reference", "unguided", *(f"{r['method']} {r['amount']:g}" for r in rows[1:])], nouns, a.sheet)
+    common.report("edit_style", rows, a.json, n=a.n, steps=a.steps, model=pipe.sha256[:12])
 
 
 if __name__ == "__main__":

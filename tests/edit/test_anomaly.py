@@ -12,7 +12,7 @@ import unnoise
 from tests.cli.test_cli import bad, run
 from unnoise.denoiser import Gaussian
 from unnoise.edit import anomaly
-from unnoise.edit.anomaly import auroc, scores
+from unnoise.edit.anomaly import FLAT, auroc, detail, scores
 from unnoise.errors import BadInput
 from unnoise.process import schedule
 
@@ -44,6 +44,9 @@ def test_the_map_is_of_the_models_size_and_its_mean_the_score():
     found = anomaly(pipe, image, strength=0.4, noises=3, seed=0)
     assert found.map.shape == (28, 28) and found.map.mean() == pytest.approx(found.score) and found.nfe == 1
     assert found.heat().shape == (28, 28, 3) and found.heat(found.map.max()).max() == 255
+    dx = np.diff(image / 127.5, axis=1)
+    dy = np.diff(image / 127.5, axis=0)
+    assert found.relative == pytest.approx(found.score / np.sqrt((dx**2).mean() + (dy**2).mean()))
     again = anomaly(pipe, image, strength=0.4, noises=3, seed=0)
     assert again.score == found.score != anomaly(pipe, image, strength=0.4, noises=3, seed=9).score
     many = anomaly(pipe, image, strength=0.4, noises=3, steps=4)
@@ -61,6 +64,13 @@ def test_where_a_digit_was_spoilt_the_map_is_hot():
     assert found.score > anomaly(pipe, image, "a handwritten one", strength=0.4, noises=6).score
 
 
+def test_detail_is_of_neighbours_and_never_nothing():
+    x = torch.zeros(3, 1, 4, 5)
+    x[1, :, ::2], x[2] = 1.0, torch.arange(5) * 0.5
+    assert detail(x).tolist() == pytest.approx([FLAT, 1.0, 0.5])
+    assert detail(x[:, :, :1, :1]).tolist() == [FLAT] * 3
+
+
 @pytest.mark.parametrize(("how", "says"), [({"strength": 0}, "above 0"), ({"strength": 2}, "from 0"), ({"noises": 0}, "noises"), ({"steps": 1.5}, "steps")])
 def test_what_cannot_be_done_is_said(tiny, how, says):
     with pytest.raises(BadInput, match=says): anomaly(unnoise.load(tiny), np.zeros((8, 8), np.uint8), **how)
@@ -69,5 +79,5 @@ def test_what_cannot_be_done_is_said(tiny, how, says):
 def test_the_command(tmp_path, capfd):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)).save(tmp_path / "a.png")
     done = json.loads(run(capfd, "edit", "anomaly", tmp_path / "a.png", "--model", "digits", "--noises", 2, "-o", tmp_path / "b.png", "--json")[1])
-    assert done["score"] > 0 and Image.open(tmp_path / "b.png").size == (28, 28)
+    assert done["score"] > 0 and done["relative"] > 0 and Image.open(tmp_path / "b.png").size == (28, 28)
     assert "above 0" in bad(capfd, "edit", "anomaly", tmp_path / "a.png", "--model", "digits", "--strength", 0)

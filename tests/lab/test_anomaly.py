@@ -17,9 +17,11 @@ RUN = Path(__file__).parents[2] / "lab" / "anomaly" / "run.py"
 def test_a_quick_run_sweeps_and_draws(tmp_path):
     done = subprocess.run([sys.executable, RUN, "--quick", "--json", "--out", tmp_path], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    row, = json.loads(done.stdout)["rows"]
-    assert row["left out"] == "a bag" and len(row["sweep"]) == 9 and all(0 <= v <= 1 for v in row["sweep"].values())
-    assert row["sweep"][str(row["best"])] == max(row["sweep"].values())
+    rows = json.loads(done.stdout)["rows"]
+    assert [r["by"] for r in rows] == ["score", "relative"]
+    for row in rows:
+        assert row["left out"] == "a bag" and len(row["sweep"]) == 9 and all(0 <= v <= 1 for v in row["sweep"].values())
+        assert row["sweep"][str(row["best"])] == max(row["sweep"].values())
     recipe = json.loads((tmp_path / "fashion-without-bag-3" / "recipe.json").read_text())
     assert recipe["data"]["without"] == ["a bag"]
     assert np.asarray(Image.open(tmp_path / "anomaly.png")).std() > 10

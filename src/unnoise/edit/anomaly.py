@@ -1,6 +1,10 @@
 """Anomalies: what a model of the normal cannot restore (AnoDDPM, Wyatt et al. 2022).
 
     x = alpha x0 + sigma eps at a level part-way, several eps;  map = mean over them of (x0 - E[x0 | x])^2;  score = the map's mean
+    relative = score / detail,  detail^2 = mean of (difference of neighbouring pixels)^2
+
+`relative` is the one to tell pictures by: busy pictures, normal or not, come back worse than plain ones, and hide what is strange (Serra et al.
+2020 say the same of likelihoods; lab/anomaly has the figures).
 
 A model that saw normal data alone fills in what noise hid with something normal. With too little noise it need not fill in anything, with too much
 it restores nothing of the picture at all: the level matters. `steps` > 1 comes down by DDIM instead of one call, to a picture and not a mean.
@@ -24,15 +28,17 @@ from unnoise.process.noise import seeded
 from unnoise.process.schedule import path_of
 from unnoise.sample import SAMPLERS, last
 
-STRENGTH, NOISES, BATCH = 0.5, 8, 64
+STRENGTH, NOISES, BATCH = 0.7, 8, 64
+FLAT = 2 / 255  # the detail of a picture that has none: one step of a byte
 
 
 @dataclass(frozen=True)
 class Anomaly:
-    """score: the map's mean; map: float (h, w) of the model's pixels, squared differences with pictures running from -1 to 1, mean over channels;
-    restored: uint8 (h, w, 3), the mean of what came back; nfe: network calls."""
+    """score: the map's mean; relative: the score over the picture's detail; map: float (h, w) of the model's pixels, squared differences with
+    pictures running from -1 to 1, mean over channels; restored: uint8 (h, w, 3), the mean of what came back; nfe: network calls."""
 
     score: float
+    relative: float
     map: np.ndarray
     restored: np.ndarray
     nfe: int
@@ -59,7 +65,8 @@ def anomaly(pipe: Pipeline, image: Given, prompt: str | None = None, *, strength
     seen = read(pipe.decode(x0)[0])
     pixels = decoded(pipe, back, seen).astype(np.float64)
     gap = ((pixels - seen.pixels) / 127.5) ** 2
-    return Anomaly(float(gap.mean()), gap.mean((0, 3)), pixels.mean(0).round().astype(np.uint8), count.calls)
+    score, busy = float(gap.mean()), float(detail(torch.from_numpy(seen.pixels / 127.5).movedim(-1, 0)[None]))
+    return Anomaly(score, score / busy, gap.mean((0, 3)), pixels.mean(0).round().astype(np.uint8), count.calls)
 
 
 def _check(pipe: Pipeline, strength: float, noises: int, steps: int) -> None:
@@ -78,8 +85,14 @@ def restored(model: Denoiser, x0: Tensor, schedule, strength: float, noise, step
     with torch.no_grad(): return model(x, path[0]) if steps == 1 else last(SAMPLERS["ddim"](model, x, path))
 
 
+def detail(x: Tensor) -> Tensor:
+    """(n,) root mean square differences between neighbours of x (n, c, h, w), down and across together; FLAT where there are none."""
+    down, across = (x.diff(dim=d).double().square().flatten(1) for d in (2, 3))
+    return sum((v.mean(1) for v in (down, across) if v.shape[1]), torch.zeros(len(x), dtype=torch.float64)).sqrt().clamp(min=FLAT)
+
+
 def scores(model: Denoiser, x0: Tensor, schedule, strength: float, noises: int = NOISES, seed: int = 0) -> Tensor:
-    """(n,) scores of encoded pictures, in the model's own space: for many at once. Picture i has noises of its own."""
+    """(n,) scores of encoded pictures, in the model's own space: for many at once. Picture i has noises of its own. Over `detail` they are relative."""
     total = torch.zeros(len(x0), dtype=torch.float64)
     for k in range(noises):
         for i in range(0, len(x0), BATCH):

@@ -70,7 +70,7 @@ def zoom_out(
     frames: Annotated[int, typer.Option("--frames", help="Frames a pass.")] = 12,
     fps: Annotated[int, typer.Option("--fps", help="Frames a second.")] = 15,
     method: Method = None, soft: Soft = 2, times: Times = None, jump: Jump = None,
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="An animated .gif, .png or .webp file, or an .mp4 film. Default: IMAGE-zoom.gif.")] = None,  # noqa: UP045
+    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="An animated .gif, .png or .webp, or an .mp4. Default: IMAGE-zoom.gif.")] = None,  # noqa: UP045
     overwrite: c.Overwrite = False, model: c.Model = c.DEFAULT, steps: c.Steps = None, guidance: c.Guidance = None, negative: c.Negative = "",
     seed: c.Seed = None, sampler: c.Sampler = None, as_json: c.Json = False,
 ) -> None:

@@ -62,7 +62,7 @@ def anomaly(
     image: c.Image,
     prompt: c.Prompt = "",
     model: Annotated[str, typer.Option("--model", help="A model of what is normal.")] = c.DEFAULT,
-    strength: Annotated[float, typer.Option("--strength", help="How much noise hides the picture, from above 0 to 1.")] = 0.5,
+    strength: Annotated[float, typer.Option("--strength", help="How much noise hides the picture, from above 0 to 1.")] = 0.7,
     noises: Annotated[int, typer.Option("--noises", help="How many noises are averaged.")] = 8,
     steps: Annotated[int, typer.Option("--steps", help="1: the mean of what may have been there; more: what may have been.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Of the first noise.")] = 0,
@@ -78,6 +78,6 @@ def anomaly(
     with progress("looking", None, "call") as advance:
         found = edit(pipe, given, prompt or None, strength=strength, noises=noises, steps=steps, seed=seed, progress=advance)
     file = write_png(picture(found.heat()), out, "{}")
-    report = {"files": [str(file)], "score": found.score, "top": float(found.map.max()), "nfe": found.nfe,
+    report = {"files": [str(file)], "score": found.score, "relative": found.relative, "top": float(found.map.max()), "nfe": found.nfe,
               "seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
-    emit(report, as_json, f"{file}\nscore: {found.score:.6g}")
+    emit(report, as_json, f"{file}\nscore: {found.score:.6g}\nrelative to the picture's detail: {found.relative:.6g}")
