@@ -47,13 +47,14 @@ train-default: .venv/.data
 	$(BIN)/unnoise train $(RECIPES)/judge-first.toml --out runs/judge-first $(FLAGS)
 	$(BIN)/unnoise train $(RECIPES)/judge.toml --out runs/judge $(FLAGS)
 	if [ -f $(RECIPES)/judge-more.toml ]; then $(BIN)/unnoise train $(RECIPES)/judge-more.toml --out runs/judge-more $(FLAGS); fi
+	if [ -f $(RECIPES)/judge-tinted.toml ]; then $(BIN)/unnoise train $(RECIPES)/judge-tinted.toml --out runs/judge-tinted $(FLAGS); fi
 	$(BIN)/unnoise train $(RECIPES)/autoencoder.toml --out runs/autoencoder $(FLAGS)
 	$(BIN)/python recipes/cache.py $(RECIPES)/emoji.toml
 	$(BIN)/unnoise train $(RECIPES)/emoji.toml --out runs/emoji $(FLAGS)
 	if [ -f $(RECIPES)/emoji-more.toml ]; then $(BIN)/unnoise train $(RECIPES)/emoji-more.toml --out runs/emoji-more $(FLAGS); fi
 	if [ -f $(RECIPES)/autoencoder-more.toml ]; then $(BIN)/unnoise train $(RECIPES)/autoencoder-more.toml --out runs/autoencoder-more $(FLAGS); fi
 	if [ -f $(RECIPES)/emoji-composed.toml ]; then $(BIN)/python recipes/cache.py $(RECIPES)/emoji-composed.toml && $(BIN)/unnoise train $(RECIPES)/emoji-composed.toml --out runs/emoji-composed $(FLAGS); fi
-	@echo "runs/emoji-composed/model draws (at full size runs/emoji/model), runs/judge-more/model judges (runs/judge/model): unnoise evaluate runs/emoji-composed/model --judge runs/judge-more/model"
+	@echo "runs/emoji-composed/model draws (at full size runs/emoji/model), runs/judge-tinted/model judges (runs/judge/model): unnoise evaluate runs/emoji-composed/model --judge runs/judge-tinted/model"
 
 bench: .venv/.dev
 	$(BIN)/python -m bench.nfe

@@ -1,6 +1,7 @@
 """Every recipe that ships can be read, names what exists, and asks for a network that can be built for its task."""
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def test_make_train_default_runs_them_in_an_order_that_works():
     lines = (ROOT / "Makefile").read_text().split("\ntrain-default:")[1].split("\n\n")[0]
     places = [lines.index(part) for part in ("data fetch emoji", "tokenizer.py", "clip.toml", "autoencoder.toml", "cache.py", "emoji.toml --out")]
     assert places == sorted(places)
-    for path in (ROOT / "recipes" / "emoji.toml", ROOT / "recipes" / "gpu" / "emoji.toml"):
-        d = tomllib.loads(path.read_text())["data"]
-        assert all(f"--out {d[part].removesuffix('/model')}" in lines for part in ("autoencoder", "text"))
+    for size in ("recipes", "recipes/gpu"):
+        made = {"runs/tokenizer"}
+        for name, out in re.findall(r"train \$\(RECIPES\)/(\S+\.toml) --out (\S+)", lines):
+            if not (ROOT / size / name).exists(): continue
+            r = tomllib.loads((ROOT / size / name).read_text())
+            needs = {r["data"].get(k, "") for k in ("autoencoder", "text", "tokenizer")} | {r["train"].get("start", "")}
+            assert {n.removesuffix("/model") for n in needs if n} <= made, f"{size}/{name} comes before what it needs"
+            made.add(out)
+        assert len(made) == (6 if size == "recipes/gpu" else 11)

@@ -100,6 +100,20 @@ def test_plain_captions_name_the_things_alone():
 
 # --- latents ----------------------------------------------------------------------------------------------------------------
 
+def test_a_judge_sees_half_of_its_pictures_tinted():
+    """By one colour each, at most so far, the same for ever; held-out pictures as they are."""
+    plain, tinted = (prepare(recipe("recognise", {"tint": t})).source for t in (0.0, 0.2))
+    x, y = (s.fetch(range(64), seed=3).x for s in (plain, tinted))
+    moved = (y - x).flatten(1).abs().amax(1) > 0
+    assert 20 < int(moved.sum()) < 44 and (y - x).abs().max() <= 0.4 + 1e-6 and y.abs().max() <= 1
+    whole = ((y > -1) & (y < 1)).flatten(2)  # nothing was cut off there
+    shift = (y - x).flatten(2)
+    assert all(torch.allclose(shift[i, c][whole[i, c]], shift[i, c][whole[i, c]][:1], atol=1e-6) for i in range(64) for c in range(3) if whole[i, c].any())
+    assert torch.equal(tinted.fetch(range(5, 9), seed=3).x, y[5:9])
+    assert torch.equal(tinted.held_out("test", 8).fetch(range(8)).x, plain.held_out("test", 8).fetch(range(8)).x)
+    with pytest.raises(BadInput, match="tint is for task"): prepare(recipe("autoencode", {"tint": 0.2}))
+
+
 def test_cached_latents_are_the_autoencoders_and_made_once(stages, tmp_path, monkeypatch):
     src = prepare(latent(stages)).source
     assert isinstance(src, worlds.LatentSource)

@@ -133,6 +133,7 @@ def check(recipe: Recipe) -> None:
     if kind not in fits[recipe.task]:
         which = "; ".join(f"{task}: {', '.join(kinds)}" for task, kinds in fits.items())
         raise BadInput(f"task {recipe.task!r} does not go with net.kind {kind!r} ({which})")
+    if recipe.data.tint and recipe.task != "recognise": raise BadInput("data.tint is for task 'recognise': other networks are to keep colours")
     if recipe.task in TASKS:
         TASKS[recipe.task](recipe)
         return

@@ -41,6 +41,7 @@ class DataSection(_Section):
     without: tuple[str, ...] = Field(default=(), strict=False)  # classes (their words) that are left out
     low: Literal[0, 2, 4] = 0  # the network is shown the picture so many times smaller (see train.upscale); 0: it is not
     low_noise: float = Field(default=0.5, ge=0, le=0.9)  # the most noise that the smaller one bears, pictures running from -1 to 1
+    tint: float = Field(default=0.0, ge=0, le=0.5)  # how far half of a judge's pictures are moved in each colour, of the range
     masked: bool = False  # the network is shown the picture with a part taken away, and which (see train.inpaint)
 
 

@@ -31,6 +31,7 @@ from unnoise.data.fetch import cache
 from unnoise.data.nouns import NOUNS, article
 from unnoise.data.scenes import COLOURS, COUNTS, ORIENTATIONS, SIZES, STREAM, WEIGHTS, Attributes, Scenes, caption
 from unnoise.errors import BadInput
+from unnoise.process import noise
 
 if TYPE_CHECKING:
     from unnoise.text.encode import PromptEncoder
@@ -41,7 +42,7 @@ SUFFIX = "-scenes"
 PART = 4096  # scenes in one file of cached latents
 IGNORED = -100  # the target of a head that a scene does not answer, as cross_entropy knows it
 ENDLESS = 2**40
-ELSEWHERE = {"validation", "cached", "without", "low", "low_noise", "masked"}  # keys of [data] of which no scene depends
+ELSEWHERE = {"validation", "cached", "without", "low", "low_noise", "masked", "tint"}  # keys of [data] of which no scene depends
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class SceneSource:
         """Scenes of the stream `seed`."""
         made = [self.scenes.attributes(seed, int(i)) for i in index]
         x = self.codec.encode(np.stack([self.scenes.render(a, self.section.size) for a in made]))
+        if self.section.tint: x = tinted(x, self.section.tint, seed, index)
         more: dict[str, Tensor] = {}
         if self.tokenizer:
             more["ids"] = ids(self.tokenizer, [said(a, Draw(seed, int(i), STREAM[self.scenes.split] + 16), self.section.captions) for a, i in zip(made, index)])
@@ -117,8 +119,15 @@ class SceneSource:
         return Items(x, None, more)
 
     def held_out(self, split: str, n: int) -> SceneSource:
-        """The same of another split."""
-        return replace(self, scenes=open_scenes(self.section, split))
+        """The same of another split, in its own colours."""
+        return replace(self, scenes=open_scenes(self.section, split), section=self.section.model_copy(update={"tint": 0.0}))
+
+
+def tinted(x: Tensor, tint: float, seed: int, index: Sequence[int] | np.ndarray) -> Tensor:
+    """Pictures x (n, 3, h, w) in [-1, 1], every other one by chance moved by one colour, each channel up to `tint` of the range, cut at black and white."""
+    u = torch.stack([noise.uniform(seed, "tint", int(i), (4,)) for i in index]).to(x)
+    move = torch.where(u[:, 3:] < 0.5, 2 * tint * (2 * u[:, :3] - 1), 0)
+    return (x + move[:, :, None, None]).clamp(-1, 1)
 
 
 def ids(tokenizer: Tokenizer, captions: Sequence[str]) -> Tensor:
