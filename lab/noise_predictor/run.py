@@ -1,6 +1,6 @@
 """Can a plain MLP predict the noise of a digit, or does it take a UNet? Equal work a sample, equal samples; only the network differs.
 
-    python lab/noise_predictor/run.py --out runs/noise-predictor [--quick] [--seeds 3] [--steps 400] [--json]
+    python lab/noise_predictor/run.py --out runs/noise-predictor [--quick] [--seeds 3] [--steps 1500] [--json]
 
 Needs the data (`unnoise data fetch mnist`) and the bundled model "digits-judge".
 
@@ -106,7 +106,7 @@ def main() -> None:
     p.add_argument("--out", type=Path, help="a folder for models' numbers and digits; what it holds is not made again")
     p.add_argument("--quick", action="store_true", help="one seed, a few steps: does it run?")
     p.add_argument("--seeds", type=int, default=3)
-    p.add_argument("--steps", type=int, default=400)
+    p.add_argument("--steps", type=int, default=1500)
     p.add_argument("--images", type=int, default=400)
     p.add_argument("--guidance", type=float, default=2.0)
     p.add_argument("--json", action="store_true")
