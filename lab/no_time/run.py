@@ -1,6 +1,6 @@
 """Does the network need the time? Denoisers that are not told the level, exact and trained, and samplers that have no schedule.
 
-    python lab/no_time/run.py --out runs/no-time [--quick] [--parts level,exact,digits] [--seeds 3] [--steps 250] [--json]
+    python lab/no_time/run.py --out runs/no-time [--quick] [--parts level,exact,digits] [--seeds 3] [--steps 300] [--json]
 
 level   how well x tells its level, against 1 / sqrt(2d): exactly on mixtures of 2 to 1,024 numbers, by estimators and networks on digits
 exact   the very best networks without time, by quadrature over the posterior of the level, on the same mixtures: no training, no error but theirs
@@ -322,7 +322,7 @@ def main() -> None:
     p.add_argument("--quick", action="store_true", help="one seed, two sizes, a few steps: does it run?")
     p.add_argument("--parts", default="level,exact,digits")
     p.add_argument("--seeds", type=int, default=3)
-    p.add_argument("--steps", type=int, default=250)
+    p.add_argument("--steps", type=int, default=300)
     p.add_argument("--samples", type=int, default=100)
     p.add_argument("--json", action="store_true")
     a = p.parse_args()
