@@ -55,17 +55,19 @@ def clip_layers(pipe: Pipeline, of: int = 4) -> Features:
     return features
 
 
-def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, seed: int, batch: int) -> tuple[list[dict], list[list[Any]]]:
+def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, seed: int, batch: int, adapter: str = "") -> tuple[list[dict], list[list[Any]]]:
+    """A row a method, and the first pictures of each."""
     judge, both = guides.judge(), guides.clip_for(pipe)
     seen, other = guides.trunk(judge), clip_layers(pipe)
     said, told = judge.heads["noun"], references(nouns)
     refs = [r for r, _ in told]
     plain = pipe([name(n) for n in nouns], seed=[seed + i for i in range(len(nouns))], num_inference_steps=steps, batch_size=batch).arrays
     rows, shown = [], [refs[:6], list(plain[:6])]
-    for method, amount in (("none", 0.0), *CASES):
+    for method, amount in (("none", 0.0), *CASES, *([("adapter", 1.0)] if adapter else [])):
         began = time.perf_counter()
         made = plain if method == "none" else np.concatenate([
-            style(pipe, r, name(n), method=method, amount=amount, reference_prompt=of, seed=seed + i, num_inference_steps=steps).arrays
+            style(pipe, r, name(n), method=method, amount=amount, reference_prompt=of, seed=seed + i, num_inference_steps=steps,
+                  adapter=adapter if method == "adapter" else None).arrays
             for i, (n, (r, of)) in enumerate(zip(nouns, told))])
         seconds = (time.perf_counter() - began) / len(nouns)
         right = [said[k] == n for k, n in zip(judge.look(made).answers["noun"].argmax(1), nouns)]
@@ -80,9 +82,11 @@ def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, seed: int, batch:
 
 
 def main(argv: list[str] | None = None) -> None:
-    a = common.of_nouns(__doc__).parse_args(argv)
+    p = common.of_nouns(__doc__)
+    p.add_argument("--adapter", default="", help="also measure the adapter in this file (recipes/style.py trains one)")
+    a = p.parse_args(argv)
     pipe, nouns = unnoise.load(a.model), common.nouns(a)
-    rows, shown = measured(pipe, nouns, a.steps, a.seed, a.batch)
+    rows, shown = measured(pipe, nouns, a.steps, a.seed, a.batch, a.adapter)
     if a.sheet: common.of_pictures(shown, ["reference", "unguided", *(f"{r['method']} {r['amount']:g}" for r in rows[1:])], nouns, a.sheet)
     common.report("edit_style", rows, a.json, n=a.n, steps=a.steps, model=pipe.sha256[:12])
 
