@@ -1,6 +1,7 @@
 """DiffEdit on composed scenes of two objects, one of which is to change its colour or become another thing: ours, image-to-image, diffusers.
 
     python -m bench.edit_diffedit [--json] [--quick] [--scenes 16] [--steps 20] [--guidance 7.5] [--strength 0.8] [--sheet PATH]
+        [--model runs/emoji-pairs/model --concepts 10]
 
 The scenes are those of the data's grammar ("a red apple left of a car"), so that it is known where the object is and what it must become.
     iou        of the mask with the object's own pixels (beside it the best that whole cells could do)
@@ -54,9 +55,10 @@ class Task:
 
 
 def tasks(scenes: Scenes, kind: str, n: int) -> list[Task]:
-    """n scenes whose first object is to change its colour, or to become what the next scene's first object is."""
-    pairs = [scenes.attributes(1, i) for i in range(2 * n)]
-    return [_task(scenes, kind, pairs[i], pairs[n + i], i) for i in range(n)]
+    """n scenes whose first object is to change its colour, or to become a thing of another scene that is in neither place."""
+    pairs = [scenes.attributes(1, i) for i in range(3 * n)]
+    others = lambda a, i: next(b for b in pairs[n + i :] if not set(b.nouns) <= set(a.nouns))
+    return [_task(scenes, kind, pairs[i], others(pairs[i], i), i) for i in range(n)]
 
 
 def _task(scenes: Scenes, kind: str, a: Attributes, b: Attributes, i: int) -> Task:
@@ -171,6 +173,7 @@ def theirs(folder: Path, a: argparse.Namespace) -> Edit:
 def main(argv: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--model", default="emoji")
+    p.add_argument("--concepts", type=int, default=0, help="of a narrower world that the model was trained on (0: the judge's)")
     p.add_argument("--scenes", type=int, default=16, help="of each kind of edit")
     p.add_argument("--steps", type=int, default=20)
     p.add_argument("--guidance", type=float, default=7.5)
@@ -183,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore")
     common.ready(0)
     judge, pipe = load_judge(), unnoise.load(a.model, device="cpu", dtype="fp32")
-    scenes = Scenes("emoji", "test", {"pair": 1.0}, len(judge.heads["noun"]))
+    scenes = Scenes("emoji", "test", {"pair": 1.0}, a.concepts or len(judge.heads["noun"]))
     ways = {"diffedit": ours(pipe, a), "image-to-image": whole(pipe, a), "diffusers": theirs(hub.find(a.model), a)}
     rows, shown = [], []
     for kind in ("colour", "noun"):

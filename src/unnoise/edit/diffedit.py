@@ -6,8 +6,8 @@
     3  decode    down again by DDIM under the prompt inside the mask, along the very same xs outside of it, at equal levels, x0 itself last
 
 In space "cells" d is the paper's, the mean over noises and channels of |eps(x_t, prompt) - eps(x_t, source)| at each cell of the latents. In
-"pixels", the default, it is the difference of both estimates of x0, averaged over the noises and decoded: finer than cells are, for two
-decoded pictures more (docs/edit/diffedit.md has what it gains). Outside the mask the picture's own pixels are put back, so that they are equal to the bit.
+"pixels", the default, it is the difference of both estimates of x0, averaged over the noises, decoded, and smoothed over half a cell: finer than
+cells are, for two decoded pictures more (docs/edit/diffedit.md has what it gains). Outside the mask the picture's own pixels are put back, so that they are equal to the bit.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from unnoise.process.noise import seeded
 from unnoise.sample.ladder import bounded, whole
 
 STRENGTH = 0.8
-NOISES, NOISE_LEVEL, EXTREMES, THRESHOLD = 10, 0.5, 0.1, 0.5
+NOISES, NOISE_LEVEL, EXTREMES, THRESHOLD = 10, 0.5, 0.03, 0.5
 SPACES = ("pixels", "cells")
 
 
@@ -55,7 +55,9 @@ def difference(pipe: Pipeline, x0: Tensor, prompt: str, source: str = "", *, noi
     with torch.no_grad():
         d = [denoiser(pipe, [p] * noises, count=count)(x, l) for p in (prompt, source)]  # of x0; that of eps is alpha / sigma times it
     if space == "pixels": d = [torch.from_numpy(pipe.decode(v.mean(0, keepdim=True)).astype(np.float64)).permute(0, 3, 1, 2) for v in d]
-    return (d[0] - d[1]).abs().mean((0, 1), keepdim=True)
+    far = (d[0] - d[1]).abs().mean((0, 1), keepdim=True)
+    k = far.shape[-1] // x0.shape[-1] // 2 | 1  # half a cell: what a decoder says of single pixels is not worth more
+    return F.avg_pool2d(far, k, 1, k // 2, count_include_pad=False)
 
 
 def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, threshold: float = THRESHOLD) -> np.ndarray:
