@@ -54,7 +54,8 @@ train-default: .venv/.data
 	if [ -f $(RECIPES)/emoji-more.toml ]; then $(BIN)/unnoise train $(RECIPES)/emoji-more.toml --out runs/emoji-more $(FLAGS); fi
 	if [ -f $(RECIPES)/autoencoder-more.toml ]; then $(BIN)/unnoise train $(RECIPES)/autoencoder-more.toml --out runs/autoencoder-more $(FLAGS); fi
 	if [ -f $(RECIPES)/emoji-composed.toml ]; then $(BIN)/python recipes/cache.py $(RECIPES)/emoji-composed.toml && $(BIN)/unnoise train $(RECIPES)/emoji-composed.toml --out runs/emoji-composed $(FLAGS); fi
-	@echo "runs/emoji-composed/model draws (at full size runs/emoji/model), runs/judge-tinted/model judges (runs/judge/model): unnoise evaluate runs/emoji-composed/model --judge runs/judge-tinted/model"
+	if [ -f $(RECIPES)/emoji-words.toml ]; then $(BIN)/python recipes/words.py && $(BIN)/python recipes/cache.py $(RECIPES)/emoji-words.toml && $(BIN)/unnoise train $(RECIPES)/emoji-words.toml --out runs/emoji-words $(FLAGS); fi
+	@echo "runs/emoji-words/model draws (at full size runs/emoji/model), runs/judge-tinted/model judges (runs/judge/model): unnoise evaluate runs/emoji-words/model --judge runs/judge-tinted/model"
 
 bench: .venv/.dev
 	$(BIN)/python -m bench.nfe

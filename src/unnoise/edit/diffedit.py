@@ -7,7 +7,8 @@
 
 In space "cells" d is the paper's, the mean over noises and channels of |eps(x_t, prompt) - eps(x_t, source)| at each cell of the latents. In
 "pixels", the default, it is the difference of both estimates of x0, averaged over the noises, decoded, and smoothed over half a cell: finer than
-cells are, for two decoded pictures more (docs/edit/diffedit.md has what it gains). Outside the mask the picture's own pixels are put back, so that they are equal to the bit.
+cells are, for two decoded pictures more (docs/edit/diffedit.md has what it gains). Outside the mask the picture's own pixels are put back, so
+that they are equal to the bit.
 """
 from __future__ import annotations
 

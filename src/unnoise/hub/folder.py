@@ -358,7 +358,7 @@ def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, wei
         from unnoise.hub import parts
 
         index |= parts.CLIP_INDEX
-        files |= parts.clip_files(clip, dtype)
+        files |= parts.clip_files(clip, dtype, text.net if text else None)
     if words:
         index["words"] = ["unnoise", "Words"]
         files["words/config.json"] = _json(words.config())

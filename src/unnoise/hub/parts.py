@@ -3,7 +3,8 @@
     vae/                                            an autoencoder alone, or that of any model folder
     text_encoder/, tokenizer/, image_encoder/, clip/   a CLIP: both encoders as published, and in clip/ what joins them: the text
                                                     projection and the temperature (the text encoder is saved without its projection,
-                                                    since that is what a Stable Diffusion pipeline loads)
+                                                    since that is what a Stable Diffusion pipeline loads). Where the model reads prompts by
+                                                    another text encoder than CLIP's, clip/ holds CLIP's too, its config under "text_config"
 """
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from unnoise.hub import folder as folders
 from unnoise.hub import weights
 from unnoise.nets import clip
 from unnoise.nets.autoencoder import Autoencoder
+from unnoise.nets.clip import TextEncoder
 from unnoise.text.encode import PromptEncoder
 from unnoise.text.tokenizer import Tokenizer
 
@@ -68,14 +70,22 @@ def load_text(name: str | os.PathLike) -> PromptEncoder:
     return folders.read_text(_seen(name, "text_encoder"), torch.float32, None)
 
 
-def clip_files(net: clip.CLIP, dtype: torch.dtype | None = None) -> dict[str, folders.Content]:
-    """The files of image_encoder/ and clip/."""
+def clip_files(net: clip.CLIP, dtype: torch.dtype | None = None, text: TextEncoder | None = None) -> dict[str, folders.Content]:
+    """The files of image_encoder/ and clip/. text: the encoder in text_encoder/; where it is not the CLIP's own, clip/ gets that as well."""
     tensors = net.state_dict()
+    own = {} if text is None or _same(text.text_model, net.text_model) else {k: v for k, v in tensors.items() if k.startswith("text_model.")}
     image = {k: v for k, v in tensors.items() if k.startswith(("vision_model.", "visual_projection."))}
     c = net.vision_model.config
     config = {"architectures": ["CLIPVisionModelWithProjection"], "model_type": "clip_vision_model", **folders.config_of(net.vision_model)}
     return {**folders.weights_and_config("image_encoder/model.safetensors", image, config, dtype),
-            **folders.weights_and_config("clip/model.safetensors", {k: tensors[k] for k in JOIN}, {"projection_dim": c.projection_dim}, dtype)}
+            **folders.weights_and_config("clip/model.safetensors", {**{k: tensors[k] for k in JOIN}, **own},
+                                         {"projection_dim": c.projection_dim, **({"text_config": folders.config_of(net.text_model)} if own else {})}, dtype)}
+
+
+def _same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    """Whether two networks have the same weights, to half precision."""
+    one, other = ({k: v.half() for k, v in m.state_dict().items()} for m in (a, b))
+    return one.keys() == other.keys() and all(torch.equal(v, other[k]) for k, v in one.items())
 
 
 CLIP_INDEX = {"image_encoder": ["transformers", "CLIPVisionModelWithProjection"], "_clip": "clip"}
@@ -84,23 +94,39 @@ CLIP_INDEX = {"image_encoder": ["transformers", "CLIPVisionModelWithProjection"]
 def save_clip(folder: str | os.PathLike, name: str, net: clip.CLIP, tokenizer: Tokenizer) -> Path:
     """Write a folder with a CLIP and its tokenizer."""
     text = {k: v for k, v in net.state_dict().items() if k.startswith("text_model.")}
-    config = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **folders.config_of(net.text_model)}
-    files = {**folders.weights_and_config("text_encoder/model.safetensors", text, config, None), **clip_files(net), "tokenizer": tokenizer.save}
-    index = {**_index(name, "UnnoiseClip"), "text_encoder": folders.TWINS["text_encoder"], "tokenizer": folders.TWINS["tokenizer"], **CLIP_INDEX}
-    return folders.write_folder(Path(folder), files, index)
+    files = {**_text_files(text, folders.config_of(net.text_model)), **clip_files(net), "tokenizer": tokenizer.save}
+    return folders.write_folder(Path(folder), files, {**_index(name, "UnnoiseClip"), **TEXT_INDEX, **CLIP_INDEX})
+
+
+TEXT_INDEX = {k: folders.TWINS[k] for k in ("text_encoder", "tokenizer")}
+
+
+def save_text(folder: str | os.PathLike, name: str, text: PromptEncoder) -> Path:
+    """Write a folder with a text encoder and its tokenizer alone."""
+    files = {**_text_files(text.net.state_dict(), folders.config_of(text.net)), "tokenizer": text.tokenizer.save}
+    return folders.write_folder(Path(folder), files, {**_index(name, "UnnoiseText"), **TEXT_INDEX})
+
+
+def _text_files(tensors: dict[str, Tensor], config: dict) -> dict[str, folders.Content]:
+    about = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **config}
+    return folders.weights_and_config("text_encoder/model.safetensors", tensors, about, None)
 
 
 def load_clip(name: str | os.PathLike) -> Clip:
     """The CLIP of a model folder or bundled name. BadInput when it has none."""
     seen = _seen(name, "_clip")
-    text = load_text(name)
     image = weights.read(seen.path / "image_encoder" / "model.safetensors", seen.known.get("image_encoder/model.safetensors"))
     join = weights.read(seen.path / "clip" / "model.safetensors", seen.known.get("clip/model.safetensors"))
     vision = clip.vision_config_from(folders.read_json(seen.path / "image_encoder" / "config.json"))
-    tensors = {**{k: v for k, v in text.net.state_dict().items() if k.startswith("text_model.")}, **clip.published_keys(image), **join}
-    both = text.net.config.model_copy(update={"projection_dim": vision.projection_dim})
-    net = folders.filled(lambda: clip.CLIP(both, vision), tensors, seen.path / "image_encoder", torch.float32)
-    return Clip(net, text.tokenizer)
+    if own := folders.read_json(seen.path / "clip" / "config.json").get("text_config"):
+        config, tokenizer = clip.text_config_from({"model_type": "clip_text_model", **own}), Tokenizer.load(seen.path / "tokenizer")
+    else:
+        text = load_text(name)
+        config, tokenizer = text.net.config, text.tokenizer
+        join |= {k: v for k, v in text.net.state_dict().items() if k.startswith("text_model.")}
+    both = config.model_copy(update={"projection_dim": vision.projection_dim})
+    net = folders.filled(lambda: clip.CLIP(both, vision), {**clip.published_keys(image), **join}, seen.path / "image_encoder", torch.float32)
+    return Clip(net, tokenizer)
 
 
 def clip_of(f: folders.Folder) -> clip.CLIP | None:
