@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from unnoise import hub
+from unnoise.codec import Latents
 from unnoise.data import load as load_data
 from unnoise.data.emoji import load_emoji
 from unnoise.data.prepare import attribution
@@ -100,9 +101,10 @@ def main() -> None:
     recipe = read(a.run)[0]
     f = hub.load(a.run / "model")
     defaults = {"upscale": f.defaults.get("upscale"), "guidance_scale": a.guidance, "num_inference_steps": a.steps, "sampler": a.sampler, "spacing": a.spacing}
+    codec = parts.centred(f.codec) if isinstance(f.codec, Latents) and f.codec.shift else f.codec
     metrics = json.loads(a.metrics.read_text()) if a.metrics else None
     notes = a.notes.read_text() if a.notes else ""
-    out = hub.save(a.out / recipe.name, name=recipe.name, kind=f.kind, net=f.net, weights=None, codec=f.codec,
+    out = hub.save(a.out / recipe.name, name=recipe.name, kind=f.kind, net=f.net, weights=None, codec=codec,
                    words=f.words if _conditioned(f) else None, process=f.process, defaults={k: v for k, v in defaults.items() if v is not None},
                    card=card(a.run, a.others, metrics, notes), dtype=torch.float16,
                    text=f.text, clip=parts.load_clip(a.clip / "model").net if a.clip else None)

@@ -151,7 +151,17 @@ def _index(name: str, kind: str) -> dict:
 def measured(net: Autoencoder, images: Tensor, size: int) -> Latents:
     """The codec of a trained autoencoder: scale and shift such that the latents of `images` (n, 3, size, size) have mean 0 and standard deviation 1."""
     with torch.inference_mode(): z = torch.cat([net.encode(x).mean for x in images.split(64)])
-    return Latents(net, size, size, float(1 / z.std()), float(z.mean()))
+    return centred(Latents(net, size, size, float(1 / z.std()), float(z.mean())))
+
+
+@torch.no_grad()
+def centred(codec: Latents) -> Latents:
+    """The same codec with its shift moved into its network's biases, where it has such: StableDiffusionPipeline reads no shift_factor."""
+    net, c = codec.net, codec.net.config.latent_channels
+    if not (net.config.use_quant_conv and net.config.use_post_quant_conv): return codec
+    net.quant_conv.bias[:c] -= codec.shift
+    net.post_quant_conv.bias += codec.shift * net.post_quant_conv.weight.sum((1, 2, 3))
+    return Latents(net, codec.height, codec.width, codec.scale)
 
 
 def similar(a: Tensor, b: Tensor) -> Tensor:
