@@ -83,3 +83,18 @@ def test_a_folder_keeps_both_text_encoders(clip, own, tmp_path):
     assert_close(theirs, parts.load_text(folder).net(ids(own.tokenizer, prompts)).hidden, atol=1e-4, rtol=1e-4)
     again = unnoise.load(folder).save_pretrained(tmp_path / "again")
     assert_close(parts.load_clip(again).texts(prompts), both.texts(prompts), atol=1e-6, rtol=0)
+
+
+def test_a_centred_autoencoder_is_the_same_without_its_shift():
+    """Latents and pictures as before; diffusers' pipeline, which reads no shift_factor, then decodes them too."""
+    from unnoise.codec import Latents
+
+    net = unnoise.load("emoji", dtype="fp32").codec.net
+    old, x = Latents(net, 64, 64, 0.5, 0.3), normal(2, 3, 64, 64, seed=5).float().clamp(-1, 1)
+    with torch.no_grad():
+        z = (net.encode(x).mean - 0.3) * 0.5
+        y = net.decode(z / 0.5 + 0.3)
+        new = parts.centred(old)
+        assert new.shift == 0 and new.scale == 0.5
+        assert_close(net.encode(x).mean * 0.5, z, atol=1e-4, rtol=1e-4)
+        assert_close(net.decode(z / 0.5), y, atol=1e-3, rtol=1e-3)

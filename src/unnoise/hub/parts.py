@@ -159,8 +159,10 @@ def centred(codec: Latents) -> Latents:
     """The same codec with its shift moved into its network's biases, where it has such: StableDiffusionPipeline reads no shift_factor."""
     net, c = codec.net, codec.net.config.latent_channels
     if not (net.config.use_quant_conv and net.config.use_post_quant_conv): return codec
-    net.quant_conv.bias[:c] -= codec.shift
-    net.post_quant_conv.bias += codec.shift * net.post_quant_conv.weight.sum((1, 2, 3))
+    before, after = net.quant_conv, net.post_quant_conv
+    assert before.bias is not None and after.bias is not None
+    before.bias[:c] -= codec.shift
+    after.bias += codec.shift * after.weight.sum((1, 2, 3))
     return Latents(net, codec.height, codec.width, codec.scale)
 
 
