@@ -6,7 +6,7 @@ n nouns are drawn, unguided and under each guide, from the same seeds, one pictu
 n = 40). noun: how often the judge names the thing. far: of a mean colour, the largest of the three differences to the target, the mean over
 pictures, and the share of pictures where it is under .05; of `colour`, the share that the judge sees in it; of CLIP, the cosine to its text.
 
-The target of the mean colour is, for each picture, its own unguided mean moved by .1 towards green. A tint alone puts the judge off, so three
+The target of the mean colour is, for each picture, its own unguided mean moved by .1 towards green. A tint alone may put the judge off, so three
 things stand beside its answer. "shifted back": its answer once each picture has its unguided mean again, so that what it sees is the thing and not
 the tint. The row "tint" is the unguided pictures, each moved by one colour after the drawing. The row "real, tint" is that of real pictures: what the
 tint alone costs the judge.

@@ -96,5 +96,6 @@ def test_a_centred_autoencoder_is_the_same_without_its_shift():
         y = net.decode(z / 0.5 + 0.3)
         new = parts.centred(old)
         assert new.shift == 0 and new.scale == 0.5
-        assert_close(net.encode(x).mean * 0.5, z, atol=1e-4, rtol=1e-4)
-        assert_close(net.decode(z / 0.5), y, atol=1e-3, rtol=1e-3)
+        assert_close(new.net.encode(x).mean * 0.5, z, atol=1e-4, rtol=1e-4)
+        assert_close(new.net.decode(z / 0.5), y, atol=1e-3, rtol=1e-3)
+        assert torch.equal((net.encode(x).mean - 0.3) * 0.5, z)  # the network that was given is left as it was

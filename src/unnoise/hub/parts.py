@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def measured(net: Autoencoder, images: Tensor, size: int) -> Latents:
 @torch.no_grad()
 def centred(codec: Latents) -> Latents:
     """The same codec with its shift moved into its network's biases, where it has such: StableDiffusionPipeline reads no shift_factor."""
-    net, c = codec.net, codec.net.config.latent_channels
+    net, c = deepcopy(codec.net), codec.net.config.latent_channels
     if not (net.config.use_quant_conv and net.config.use_post_quant_conv): return codec
     before, after = net.quant_conv, net.post_quant_conv
     assert before.bias is not None and after.bias is not None
