@@ -3,11 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out
 
-# make train-default: the default model from nothing. RECIPES=recipes/gpu is the full size, for one GPU; FLAGS=--resume goes on.
-RECIPES ?= recipes
+# make train-gpu: the default model from nothing, on one GPU. make train-default: what CPUs came to before, and the judge. FLAGS=--resume goes on.
 FLAGS ?=
+TRAIN = $(BIN)/unnoise train recipes/$(1).toml --out runs/$(1) $(FLAGS)
 
-.PHONY: demo test lint bench clean train-default
+.PHONY: demo test lint bench clean train-default train-gpu words
 
 .venv/.base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -40,22 +40,33 @@ lint: .venv/.dev
 test: .venv/.dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-train-default: .venv/.data
+words: .venv/.data
 	$(BIN)/unnoise data fetch emoji
 	$(BIN)/python recipes/tokenizer.py --out runs/tokenizer
-	$(BIN)/unnoise train $(RECIPES)/clip.toml --out runs/clip $(FLAGS)
-	$(BIN)/unnoise train $(RECIPES)/judge-first.toml --out runs/judge-first $(FLAGS)
-	$(BIN)/unnoise train $(RECIPES)/judge.toml --out runs/judge $(FLAGS)
-	if [ -f $(RECIPES)/judge-more.toml ]; then $(BIN)/unnoise train $(RECIPES)/judge-more.toml --out runs/judge-more $(FLAGS); fi
-	if [ -f $(RECIPES)/judge-tinted.toml ]; then $(BIN)/unnoise train $(RECIPES)/judge-tinted.toml --out runs/judge-tinted $(FLAGS); fi
-	$(BIN)/unnoise train $(RECIPES)/autoencoder.toml --out runs/autoencoder $(FLAGS)
-	$(BIN)/python recipes/cache.py $(RECIPES)/emoji.toml
-	$(BIN)/unnoise train $(RECIPES)/emoji.toml --out runs/emoji $(FLAGS)
-	if [ -f $(RECIPES)/emoji-more.toml ]; then $(BIN)/unnoise train $(RECIPES)/emoji-more.toml --out runs/emoji-more $(FLAGS); fi
-	if [ -f $(RECIPES)/autoencoder-more.toml ]; then $(BIN)/unnoise train $(RECIPES)/autoencoder-more.toml --out runs/autoencoder-more $(FLAGS); fi
-	if [ -f $(RECIPES)/emoji-composed.toml ]; then $(BIN)/python recipes/cache.py $(RECIPES)/emoji-composed.toml && $(BIN)/unnoise train $(RECIPES)/emoji-composed.toml --out runs/emoji-composed $(FLAGS); fi
-	if [ -f $(RECIPES)/emoji-words.toml ]; then $(BIN)/python recipes/words.py && $(BIN)/python recipes/cache.py $(RECIPES)/emoji-words.toml && $(BIN)/unnoise train $(RECIPES)/emoji-words.toml --out runs/emoji-words $(FLAGS); fi
-	@echo "runs/emoji-words/model draws (at full size runs/emoji/model), runs/judge-tinted/model judges (runs/judge/model): unnoise evaluate runs/emoji-words/model --judge runs/judge-tinted/model"
+	$(call TRAIN,clip)
+
+train-gpu: words
+	$(BIN)/python recipes/words.py --layers 2 --out runs/gpu
+	$(call TRAIN,gpu/autoencoder)
+	$(call TRAIN,gpu/emoji)
+	@echo "runs/gpu/emoji/model draws: unnoise evaluate runs/gpu/emoji/model"
+
+train-default: words
+	$(call TRAIN,judge-first)
+	$(call TRAIN,judge)
+	$(call TRAIN,judge-more)
+	$(call TRAIN,judge-tinted)
+	$(call TRAIN,autoencoder)
+	$(BIN)/python recipes/cache.py recipes/emoji.toml
+	$(call TRAIN,emoji)
+	$(call TRAIN,emoji-more)
+	$(call TRAIN,autoencoder-more)
+	$(BIN)/python recipes/cache.py recipes/emoji-composed.toml
+	$(call TRAIN,emoji-composed)
+	$(BIN)/python recipes/words.py
+	$(BIN)/python recipes/cache.py recipes/emoji-words.toml
+	$(call TRAIN,emoji-words)
+	@echo "runs/emoji-words/model draws, runs/judge-tinted/model judges: unnoise evaluate runs/emoji-words/model --judge runs/judge-tinted/model"
 
 bench: .venv/.dev
 	$(BIN)/python -m bench.nfe

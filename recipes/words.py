@@ -25,15 +25,19 @@ from unnoise.text.encode import PromptEncoder
 from unnoise.train.worlds import ids
 
 SHARE = 10.0        # the mean's weight, in deviations of a token's embedding
+LEARNABLE = ("q_proj.weight", "v_proj.weight", "fc1.weight")  # kept random: nothing is learnt where both factors are 0
 CAPTIONS = 3000
 COLOURED = 0.3      # the weight of captions that name a colour: what CLIP makes of their nouns is not worth copying
 
 
-def even(own: PromptEncoder) -> PromptEncoder:
-    """The encoder of one even layer: final_norm(e + SHARE std(e) mean over the tokens so far of norm(e)), e CLIP's embeddings."""
+def even(own: PromptEncoder, more: int = 0) -> PromptEncoder:
+    """The encoder of one even layer: final_norm(e + SHARE std(e) mean over the tokens so far of norm(e)), e CLIP's embeddings.
+
+    more: further layers, which pass on what they get but can learn: the weights of what they add are 0.
+    """
     d = own.net.config.hidden_size
-    net = TextEncoder(own.net.config.model_copy(update={"num_hidden_layers": 1, "intermediate_size": 8}))
-    tensors = {k: torch.zeros_like(v) for k, v in net.state_dict().items()}
+    net = TextEncoder(own.net.config.model_copy(update={"num_hidden_layers": 1 + more, "intermediate_size": 4 * d if more else 8}))
+    tensors = {k: v if more and k.endswith(LEARNABLE) else torch.zeros_like(v) for k, v in net.state_dict().items()}
     tensors |= {k: v for k, v in own.net.state_dict().items() if ".embeddings." in k}
     for k in tensors:
         if "norm" in k and k.endswith("weight"): tensors[k] = torch.ones(d)
@@ -72,12 +76,15 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--clip", type=Path, default=Path("runs/clip/model"))
     p.add_argument("--model", type=Path, default=Path("runs/emoji-composed/model"))
+    p.add_argument("--layers", type=int, default=0, help="further layers, for training to fill (train.text): makes words/ alone")
     p.add_argument("--out", type=Path, default=Path("runs"), help="where words/ and words-start/ go")
     a = p.parse_args()
-    own, f = parts.load_text(a.clip), hub.load(a.model)
-    new = even(own)
-    m, b, told = translation(own, new)
+    own = parts.load_text(a.clip)
+    torch.manual_seed(0)
+    new = even(own, a.layers)
     print(parts.save_text(a.out / "words" / "model", "emoji-words", new))
+    if a.layers: return
+    f, (m, b, told) = hub.load(a.model), translation(own, new)
     start = hub.save(a.out / "words-start" / "model", name=f.name, kind=f.kind, net=f.net, weights=translated(f.net.state_dict(), m, b),
                      codec=f.codec, words=None, process=f.process, defaults=f.defaults, text=new, clip=None)
     print(f"{start} (the translation tells {told:.2f} of CLIP's states)")

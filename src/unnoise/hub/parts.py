@@ -151,7 +151,8 @@ def _index(name: str, kind: str) -> dict:
 
 def measured(net: Autoencoder, images: Tensor, size: int) -> Latents:
     """The codec of a trained autoencoder: scale and shift such that the latents of `images` (n, 3, size, size) have mean 0 and standard deviation 1."""
-    with torch.inference_mode(): z = torch.cat([net.encode(x).mean for x in images.split(64)])
+    at = next(net.parameters()).device
+    with torch.inference_mode(): z = torch.cat([net.encode(x.to(at)).mean for x in images.split(64)])
     return centred(Latents(net, size, size, float(1 / z.std()), float(z.mean())))
 
 

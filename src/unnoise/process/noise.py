@@ -7,7 +7,7 @@ a function of (seed, stream, k), so it can be asked for again without replaying 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -30,6 +30,11 @@ def _generator(seed: int, stream: str, draw: int) -> np.random.Generator:
 def draw(seed: int, stream: str, k: int, shape: Sequence[int]) -> Tensor:
     """Draw k of a stream: float64 unit normals of `shape`, on the CPU; the same for ever for the same arguments."""
     return torch.from_numpy(_generator(seed, stream, k).standard_normal(tuple(shape)))
+
+
+def draws(seed: int, stream: str, ks: Iterable[int], shape: Sequence[int]) -> Tensor:
+    """Draws ks of a stream, one a sample: (n, *shape)."""
+    return torch.stack([draw(seed, stream, int(k), shape) for k in ks])
 
 
 def uniform(seed: int, stream: str, k: int, shape: Sequence[int]) -> Tensor:

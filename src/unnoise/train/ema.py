@@ -32,6 +32,7 @@ class EMA:
     def update(self, net: nn.Module, step: int) -> None:
         """Take in the weights after step `step` (1, 2, …). Integer buffers are copied."""
         w = 1 - (1 - 1 / step) ** (self.gamma + 1)
-        for k, v in net.state_dict().items():
-            if v.is_floating_point(): self.weights[k].lerp_(v, w)
-            else: self.weights[k].copy_(v)
+        state = net.state_dict()
+        real = [k for k, v in state.items() if v.is_floating_point()]
+        torch._foreach_lerp_([self.weights[k] for k in real], [state[k] for k in real], w)
+        for k in state.keys() - real: self.weights[k].copy_(state[k])

@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from typing import Any
 
@@ -27,13 +28,14 @@ from torch import Tensor, nn
 
 from unnoise.data import positions
 from unnoise.errors import BadInput
+from unnoise.process import noise
 from unnoise.train import objective, perceptual
 from unnoise.train.build import AnySource, check, network, source
 from unnoise.train.checkpoint import first_nonfinite
 from unnoise.train.ema import EMA
 from unnoise.train.recipe import Recipe, TrainSection
-from unnoise.train.tasks import TASKS
-from unnoise.train.worlds import Items, LatentSource, SceneSource
+from unnoise.train.tasks import TASKS, Autoencode
+from unnoise.train.worlds import Items, LatentSource, Reader, SceneSource
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,9 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     positions(0, t.batch, 0, world, 0, t.accumulate)  # refuses a batch that cannot be shared out
     src = source(recipe)
     if isinstance(src, LatentSource): src.text.net.to(accelerator.device)
-    net = network(recipe, src).to(accelerator.device)
+    net = network(recipe, src)
+    if t.text: net = Reader(net, deepcopy(_text(src)).requires_grad_(True))
+    net = net.to(accelerator.device)
     if recipe.net["kind"] in ("unet", "autoencoder", "recogniser"): net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     null = len(src.words) if src.labels is not None else None
     loss = _loss(recipe, src, null)
@@ -131,9 +135,15 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     names = [n for n, _ in net.named_parameters()]
     run = Run(recipe, src, net, [EMA(net, s) for s in t.ema], optimizer, accelerator, loss, net, names=names)
     _try_out(run)
-    if t.workers and isinstance(src, SceneSource): run.ahead = Ahead(t.workers, src, recipe)
+    if t.workers and isinstance(src, SceneSource | LatentSource): run.ahead = Ahead(t.workers, src, recipe, net)
     run.wrapped = accelerator.prepare_model(net)
+    if t.compile: run.wrapped = torch.compile(run.wrapped)  # pyright: ignore[reportAttributeAccessIssue]
     return run
+
+
+def _text(src: AnySource) -> nn.Module:
+    if not isinstance(src, LatentSource): raise BadInput("train.text needs a text encoder, which latents of scenes have: data.text")
+    return src.text.net
 
 
 def _loss(recipe: Recipe, src: AnySource, null: int | None) -> objective.Loss:
@@ -204,9 +214,9 @@ def _batch(run: Run, rank: int, world: int, micro: int) -> objective.Batch:
     r, t, on = run.recipe, run.recipe.train, run.accelerator.device
     where = (run.step, t.batch, rank, world, micro, t.accumulate)
     place = positions(*where)
-    items = run.ahead.fetch(run, where, place) if run.ahead else fetch(run.source, r, run.rollbacks, where, place)
-    labels = None if items.labels is None else items.labels.to(on)
-    return objective.Batch(items.x.to(on), labels, place, run.step, t.batch, {k: v.to(on) for k, v in items.more.items()})
+    items = run.ahead.fetch(run, where) if run.ahead else fetch(run.source, r, run.rollbacks, where, place)
+    items = items.to(on)
+    return objective.Batch(items.x, items.labels, place, run.step, t.batch, items.more)
 
 
 def fetch(src: AnySource, r: Recipe, rollbacks: int, where: tuple[int, ...], place: np.ndarray) -> Items:
@@ -215,25 +225,31 @@ def fetch(src: AnySource, r: Recipe, rollbacks: int, where: tuple[int, ...], pla
 
 
 class Ahead:
-    """Items of the next steps, made by `train.workers` other processes while this one trains: for scenes, which are drawn as they are needed.
+    """Items of the next steps, made by `train.workers` other processes while this one trains: scenes, which are drawn as they are needed, and noise.
 
-    What a step takes is a function of its number, so it is the same items, in the same order, as without workers.
+    What a step takes is a function of its number, so it is the same items, in the same order, as without workers. Latents are at hand: of these
+    steps the noise alone is made ahead.
     """
 
-    def __init__(self, workers: int, src: AnySource, recipe: Recipe):
-        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (src, recipe))
+    def __init__(self, workers: int, src: SceneSource | LatentSource, recipe: Recipe, net: nn.Module):
+        shape: tuple[int, ...] | None = None  # of a sample's noise, where the task asks for such
+        if recipe.task == "denoise": shape = tuple(src.codec.shape(1)[1:])
+        elif isinstance(task := TASKS[recipe.task](recipe), Autoencode): shape = task.noised(net, src.codec.shape(1)[2:])
+        scenes = src if isinstance(src, SceneSource) else None
+        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (scenes, recipe, shape))
         self.depth, self.waiting = 2 * workers, {}
 
-    def fetch(self, run: Run, where: tuple[int, ...], place: np.ndarray) -> Items:
+    def fetch(self, run: Run, where: tuple[int, ...]) -> Items:
         t, key = run.recipe.train, (run.rollbacks, where)
         step, batch, rank, world, micro, parts = where
         ahead = [(step + (micro + k) // parts, batch, rank, world, (micro + k) % parts, parts) for k in range(self.depth)]
         for w in ahead:
             if w[0] < t.steps and (run.rollbacks, w) not in self.waiting:
                 self.waiting[run.rollbacks, w] = self.pool.submit(_work, run.rollbacks, w)
-        items = self.waiting.pop(key).result()
+        items, eps = self.waiting.pop(key).result()
         for old in [k for k in self.waiting if k[0] != run.rollbacks or k[1][0] < step]: self.waiting.pop(old).cancel()
-        return items
+        items = items or fetch(run.source, run.recipe, run.rollbacks, where, positions(*where))
+        return items if eps is None else replace(items, more={**items.more, "noise": eps})
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
@@ -242,15 +258,17 @@ class Ahead:
 _WORKER: list = []
 
 
-def _begin(src: AnySource, recipe: Recipe) -> None:
+def _begin(src: SceneSource | None, recipe: Recipe, shape: tuple[int, ...] | None) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
-    _WORKER[:] = [src, recipe]
+    _WORKER[:] = [src, recipe, shape]
 
 
-def _work(rollbacks: int, where: tuple[int, ...]) -> Items:
-    src, recipe = _WORKER
-    return fetch(src, recipe, rollbacks, where, positions(*where))
+def _work(rollbacks: int, where: tuple[int, ...]) -> tuple[Items | None, Tensor | None]:
+    src, recipe, shape = _WORKER
+    place, stream = positions(*where), Autoencode.stream if recipe.task == "autoencode" else f"train/{rollbacks}"
+    eps = None if shape is None else noise.draws(recipe.seed, stream, place, shape).float()
+    return fetch(src, recipe, rollbacks, where, place) if src else None, eps
 
 
 def _seed_dropout(run: Run, batch: objective.Batch) -> None:

@@ -135,8 +135,8 @@ def denoising(recipe: Recipe, null: int | None, condition: Condition | None = No
 
 def _drawn(recipe: Recipe, process: Process, b: Batch, stream: str) -> tuple[Tensor, Level]:
     """The noise of a batch, and its levels."""
-    eps = torch.stack([noise.draw(recipe.seed, stream, int(i), b.x0.shape[1:]) for i in b.positions]).to(b.x0)
-    return eps, _levels(recipe, process, b, stream + "/level")
+    eps = b.more["noise"] if "noise" in b.more else noise.draws(recipe.seed, stream, b.positions, b.x0.shape[1:])
+    return eps.to(b.x0), _levels(recipe, process, b, stream + "/level")
 
 
 def _levels(recipe: Recipe, process: Process, b: Batch, stream: str) -> Level:

@@ -83,7 +83,9 @@ class TrainSection(_Section):
     ema: tuple[Width, Width] = Field(default=(0.05, 0.10), strict=False)  # widths, relative to the run (EDM2's sigma_rel)
     export: Literal["raw", "ema0", "ema1"] = "ema0"
     start: str = ""  # a bundled model or a model folder whose network's weights to begin with
-    workers: int = Field(default=0, ge=0)  # processes that draw scenes ahead of the steps; changes nothing but the time
+    text: bool = False  # the text encoder of data.text learns too, from where it is
+    workers: int = Field(default=0, ge=0)  # processes that draw scenes and noise ahead of the steps; changes nothing but the time
+    compile: bool = False  # the network by torch.compile, for GPUs: other roundings, and a minute before the first step
     bad_steps: int = Field(default=5, ge=1)  # so many non-finite steps in a row roll the run back
 
     @model_validator(mode="after")

@@ -294,8 +294,7 @@ class Validation:
         device = run.accelerator.device
         totals: dict[str, list[tuple[float, int]]] = {}
         for start in range(0, len(self.index), 256):
-            items = self.src.fetch(self.index[start : start + 256], seed=self.recipe.seed)
-            items = Items(items.x.to(device), None if items.labels is None else items.labels.to(device), {k: v.to(device) for k, v in items.more.items()})
+            items = self.src.fetch(self.index[start : start + 256], seed=self.recipe.seed).to(device)
             for k, v in self._one(run, net, items, start).items():
                 if not math.isnan(v): totals.setdefault(k, []).append((v, len(items.x)))
         run.net.train()
@@ -325,8 +324,8 @@ class Validation:
         """(u, noise, level u of the schedule for every sample), from clean to noisy."""
         for j in range(self.levels):
             u = (j + 0.5) / self.levels
-            eps = [noise.draw(self.recipe.seed, f"validation/{j}", start + i, x.shape[1:]) for i in range(len(x))]
-            yield u, torch.stack(eps).to(x), process.curve.level(np.full(len(x), u))
+            eps = noise.draws(self.recipe.seed, f"validation/{j}", range(start, start + len(x)), x.shape[1:])
+            yield u, eps.to(x), process.curve.level(np.full(len(x), u))
 
     def _classify_noisy(self, net, items: Items, start: int) -> dict:
         process, out, x = objective.resolve(self.recipe.process), {}, items.x
@@ -375,7 +374,7 @@ def _grid(run: Run, path: Path) -> None:
     src, recipe, on = run.source, run.recipe, run.accelerator.device
     if recipe.task in TASKS:
         run.net.eval()
-        items = held_out(recipe, src).fetch(np.arange(16))
+        items = held_out(recipe, src).fetch(np.arange(16)).to(on)
         with torch.no_grad(), averaged(run) as net: shown = TASKS[recipe.task](recipe).show(net, items)
         run.net.train()
         if shown is None: return

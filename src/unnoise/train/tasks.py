@@ -47,6 +47,7 @@ class Autoencode:
     """Pictures to latents and back."""
 
     config = AutoencoderConfig
+    stream = "latents"  # of noise
 
     class Objective(_Objective):
         square: float = Field(default=4.0, ge=0)
@@ -64,13 +65,13 @@ class Autoencode:
         return Through(net)
 
     def loss(self, net: Any, x: Tensor, more: dict[str, Tensor], places: np.ndarray) -> Tensor:
-        return self._errors(x, *net(x, self._eps(net, x, places))).sum()
+        eps = more["noise"] if "noise" in more else noise.draws(self.seed, self.stream, places, self.noised(net, x.shape[2:]))
+        return self._errors(x, *net(x, eps.to(x))).sum()
 
-    def _eps(self, net: Any, x: Tensor, places: np.ndarray) -> Tensor:
-        """Unit normals for the latents of x, by their places in the stream."""
+    def noised(self, net: Any, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the noise that a picture of that size takes: its latents'."""
         c = getattr(net, "module", net).autoencoder.config
-        shape = c.latent_channels, x.shape[2] // c.factor, x.shape[3] // c.factor
-        return torch.stack([noise.draw(self.seed, "latents", int(i), shape) for i in places]).to(x)
+        return c.latent_channels, *(side // c.factor for side in size)
 
     def _errors(self, x: Tensor, y: Tensor, q: Posterior) -> Tensor:
         """(n,) losses."""
@@ -306,7 +307,7 @@ def _at_places(seed: int, stream: str, places: np.ndarray) -> noise.Noise:
 
     def draws(like: Tensor, *_: Any) -> Tensor:
         k = next(calls)
-        return torch.stack([noise.draw(seed, f"{stream}/{k}", int(i), like.shape[1:]) for i in places]).to(like)
+        return noise.draws(seed, f"{stream}/{k}", places, like.shape[1:]).to(like)
     return draws
 
 

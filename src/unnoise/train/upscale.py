@@ -59,7 +59,7 @@ def drawn(recipe: Recipe, x0: Tensor, stream: str, step: int, total: int, places
     y = _small(recipe, x0)
     u = noise.uniform(recipe.seed, stream + "/low", step, (total,))[places]
     s = (recipe.data.low_noise * (4 * u - 1).clamp(min=0) / 3).to(y)
-    eps = torch.stack([noise.draw(recipe.seed, stream + "/low", int(i), y.shape[1:]) for i in positions]).to(y)
+    eps = noise.draws(recipe.seed, stream + "/low", positions, y.shape[1:]).to(y)
     return hidden(shown(y + s.reshape(-1, 1, 1, 1) * eps, recipe.data.low, s, recipe.patch), drop)
 
 

@@ -12,16 +12,20 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unnoise.codec import Latents, Pixels
 from unnoise.data import batch_indices, positions
@@ -52,6 +56,9 @@ class Items:
     x: Tensor
     labels: Tensor | None
     more: dict[str, Tensor]
+
+    def to(self, device: torch.device) -> Items:
+        return Items(self.x.to(device), None if self.labels is None else self.labels.to(device), {k: v.to(device) for k, v in self.more.items()})
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ def targets(made: Sequence[Attributes], heads: dict[str, tuple[str, ...]]) -> di
 
 @dataclass(frozen=True)
 class LatentSource:
-    """Latents (n, c, h, w) of cached scenes with their captions' ids, and the frozen encoder that reads these."""
+    """Latents (n, c, h, w) of cached scenes with their captions' ids, and the encoder that reads these: frozen, or `learns` with the network."""
 
     x: np.ndarray
     ids: np.ndarray
@@ -189,6 +196,7 @@ class LatentSource:
     text: PromptEncoder
     pixels: SceneSource
     precision: str = "no"
+    learns: bool = False
     labels: None = None
     words: tuple[str, ...] = ()
 
@@ -200,41 +208,74 @@ class LatentSource:
 
     @torch.no_grad()
     def condition(self, ids: Tensor, dropped: Tensor) -> Tensor:
-        """What the network attends to: (n, tokens, width) encodings of ids (n, tokens); of the empty prompt where `dropped` (n,)."""
+        """What the network attends to: (n, tokens, width) encodings of ids (n, tokens); of the empty prompt where `dropped` (n,).
+
+        The ids themselves where the encoder learns: it is then part of the network (see `Reader`).
+        """
         empty = torch.tensor(self.text.tokenizer.chunks()[0].ids, device=ids.device)
-        return self.text.net(torch.where(dropped[:, None].to(ids.device), empty, ids)).hidden
+        read = torch.where(dropped[:, None].to(ids.device), empty, ids)
+        return read if self.learns else self.text.net(read).hidden
 
     def held_out(self, split: str, n: int) -> LatentSource:
-        return latents(self.pixels.held_out(split, n), self.codec, self.text, n, precision=self.precision)
+        return replace(latents(self.pixels.held_out(split, n), self.codec, self.text, n, precision=self.precision), learns=self.learns)
+
+
+class Reader(nn.Module):
+    """A network with the text encoder that learns along, as one: `context` is token ids (n, tokens)."""
+
+    def __init__(self, net: nn.Module, text: nn.Module):
+        super().__init__()
+        self.net, self.text = net, text
+
+    def forward(self, x: Tensor, time: Tensor | None, context: Tensor) -> Tensor:
+        return self.net(x, time, context=self.text(context).hidden)
+
+    def parted(self, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], nn.Module]:
+        """The network's share of such weights, and a frozen copy of the text encoder with its own."""
+        own, theirs = ({k.removeprefix(part): v for k, v in weights.items() if k.startswith(part)} for part in ("net.", "text."))
+        text = deepcopy(self.text).eval().requires_grad_(False)
+        text.load_state_dict(theirs)
+        return own, text
 
 
 def latents(source: SceneSource, codec: Latents, text: PromptEncoder, n: int, seed: int = 0, precision: str = "no",
-            parts: slice = slice(None)) -> LatentSource:
+            parts: slice = slice(None), workers: int = 0) -> LatentSource:
     """The latents of the first n scenes of a stream, from the cache or made now, in the number type of training ("no": float32).
 
-    parts: which of the files to make; several processes may share them out before they are wanted whole.
+    parts: which of the files to make; several processes may share them out before they are wanted whole. workers: processes that draw the
+    scenes, while this one encodes them (0: it does both), on a GPU where there is one.
     """
     weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in codec.net.parameters())).hexdigest()
     key = hashlib.sha256(json.dumps([source.data.sha256, weights, codec.scale, codec.shift, text.tokenizer.vocab, seed, precision]).encode()).hexdigest()[:16]
     folder = cache() / "latents" / key
     pieces = [range(start, min(start + PART, n)) for start in range(0, n, PART)]
-    made = [_part(folder / f"{r.start:08d}-{r.stop:08d}.npz", source, codec, seed, r, n, precision) for r in pieces[parts]]
+    with _drawing(source, seed, workers) as draw:
+        made = [_part(folder / f"{r.start:08d}-{r.stop:08d}.npz", draw, codec, r, n, precision) for r in pieces[parts]]
     x, rows = (np.concatenate([p[k] for p in made]) for k in ("x", "ids"))
     facts = replace(source.data, length=len(x), sha256=hashlib.sha256(f"{key} {n}".encode()).hexdigest())
     return LatentSource(x, rows, facts, codec, text, source, precision)
 
 
-def _part(file: Path, source: SceneSource, codec: Latents, seed: int, index: range, n: int, precision: str) -> dict[str, np.ndarray]:
+@contextmanager
+def _drawing(source: SceneSource, seed: int, workers: int) -> Iterator[Callable[[Iterable[range]], Iterable[Items]]]:
+    """ranges of a stream -> their scenes, in order, drawn by so many processes."""
+    fetch = partial(source.fetch, seed=seed)
+    if not workers: yield lambda ranges: map(fetch, ranges)
+    else:
+        with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool: yield lambda ranges: pool.map(fetch, ranges)
+
+
+def _part(file: Path, draw: Callable[[Iterable[range]], Iterable[Items]], codec: Latents, index: range, n: int, precision: str) -> dict[str, np.ndarray]:
     if file.is_file():
         try:
             with np.load(file, allow_pickle=False) as kept: return {k: kept[k] for k in ("x", "ids")}
         except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error): pass  # a damaged part is made again
     print(f"latents of scenes {index.start} to {index.stop} of {n}", file=sys.stderr)
-    x, rows = [], []
-    for start in range(index.start, index.stop, 64):
-        items = source.fetch(range(start, min(start + 64, index.stop)), seed)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"): z = codec.net.encode(items.x).mean.float()
-        x.append(((z - codec.shift) * codec.scale).to(torch.float16).numpy())
+    x, rows, at = [], [], torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net = deepcopy(codec.net).to(at)
+    for items in draw(range(start, min(start + 64, index.stop)) for start in range(index.start, index.stop, 64)):
+        with torch.inference_mode(), torch.autocast(at.type, torch.bfloat16, enabled=precision == "bf16"): z = net.encode(items.x.to(at)).mean.float()
+        x.append(((z - codec.shift) * codec.scale).to(torch.float16).cpu().numpy())
         rows.append(items.more["ids"].numpy().astype(np.int32))
     made = {"x": np.concatenate(x), "ids": np.concatenate(rows)}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -272,4 +313,5 @@ def source(recipe: Recipe, split: str, parts_of_cache: slice = slice(None)) -> S
     if task != "denoise" or not d.autoencoder: return pixels
     if not d.text or not d.cached: raise BadInput("latents of scenes need data.text, a model folder with a text encoder, and data.cached, how many to make")
     codec, text = parts.load_autoencoder(d.autoencoder, d.size), parts.load_text(d.text)
-    return latents(replace(pixels, tokenizer=text.tokenizer), codec, text, d.cached, recipe.seed, recipe.train.precision, parts_of_cache)
+    made = latents(replace(pixels, tokenizer=text.tokenizer), codec, text, d.cached, recipe.seed, recipe.train.precision, parts_of_cache, recipe.train.workers)
+    return replace(made, learns=recipe.train.text)
