@@ -4,7 +4,7 @@
 
 The card states what is measured: data and its licence, recipe, steps, seconds and machine, validation (also of the runs named by --with,
 on which this one builds), then the metrics that `unnoise evaluate --json` printed, then the notes (known failures), which a person writes.
---clip: the run whose image encoder goes along with a text-to-image model.
+--clip: the run whose image encoder goes along with a text-to-image model. A run made on another machine says so in its file `machine`.
 """
 from __future__ import annotations
 
@@ -45,9 +45,12 @@ def facts(run: Path) -> str:
     else:
         d = load_data(recipe.data.name, recipe.data.split)
         licence, data = d.licence, f"{d.name} ({len(d)} items, sha256 {d.sha256[:16]}…)"
-    rows = {"recipe": f"`recipes/{run.name if name else recipe.name}.toml`, seed {recipe.seed}", "data": data, "licence of the data": licence,
+    where = run.resolve().relative_to(Path("runs").resolve()) if name else Path(recipe.name)
+    here = f"{os.cpu_count()} CPU threads ({platform.machine()}), torch {torch.__version__}"
+    machine = (run / "machine").read_text().strip() if (run / "machine").is_file() else here
+    rows = {"recipe": f"`recipes/{where}.toml`, seed {recipe.seed}", "data": data, "licence of the data": licence,
             "licence of the weights": "MIT", "steps": f"{final['step']} of {recipe.train.batch} samples ({samples:,} in all)",
-            "time": f"{seconds:.0f} s of training steps", "machine": f"{os.cpu_count()} CPU threads ({platform.machine()}), torch {torch.__version__}",
+            "time": f"{seconds:.0f} s of training steps", "machine": machine,
             "weights": f"float16 of `{recipe.train.export}` (training ran in {'float32' if recipe.train.precision == 'no' else recipe.train.precision})"}
     values = {k: v for k, v in final.items() if isinstance(v, float)}
     return (f"| | |\n|---|---|\n{table(rows)}\n\nValidation (held-out data, fixed noise):\n\n| | |\n|---|---|\n{table(values)}\n")

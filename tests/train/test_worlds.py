@@ -183,3 +183,59 @@ def test_an_autoencoder_and_a_clip_go_on_too(stages, task, part):
 @pytest.mark.parametrize("change, told", [({"text": ""}, "need data.text"), ({"cached": 0}, "need data.text"), ({"autoencoder": "nowhere/at/all"}, "model")])
 def test_what_latents_need_is_told(stages, change, told):
     with pytest.raises(BadInput, match=told): prepare(recipe("denoise", {**stages, "cached": 64, **change}))
+
+
+# --- faster, and the text encoder along -------------------------------------------------------------------------------------
+
+def test_latents_and_noise_of_other_processes_are_the_same(stages, tmp_path, monkeypatch):
+    done = {}
+    for workers in (0, 2):
+        monkeypatch.setattr(worlds, "cache", lambda at=tmp_path / str(workers): at)
+        r = prepare(latent(stages, steps=3, workers=workers, accumulate=2))
+        list(fit(r))
+        assert isinstance(r.source, worlds.LatentSource) and (r.ahead is not None) == bool(workers)
+        done[workers] = (r.source.x.tobytes(), r.source.ids.tobytes(), run.checkpoint.weights_hash(r.net.state_dict()))
+        if r.ahead: r.ahead.close()
+    assert done[0] == done[2]
+
+
+def test_a_text_encoder_that_learns_is_saved_with_the_model(stages, tmp_path):
+    from unnoise.hub import parts
+
+    r = latent(stages, steps=4, text=True)
+    done = run.train(r, tmp_path / "one")
+    before, after, tokens = parts.load_text(stages["text"]), parts.load_text(done["folder"]), torch.tensor([[1, 5, 9]])
+    assert not torch.allclose(before.net(tokens).hidden, after.net(tokens).hidden, atol=1e-4)
+    saved = run.checkpoint.newest(tmp_path / "one" / "checkpoints")
+    assert saved is not None
+    for k, v in after.net.state_dict().items(): assert torch.equal(v, saved[0]["ema0"][f"text.{k}"]), k
+    two = prepare(r)
+    for s in fit(two):
+        if s.step == 2: break
+    run.checkpoint.write(tmp_path / "two" / "checkpoints", 2, two.parts(), two.state())
+    (tmp_path / "two" / "recipe.json").write_text(r.model_dump_json())
+    assert run.train(r, tmp_path / "two", resume=True)["raw_sha256"] == done["raw_sha256"]
+    from unnoise.pipeline import load
+
+    assert load(done["folder"])("a red apple", seed=1, num_inference_steps=2).arrays.shape == (1, 32, 32, 3)
+
+
+def test_it_begins_as_the_frozen_one(stages):
+    """The same loss at the first step, and the encoder it was made of is left as it was."""
+    losses = []
+    for text in (False, True):
+        r = prepare(latent(stages, steps=2, text=text))
+        weights = {k: v.clone() for k, v in r.source.text.net.state_dict().items()}  # pyright: ignore[reportAttributeAccessIssue]
+        losses.append([s.loss for s in fit(r)])
+        assert all(torch.equal(v, weights[k]) for k, v in r.source.text.net.state_dict().items())  # pyright: ignore[reportAttributeAccessIssue]
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5) and losses[0][1] != losses[1][1]
+
+
+def test_without_captions_there_is_no_text_encoder_to_learn():
+    with pytest.raises(BadInput, match="data.text"): prepare(recipe("autoencode", steps=1, text=True))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same_to_rounding(stages):
+    losses = [[s.loss for s in fit(prepare(latent(stages, steps=3, text=True, compile=c)))] for c in (False, True)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
