@@ -118,7 +118,7 @@ def test_info_of_the_default_model_and_its_judge(capfd, server):
     d, f = told(capfd, "info", "emoji"), hub.load("emoji")
     assert {"unet", "vae", "text_encoder", "image_encoder"} == {k for k, c in d["components"].items() if "bytes" in c} and d["ignored"] == []
     assert d["components"]["unet"]["parameters"] == sum(p.numel() for p in f.net.parameters()) and d["licence"] == "MIT"
-    assert d["image"]["height"] == d["image"]["width"] == 64 and d["image"]["latent"] == [8, 8, 8] and d["prediction"] == "v"
+    assert d["image"]["height"] == d["image"]["width"] == 64 and d["image"]["latent"] == [16, 8, 8] and d["prediction"] == "v"
     judge = told(capfd, "info", "emoji-judge")
     assert judge["components"]["recogniser"]["class"] == "Recogniser" and judge["image"] == {"height": 64, "width": 64, "channels": 3}
 

@@ -103,7 +103,7 @@ def test_an_adapter_begins_as_the_plain_model_and_learns(emoji, stripes, tmp_pat
     fresh = style(emoji, stripes, "a car", method="adapter", adapter=net.save(tmp_path / "a.safetensors"), **how).arrays.astype(int)
     assert np.abs(fresh - emoji("a car", **how).arrays).max() <= 2  # W_v is zero
     context = emoji.runner.encoder().encode(["a car"]).expand(2, -1, -1)
-    x0, eps, l = emoji.codec.encode(stripes[None]).expand(2, -1, -1, -1), normal(2, 8, 8, 8).float(), emoji.schedule.level([0.3, 0.7])
+    x0, eps, l = emoji.codec.encode(stripes[None]).expand(2, -1, -1, -1), normal(*emoji.codec.shape(2)).float(), emoji.schedule.level([0.3, 0.7])
     optimiser, seen = torch.optim.Adam(net.parameters(), lr=3e-3), []
     for _ in range(4):
         value = adapter.loss(emoji, net, x0, eps, l, context, f.expand(2, -1))

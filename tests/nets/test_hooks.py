@@ -18,7 +18,7 @@ def emoji():
 def _call(pipe, hook=None):
     net = pipe.net if hook is None else hooked(pipe, hook)
     denoise = pipe.denoiser(["a red apple", "a car"], guidance=3.0, net=net)
-    with torch.no_grad(): return denoise(normal(2, 8, 8, 8, seed=3).float(), pipe.schedule.level(0.7))
+    with torch.no_grad(): return denoise(normal(*pipe.codec.shape(2), seed=3).float(), pipe.schedule.level(0.7))
 
 
 def test_the_identity_hook_is_the_plain_network_bit_for_bit(emoji):

@@ -57,7 +57,7 @@ def test_a_translated_network_answers_alike():
     """On contexts s the one that it was on s M + b."""
     net = unnoise.load("emoji", dtype="fp32").net
     m, b = normal(256, 256, seed=1).float() / 16, normal(256, seed=2).float()
-    s, x, t = normal(2, 5, 256, seed=3).float(), normal(2, 8, 8, 8, seed=4).float(), torch.tensor([100.0, 700.0])
+    s, x, t = normal(2, 5, 256, seed=3).float(), normal(2, net.config.in_channels, 8, 8, seed=4).float(), torch.tensor([100.0, 700.0])
     with torch.no_grad():
         want = net(x, t, context=s @ m + b)
         before = {k: v.clone() for k, v in net.state_dict().items()}

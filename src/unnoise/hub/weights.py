@@ -26,7 +26,7 @@ from unnoise.errors import BadInput
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAP_ABOVE = 32 * 2**20
+MAP_ABOVE = 64 * 2**20  # bytes; a smaller file is read whole, the bundled ones among them
 _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _MAX_HEADER = 100_000_000
 
@@ -182,7 +182,7 @@ def sha256_of(path: Path) -> str:
 def examine(path: Path) -> dict:
     """{"sha256": …, "bad": the first tensor with a value that is not finite, or None}, in one pass; kept for large files."""
     s = path.stat()
-    large, key = s.st_size > 2 * MAP_ABOVE, [str(path.resolve()), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
+    large, key = s.st_size > MAP_ABOVE, [str(path.resolve()), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
     note = _notes() / (hashlib.sha256(str(key[0]).encode()).hexdigest()[:32] + ".json")
     if large:
         try:
