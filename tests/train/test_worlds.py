@@ -232,7 +232,7 @@ def test_it_begins_as_the_frozen_one(stages):
 
 
 def test_without_captions_there_is_no_text_encoder_to_learn():
-    with pytest.raises(BadInput, match="data.text"): prepare(recipe("autoencode", steps=1, text=True))
+    with pytest.raises(BadInput, match=r"data\.text"): prepare(recipe("autoencode", steps=1, text=True))
 
 
 @pytest.mark.slow

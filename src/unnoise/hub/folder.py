@@ -434,7 +434,7 @@ def save_run(run, weights: dict[str, Tensor], folder: Path) -> Path:
     from unnoise.text.encode import PromptEncoder
 
     recipe, src, net, text = run.recipe, run.source, run.net, getattr(run.source, "text", None)
-    if recipe.train.text:
+    if recipe.train.text and text:
         (weights, reads), net = net.parted(weights), net.net
         text = PromptEncoder(text.tokenizer, reads)
     words = Words(tuple(src.words)) if src.labels is not None else None

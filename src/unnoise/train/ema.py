@@ -34,5 +34,5 @@ class EMA:
         w = 1 - (1 - 1 / step) ** (self.gamma + 1)
         state = net.state_dict()
         real = [k for k, v in state.items() if v.is_floating_point()]
-        torch._foreach_lerp_([self.weights[k] for k in real], [state[k] for k in real], w)
+        torch._foreach_lerp_([self.weights[k] for k in real], [state[k] for k in real], w)  # pyright: ignore[reportPrivateImportUsage]
         for k in state.keys() - real: self.weights[k].copy_(state[k])
