@@ -37,6 +37,16 @@ def latent(stages: dict, n: int = 64, **train) -> Recipe:
     return recipe("denoise", {**stages, "cached": n}, **train)
 
 
+def stopped_and_resumed(r: Recipe, folder: Path) -> dict:
+    """What a run comes to that was stopped after its second step and went on."""
+    two = prepare(r)
+    for s in fit(two):
+        if s.step == 2: break
+    run.checkpoint.write(folder / "checkpoints", 2, two.parts(), two.state())
+    (folder / "recipe.json").write_text(r.model_dump_json())
+    return run.train(r, folder, resume=True)
+
+
 # --- a narrowed world -------------------------------------------------------------------------------------------------------
 
 def test_a_narrowed_world_shows_its_concepts_and_no_others():
@@ -148,12 +158,7 @@ def test_the_empty_prompt_is_what_dropped_captions_read_as(stages):
 def test_a_latent_model_trains_resumes_saves_and_draws_from_text(stages, tmp_path):
     r = latent(stages, steps=4)
     done = run.train(r, tmp_path / "one")
-    two = prepare(r)
-    for s in fit(two):
-        if s.step == 2: break
-    run.checkpoint.write(tmp_path / "two" / "checkpoints", 2, two.parts(), two.state())
-    (tmp_path / "two" / "recipe.json").write_text(r.model_dump_json())
-    assert run.train(r, tmp_path / "two", resume=True)["raw_sha256"] == done["raw_sha256"]
+    assert stopped_and_resumed(r, tmp_path / "two")["raw_sha256"] == done["raw_sha256"]
     from unnoise.pipeline import load
 
     pipe = load(done["folder"])
@@ -209,12 +214,7 @@ def test_a_text_encoder_that_learns_is_saved_with_the_model(stages, tmp_path):
     saved = run.checkpoint.newest(tmp_path / "one" / "checkpoints")
     assert saved is not None
     for k, v in after.net.state_dict().items(): assert torch.equal(v, saved[0]["ema0"][f"text.{k}"]), k
-    two = prepare(r)
-    for s in fit(two):
-        if s.step == 2: break
-    run.checkpoint.write(tmp_path / "two" / "checkpoints", 2, two.parts(), two.state())
-    (tmp_path / "two" / "recipe.json").write_text(r.model_dump_json())
-    assert run.train(r, tmp_path / "two", resume=True)["raw_sha256"] == done["raw_sha256"]
+    assert stopped_and_resumed(r, tmp_path / "two")["raw_sha256"] == done["raw_sha256"]
     from unnoise.pipeline import load
 
     assert load(done["folder"])("a red apple", seed=1, num_inference_steps=2).arrays.shape == (1, 32, 32, 3)

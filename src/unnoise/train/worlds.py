@@ -249,8 +249,9 @@ def latents(source: SceneSource, codec: Latents, text: PromptEncoder, n: int, se
     key = hashlib.sha256(json.dumps([source.data.sha256, weights, codec.scale, codec.shift, text.tokenizer.vocab, seed, precision]).encode()).hexdigest()[:16]
     folder = cache() / "latents" / key
     pieces = [range(start, min(start + PART, n)) for start in range(0, n, PART)]
+    net = deepcopy(codec.net).to("cuda" if torch.cuda.is_available() else "cpu")
     with _drawing(source, seed, workers) as draw:
-        made = [_part(folder / f"{r.start:08d}-{r.stop:08d}.npz", draw, codec, r, n, precision) for r in pieces[parts]]
+        made = [_part(folder / f"{r.start:08d}-{r.stop:08d}.npz", draw, replace(codec, net=net), r, n, precision) for r in pieces[parts]]
     x, rows = (np.concatenate([p[k] for p in made]) for k in ("x", "ids"))
     facts = replace(source.data, length=len(x), sha256=hashlib.sha256(f"{key} {n}".encode()).hexdigest())
     return LatentSource(x, rows, facts, codec, text, source, precision)
@@ -271,10 +272,9 @@ def _part(file: Path, draw: Callable[[Iterable[range]], Iterable[Items]], codec:
             with np.load(file, allow_pickle=False) as kept: return {k: kept[k] for k in ("x", "ids")}
         except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error): pass  # a damaged part is made again
     print(f"latents of scenes {index.start} to {index.stop} of {n}", file=sys.stderr)
-    x, rows, at = [], [], torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = deepcopy(codec.net).to(at)
+    x, rows, at = [], [], next(codec.net.parameters()).device
     for items in draw(range(start, min(start + 64, index.stop)) for start in range(index.start, index.stop, 64)):
-        with torch.inference_mode(), torch.autocast(at.type, torch.bfloat16, enabled=precision == "bf16"): z = net.encode(items.x.to(at)).mean.float()
+        with torch.inference_mode(), torch.autocast(at.type, torch.bfloat16, enabled=precision == "bf16"): z = codec.net.encode(items.x.to(at)).mean.float()
         x.append(((z - codec.shift) * codec.scale).to(torch.float16).cpu().numpy())
         rows.append(items.more["ids"].numpy().astype(np.int32))
     made = {"x": np.concatenate(x), "ids": np.concatenate(rows)}
