@@ -9,6 +9,7 @@ import pytest
 
 from tests.train.scenes import recipe, tokenizer
 from unnoise.cli.evaluate import scene_table
+from unnoise.data import colour
 from unnoise.data.scenes import Attributes, Scenes, combinations, held_out
 from unnoise.errors import BadInput
 from unnoise.evaluate import scenes as room
@@ -99,29 +100,41 @@ def test_a_training_picture_is_a_near_copy_and_others_are_not(judge):
 
 
 def test_negative_prompts_are_counted_before_and_after(judge):
-    """A drawer that obeys: it shows the word unless it is told not to."""
-    scenes, calls = Scenes(SET, "train", concepts=len(judge.heads["noun"])), []
+    """A drawer that obeys: it shows what is forbidden unless it is told not to; red things are red until then."""
+    cases, calls = room.forbidden(judge, 60, SET), []
 
     def draw(prompts, negatives, guidance):
         calls.append((prompts, negatives, guidance))
-        return np.full((len(prompts), 32, 32, 3), 255 if negatives else 0, np.uint8)
+        shown = [colour.NAMED["grey" if negatives else c.word] if c.kind == "colour" else (0, 0, 0) for c in cases]
+        x = np.full((len(prompts), 32, 32, 3), 254 if negatives else 255, np.uint8)
+        x[:, 8:24, 8:24] = np.array(shown, np.uint8)[:, None, None]
+        return x
 
     class Obeys:
         heads = judge.heads
-        codec = judge.codec
 
         def look(self, images):
-            n, rows = len(images), {k: np.zeros((len(images), len(v))) for k, v in judge.heads.items()}
-            wanted = calls[0][0]
-            word = lambda k, i: next((j for j, w in enumerate(judge.heads[k]) if w in wanted[i].split()), 0)
-            for i in range(n):
-                for k in rows: rows[k][i, word(k, i) if images[i].max() == 0 else 0] = 1.0
-            return Seen(np.zeros((n, 2)), rows)
+            rows = {k: np.zeros((len(images), len(v))) for k, v in judge.heads.items()}
+            for i, c in enumerate(cases):
+                rows["noun"][i, judge.heads["noun"].index(c.concept)] = 1.0
+                for k in ("style", "colour", "background"):
+                    at = judge.heads[k].index(c.word) if c.kind.split()[-1] == k else 0
+                    rows[k][i, at - int(images[i, 0, 0, 0] != 255)] = 1.0  # the answer before it, once told
+            return Seen(np.zeros((len(images), 2)), rows)
 
-    told = room.negative(draw, Obeys(), 60, 3.0)
-    assert calls[0][0] == calls[1][0] and calls[0][1] is None and len(calls[1][1]) == 60
-    assert told["before"]["colour"]["value"] == 1.0 and told["after"]["colour"]["value"] == 0.0
-    assert told["before"]["background"]["value"] == 1.0 and told["after"]["background"]["n"] == 20 and scenes.nouns
+    told = room.negative(draw, Obeys(), 60, 3.0, SET)
+    assert calls[0][0] == calls[1][0] and calls[0][1] is None and len(calls[1][1]) == 80 and calls[0][2] == 3.0
+    assert all(v["value"] == 1.0 for v in told["before"].values())
+    assert {k: v["value"] for k, v in told["after"].items()} == {k: float(k == "noun") for k in told["after"]}
+    assert {k: v["n"] for k, v in told["before"].items()} == {"all": 60, "colour": 30, "style": 30, "asked-for colour": 10,
+                                                              "asked-for background": 10, "noun": 60}
+
+
+def test_what_is_forbidden_is_asked_for_only_where_that_is_said(judge):
+    own = room.own_colours(SET, len(judge.heads["noun"]))
+    for c in room.forbidden(judge, 90, SET):
+        assert (c.word in c.prompt.split()) == c.kind.startswith("asked-for") and c.word in c.negative.split(), c
+        if c.kind == "colour": assert own[c.concept] == c.word
 
 
 def test_the_report_is_whole_resumes_and_can_be_read(models, judge, tmp_path):
@@ -129,11 +142,11 @@ def test_the_report_is_whole_resumes_and_can_be_read(models, judge, tmp_path):
     ask = dict(guidances=(1.0, 2.0), num_inference_steps=2, judge=judge, emoji=SET, batch_size=8, work=tmp_path, negatives=6)
     drawn = []
     report = evaluate_scenes(pipe, 20, progress=drawn.append, **ask)
-    assert sum(drawn) == 2 * 20 + 2 * 6
+    assert sum(drawn) == 2 * 20 + 2 * (6 + 2)
     json.dumps(report)
     assert set(report["rows"]) == {"1", "2"} and report["rows"]["1"]["noun"]["n"] == 8 and report["distances"]["2"]["n"] == 12
     table = scene_table(report)
-    for row in (*room.ROWS, "FID", "KID", "near-copies", "without the negative prompt"): assert row in table, row
+    for row in (*room.ROWS, "FID", "KID", "near-copies", "without the negative prompt", "asked-for background"): assert row in table, row
     pipe.runner = None  # nothing is drawn again
     assert evaluate_scenes(pipe, 20, **ask) == report
 

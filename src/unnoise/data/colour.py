@@ -20,6 +20,7 @@ GROUNDS: dict[str, tuple[int, int, int]] = {
 }
 NEUTRAL = 0.035   # chroma, relative to lightness, below which a pixel looks grey
 COLOURED = 0.55   # an object with this share of coloured pixels keeps its greys (tyres, windows) when it is given another colour
+APART = 0.1       # from the ground, in Oklab, and a pixel is the object's
 _TO_LMS = np.array([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
                     [0.0883024619, 0.2817188376, 0.6299787005]])
 _TO_LAB = np.array([[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
@@ -71,3 +72,16 @@ def _shade(light: np.ndarray, middle: float, target: float) -> np.ndarray:
     below, above = 0.75 * target, 0.6 * (1.0 - target)  # how far the darkest and the lightest may lie from it
     part = light - middle
     return target + np.where(part < 0, part / max(middle, 1e-6) * below, part / max(1.0 - middle, 1e-6) * above)
+
+
+def dominant(picture: np.ndarray) -> str | None:
+    """The name that most of an object's pixels lie nearest to, lightness counting half; None for an empty picture.
+
+    picture: sRGB uint8 (h, w, 3). The object is what lies further than `APART` in Oklab from the border's median. White is no name: it is grey here.
+    """
+    lab = oklab(picture)
+    border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
+    pixels = lab[np.linalg.norm(lab - np.median(border, 0), axis=-1) > APART]
+    if not len(pixels): return None
+    far = np.linalg.norm((pixels[:, None] - np.stack([*LAB.values()])) * (0.5, 1, 1), axis=-1)
+    return [*LAB][int(np.bincount(far.argmin(1)).argmax())]

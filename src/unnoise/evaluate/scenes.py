@@ -24,6 +24,7 @@ import torch
 
 from unnoise import hub
 from unnoise.codec import Pixels
+from unnoise.data.colour import dominant
 from unnoise.data.draw import Draw
 from unnoise.data.fetch import cache
 from unnoise.data.nouns import NOUNS, article, plain
@@ -171,7 +172,7 @@ def evaluate_scenes(model: str | os.PathLike | Pipeline = "emoji", n: int = 1000
     """Measure a text-to-image model by n prompts at each guidance scale; a report of plain JSON values.
 
     rows {guidance: {row: {value, se, n, ceiling, relative}}}, fid, kid and near_copies by guidance with their floors, negative (the share
-    of pictures that show a named attribute, without and with the negative prompt, over `negatives` pairs). Pictures are kept in `work`,
+    of pictures that show a named attribute, without and with the negative prompt: `negative`, `negatives` pairs). Pictures are kept in `work`,
     by default the cache: an interrupted run continues. inception: distances of the standard Inception features. BadInput: data not
     fetched, n < 10, another size than the judge's.
     """
@@ -200,7 +201,7 @@ def evaluate_scenes(model: str | os.PathLike | Pipeline = "emoji", n: int = 1000
     return {"model": {"name": pipe.name, "sha256": pipe.sha256}, "judge": {"name": by.name, "sha256": by.sha256}, "n": n, "seed": seed,
             "features": real.features.shape[1], "settings": draw.settings, "guidance": scale, "rows": rows, "distances": distances,
             "floor": _distances(other.features, real.features[combined]), "near_copies": near, "near_copies_floor": 0.01,
-            "negative": negative(draw, by, negatives, scale) if negatives else None}
+            "negative": negative(draw, by, negatives, scale, emoji) if negatives else None}
 
 
 def _row(v: list[bool], ceiling: float | None) -> dict[str, Any]:
@@ -298,23 +299,59 @@ def _small(image: np.ndarray) -> torch.Tensor:
 
 # --- negative prompts -------------------------------------------------------------------------------------------------------
 
-def negative(draw: Callable[..., np.ndarray], judge: SceneJudge, pairs: int, guidance: float) -> dict[str, Any]:
-    """How often the judge sees an attribute that the negative prompt names, without it and with it, same prompts and seeds.
+@dataclass(frozen=True)
+class Forbidden:
+    """A prompt, a negative prompt that names an attribute, and what tells whether a picture shows it."""
 
-    A third each: a colour that the prompt asks for ("a red car", negative "red"), a ground likewise, and one vendor's style, unasked for.
+    kind: str
+    prompt: str
+    negative: str
+    concept: str
+    word: str
+
+
+def negative(draw: Callable[..., np.ndarray], judge: SceneJudge, pairs: int, guidance: float, emoji: str = "emoji") -> dict[str, Any]:
+    """How often pictures show an attribute that the negative prompt names, without it and with it, same prompts and seeds.
+
+    Half of the pairs forbid the colour that most training pictures of a thing have ("a strawberry", negative "red"; `dominant` of the pixels
+    tells), half one vendor's style (the judge tells): "all" is of these. A third as many more contradict themselves: the prompt asks for the
+    colour, or the ground, that is forbidden. noun: how often the judge names the thing in "all".
     """
+    cases = forbidden(judge, pairs, emoji)
+    out: dict[str, Any] = {"pairs": pairs, "guidance": guidance}
+    for when, told in (("before", None), ("after", [c.negative for c in cases])):
+        x = draw([c.prompt for c in cases], told, guidance)
+        answers = {k: [judge.heads[k][int(a)] for a in v.argmax(1)] for k, v in judge.look(x).answers.items()}
+        hit = np.array([(dominant(x[i]) if c.kind == "colour" else answers[c.kind.split()[-1]][i]) == c.word for i, c in enumerate(cases)])
+        named = np.array([answers["noun"][i] == c.concept for i, c in enumerate(cases[:pairs])])
+        of = {kind: share(hit[[c.kind == kind for c in cases]]) for kind in dict.fromkeys(c.kind for c in cases)}
+        out[when] = {"all": share(hit[:pairs]), **of, "noun": share(named)}
+    return out
+
+
+def forbidden(judge: SceneJudge, pairs: int, emoji: str = "emoji") -> list[Forbidden]:
+    """`pairs` cases whose prompts leave open what is forbidden, then a third as many (at least two) whose prompts ask for it."""
     labels = [l for l in judge.heads["noun"] if l in NOUNS]
-    kinds = {"colour": judge.heads["colour"][1:], "background": judge.heads["background"][1:], "style": judge.heads["style"]}
+    own = [(l, w) for l, w in own_colours(emoji, len(judge.heads["noun"])).items() if l in labels]
+    if not own: raise BadInput(f"the set {emoji!r} has no thing of a colour of its own: leave negative prompts out (negatives 0)")
+    styles, colours, grounds = (judge.heads[k] for k in ("style", "colour", "background"))
+    pick = lambda items, i: items[i % len(items)]
     cases = []
     for i in range(pairs):
-        kind = list(kinds)[i % 3]
-        word, noun = kinds[kind][(i // 3) % len(kinds[kind])], NOUNS[labels[i % len(labels)]]
-        prompt = {"colour": article(f"{word} {noun}"), "background": f"{article(noun)} on {article(word)} background"}.get(kind, article(noun))
-        cases.append((kind, word, prompt, word if kind == "colour" else f"{word} {kind}"))
-    prompts = [c[2] for c in cases]
-    out: dict[str, Any] = {"pairs": pairs, "guidance": guidance}
-    for when, told in (("before", None), ("after", [c[3] for c in cases])):
-        seen = judge.look(draw(prompts, told, guidance)).answers
-        hit = np.array([judge.heads[k][int(seen[k][i].argmax())] == w for i, (k, w, _, _) in enumerate(cases)])
-        out[when] = {"all": share(hit), **{kind: share(hit[[c[0] == kind for c in cases]]) for kind in kinds}}
-    return out
+        k, label = i // 2, pick(labels, i)
+        if i % 2 == 0: cases.append(Forbidden("colour", name(pick(own, k)[0]), pick(own, k)[1], *pick(own, k)))
+        else: cases.append(Forbidden("style", name(label), f"{pick(styles, k)} style", label, pick(styles, k)))
+    for i in range(max(pairs // 3, 2)):
+        k, label = i // 2, pick(labels, i)
+        colour, ground = pick(colours[1:], k), pick(grounds[1:], k)
+        if i % 2 == 0: cases.append(Forbidden("asked-for colour", article(f"{colour} {NOUNS[label]}"), colour, label, colour))
+        else: cases.append(Forbidden("asked-for background", f"{name(label)} on {article(ground)} background", f"{ground} background", label, ground))
+    return cases
+
+
+def own_colours(emoji: str, concepts: int) -> dict[str, str]:
+    """{concept: the colour that at least six in ten of its training pictures show}, where that is a hue: no grey, no black."""
+    scenes, shown = Scenes(emoji, "train", {"plain": 1.0}, concepts), {}
+    for i in scenes.plain: shown.setdefault(scenes.emoji.concepts[scenes.emoji.concept[i]].label, []).append(dominant(scenes.emoji.image(i)))
+    most = {label: max(set(v), key=v.count) for label, v in sorted(shown.items())}
+    return {label: w for label, w in most.items() if w not in (None, "grey", "black") and shown[label].count(w) >= 0.6 * len(shown[label])}
