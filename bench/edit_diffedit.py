@@ -1,13 +1,14 @@
 """DiffEdit on composed scenes of two objects, one of which is to change its colour or become another thing: ours, image-to-image, diffusers.
 
-    python -m bench.edit_diffedit [--json] [--quick] [--scenes 16] [--steps 20] [--guidance 7.5] [--strength 0.8] [--sheet PATH]
+    python -m bench.edit_diffedit [--json] [--quick] [--scenes 40] [--steps 20] [--guidance 7.5] [--strength 0.8] [--sheet PATH]
         [--model runs/emoji-pairs/model --concepts 10]
 
 The scenes are those of the data's grammar ("a red apple left of a car"), so that it is known where the object is and what it must become.
     iou        of the mask with the object's own pixels (beside it the best that whole cells could do)
     outside    largest difference of a byte outside the mask
     edited     the judge sees the target at the object's place (beside it: at real pictures of the target scene, its ceiling)
-    other      the judge's answers about the other object are those it gives of the source
+    other      the judge names the other object as it does in the source, once no more than that object's own pixels are the edit's
+    in all     the same in the whole edited picture (beside it: in the real picture of the target scene, its ceiling: the judge wavers)
     kept       share of the other object's bytes that did not change
 Image-to-image has our very strength, steps, guidance and noise seed; diffusers' StableDiffusionDiffEditPipeline the same weights and settings.
 """
@@ -116,16 +117,18 @@ def row(name: str, kind: str, edit: Edit, todo: list[Task], judge: SceneJudge) -
     """The figures of one way of editing."""
     made = [edit(t) for t in todo]
     pictures = np.stack([m[0] for m in made])
-    then, now, real = (judge.look(x).answers for x in (np.stack([t.picture for t in todo]), pictures, np.stack([t.wanted for t in todo])))
+    own = [np.where(t.other[..., None], m, t.picture) for m, t in zip(pictures, todo)]
+    then, now, real, apart = (judge.look(np.stack(x)).answers for x in ([t.picture for t in todo], pictures, [t.wanted for t in todo], own))
     sees = lambda answers, i, q: judge.heads[q][int(answers[q][i].argmax())]
     edited = [sees(now, i, t.question) == t.answer for i, t in enumerate(todo)]
     ceiling = [sees(real, i, t.question) == t.answer for i, t in enumerate(todo)]
     others = [f"noun_{'ba'['ab'.index(t.question[-1])]}" for t in todo]
-    same = [sees(now, i, q) == sees(then, i, q) for i, q in enumerate(others)]
+    as_before = lambda answers: float(np.mean([sees(answers, i, q) == sees(then, i, q) for i, q in enumerate(others)]))
     kept = [float((m[t.other] == t.picture[t.other]).all(-1).mean()) for m, t in zip(pictures, todo)]
     masks = [m[1] for m in made]
     out: dict[str, Any] = {"edit": kind, "by": name, "n": len(todo), "edited": float(np.mean(edited)), "ceiling": float(np.mean(ceiling)),
-                           "relative": float(np.mean(edited) / max(np.mean(ceiling), 1e-9)), "other": float(np.mean(same)), "kept": float(np.mean(kept))}
+                           "relative": float(np.mean(edited) / max(np.mean(ceiling), 1e-9)), "other": as_before(apart),
+                           "in_all": as_before(now), "in_all_ceiling": as_before(real), "kept": float(np.mean(kept))}
     if masks[0] is not None:
         out |= {"iou": float(np.mean([iou(m, t.inside) for m, t in zip(masks, todo)])),
                 "best_iou_of_cells": float(np.mean([best_cells(t.inside) for t in todo])),
@@ -174,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--model", default="emoji")
     p.add_argument("--concepts", type=int, default=0, help="of a narrower world that the model was trained on (0: the judge's)")
-    p.add_argument("--scenes", type=int, default=16, help="of each kind of edit")
+    p.add_argument("--scenes", type=int, default=40, help="of each kind of edit")
     p.add_argument("--steps", type=int, default=20)
     p.add_argument("--guidance", type=float, default=7.5)
     p.add_argument("--strength", type=float, default=0.8)

@@ -5,12 +5,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from scipy import ndimage
 
 import unnoise
 from tests.cli.test_cli import bad, run
 from unnoise.edit import diffedit
-from unnoise.edit.diffedit import difference, mask_of
+from unnoise.edit.diffedit import SMOOTH, difference, mask_of, parts, snapped
 from unnoise.edit.picture import cells, encoded, read
 from unnoise.edit.run import part
 from unnoise.errors import BadInput
@@ -38,6 +40,48 @@ def test_masks_of_known_maps():
     outlier[0, 0, 9, 9] = 1e6
     assert mask_of(outlier, (10, 10), 0.0).sum() == 1 and mask_of(outlier, (10, 10), 0.1).sum() == 50
     with pytest.raises(BadInput, match="no difference"): mask_of(torch.ones(1, 1, 8, 8), (64, 64))
+
+
+def test_the_guided_filter_is_its_definition():
+    """Window by window, each pixel the mean of what the ridge regressions of its windows say of it."""
+    rng = np.random.default_rng(0)
+    pixels, d, r = rng.integers(0, 256, (9, 11, 3), dtype=np.uint8), rng.random((9, 11)), 2
+    guide = pixels / 255
+    around = lambda y, x: (slice(max(y - r, 0), y + r + 1), slice(max(x - r, 0), x + r + 1))
+    fits = {}
+    for y, x in np.ndindex(9, 11):
+        I, p = guide[around(y, x)].reshape(-1, 3), d[around(y, x)].ravel()
+        a = np.linalg.solve(np.cov(I.T, bias=True) + SMOOTH * np.eye(3), (I * p[:, None]).mean(0) - I.mean(0) * p.mean())
+        fits[y, x] = np.array([*a, p.mean() - a @ I.mean(0)])
+    want = np.zeros((9, 11))
+    for y, x in np.ndindex(9, 11):
+        rows, columns = (range(*v.indices(n)) for v, n in zip(around(y, x), (9, 11)))
+        want[y, x] = np.mean([fits[i, j] for i in rows for j in columns], 0) @ np.array([*guide[y, x], 1.0])
+    torch.testing.assert_close(snapped(torch.from_numpy(d)[None, None], pixels, r)[0, 0], torch.from_numpy(want))
+
+
+def test_parts_are_connected_to_a_peak():
+    rng = np.random.default_rng(1)
+    for low, high in ((0.4, 0.9), (0.6, 0.95), (0.5, 0.5)):
+        d = rng.random((40, 30))
+        labels, _ = ndimage.label(d >= low, np.ones((3, 3)))
+        want = np.isin(labels, np.unique(labels[d >= high])) & (labels > 0)
+        assert np.array_equal(parts(torch.from_numpy(d)[None, None], low, high)[0, 0].numpy(), want)
+
+
+def test_masks_take_the_outline_of_what_they_mean():
+    """A coarse, ragged map over a disc, with a weak blot elsewhere: of the picture's edges the disc is found, of the map alone it is not."""
+    y, x = np.mgrid[:64, :64]
+    disc = (y - 30) ** 2 + (x - 34) ** 2 < 15**2
+    pixels = np.where(disc[..., None], np.uint8([200, 40, 40]), np.uint8([255, 255, 255])).astype(np.uint8)
+    rough = torch.from_numpy(np.random.default_rng(0).random((1, 1, 8, 8)))
+    blocks = F.interpolate(F.adaptive_avg_pool2d(torch.from_numpy(disc[None, None] * 1.0), 8) * (0.6 + 0.8 * rough), (64, 64), mode="bilinear")
+    blocks[0, 0, 2:8, 2:8] += 0.7
+    iou = lambda m: float(((m > 0) & disc).sum() / ((m > 0) | disc).sum())
+    plain, fine = mask_of(blocks, (64, 64)), mask_of(blocks, (64, 64), pixels=pixels)
+    assert iou(plain) < 0.85 < 0.93 < iou(fine) and plain[:9, :9].any() and not fine[:9, :9].any(), (iou(plain), iou(fine))
+    assert mask_of(blocks, (128, 96), pixels=pixels).shape == (128, 96)
+    assert mask_of(blocks, (64, 64), threshold=1, pixels=pixels).any() and mask_of(blocks, (64, 64), threshold=0, pixels=pixels).all()
 
 
 def test_the_map_is_the_formula(emoji, apple):

@@ -42,7 +42,7 @@ def test_methods_are_the_formulas(emoji, x0):
 
 def test_coupled_is_exact_under_guidance(emoji, apple):
     r = invert(emoji, apple, "a red apple", method="coupled", guidance_scale=7.5, num_inference_steps=8)
-    assert r.error < 1e-4 and r.psnr > 60 and r.nfe == 32, r.error
+    assert r.error < 1e-9 and r.psnr == float("inf") and r.nfe == 32, r.error
 
 
 def test_anchors_hold_under_guidance(emoji, x0):

@@ -6,9 +6,9 @@
     3  decode    down again by DDIM under the prompt inside the mask, along the very same xs outside of it, at equal levels, x0 itself last
 
 In space "cells" d is the paper's, the mean over noises and channels of |eps(x_t, prompt) - eps(x_t, source)| at each cell of the latents. In
-"pixels", the default, it is the difference of both estimates of x0, averaged over the noises, decoded, and smoothed over half a cell: finer than
-cells are, for two decoded pictures more (docs/edit/diffedit.md has what it gains). Outside the mask the picture's own pixels are put back, so
-that they are equal to the bit.
+"pixels", the default, it is the difference of both estimates of x0, averaged over the noises, decoded, smoothed over half a cell, and made to
+follow the picture's own edges; of it the parts count that hold a large difference somewhere. So the mask has the outline of things, for two
+decoded pictures more (docs/edit/diffedit.md has what it gains). Outside the mask the picture's own pixels are put back, equal to the bit.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unnoise.edit.invert import Steps, check_method, denoiser, follow, for_ddim, inverted
-from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, working_size
+from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized, working_size
 from unnoise.edit.run import Progress, asked, drawn, part, result, strength_of
 from unnoise.errors import BadInput, unknown
 from unnoise.pipeline import Count, Pipeline, Result
@@ -31,6 +31,8 @@ from unnoise.sample.ladder import bounded, whole
 
 STRENGTH = 0.8
 NOISES, NOISE_LEVEL, EXTREMES, THRESHOLD = 10, 0.5, 0.03, 0.5
+REACH, PEAK = 0.6, 1.6  # of the threshold, in pixels: how low a part of the mask goes, and how high it must come to be one
+SMOOTH = 1e-3           # of `snapped`: an edge of the picture counts where its variance is larger
 SPACES = ("pixels", "cells")
 
 
@@ -61,10 +63,13 @@ def difference(pipe: Pipeline, x0: Tensor, prompt: str, source: str = "", *, noi
     return F.avg_pool2d(far, k, 1, k // 2, count_include_pad=False)
 
 
-def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, threshold: float = THRESHOLD) -> np.ndarray:
+def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, threshold: float = THRESHOLD, pixels: np.ndarray | None = None,
+            cell: int = 8) -> np.ndarray:
     """The mask (height, width) of a map of differences (1, 1, h, w): float64, 1 = change.
 
-    The share `extremes` of the cells at either end is clipped to what is left, the rest scaled to [0, 1] and interpolated between cells.
+    The share `extremes` of the cells at either end is clipped to what is left, the rest scaled to [0, 1] and interpolated between cells; above
+    the threshold is the mask. Of pixels: the picture itself, uint8 (h, w, 3) of the map's size, whose edges the scaled map then follows as
+    far as a `cell` reaches (`snapped`), and of which connected parts are taken, by two thresholds (`parts`): REACH and PEAK times the one given.
     BadInput where there is no difference anywhere.
     """
     bounded("extremes", extremes, 0, 0.49); bounded("threshold", threshold, 0, 1)
@@ -72,8 +77,43 @@ def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, thresh
     low, high = (torch.quantile(d, q) for q in (extremes, 1 - extremes))
     if not high > low: raise BadInput("the two prompts make no difference to this picture: give another source prompt, or a mask")
     d = ((d - low) / (high - low)).clamp(0, 1)
+    if pixels is not None:
+        d, peak, threshold = snapped(d, pixels, cell), PEAK * threshold, REACH * threshold
+        d = torch.where((d >= threshold) & ~parts(d, threshold, min(peak, float(d.max()))), 0.0, d)
     wide = F.interpolate(d, size, mode="bilinear", align_corners=False)[0, 0]
     return (wide >= min(threshold, float(wide.max()))).double().cpu().numpy()
+
+
+def snapped(d: Tensor, pixels: np.ndarray, radius: int) -> Tensor:
+    """A map (1, 1, h, w) made to follow the edges of a picture, uint8 (h, w, 3): the guided filter (He, Sun & Tang 2013, eq. 14 to 19).
+
+    In every window of 2 radius + 1 it is the linear function a . colour + b of the picture that comes nearest to the map, by the ridge
+    SMOOTH; each pixel gets the mean of those of its windows.
+    """
+    guide = torch.from_numpy(np.asarray(pixels, np.float64) / 255).permute(2, 0, 1)[None].to(d)
+    mean = lambda u: _windows(u, radius)
+    colour, value = mean(guide), mean(d)
+    pairs = mean((guide[:, :, None] * guide[:, None]).flatten(1, 2)).unflatten(1, (3, 3)) - colour[:, :, None] * colour[:, None]
+    spread = pairs.permute(0, 3, 4, 1, 2) + SMOOTH * torch.eye(3).to(d)
+    a = torch.linalg.solve(spread, (mean(guide * d) - colour * value).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    b = value - (a * colour).sum(1, keepdim=True)
+    return (mean(a) * guide).sum(1, keepdim=True) + mean(b)
+
+
+def _windows(u: Tensor, radius: int) -> Tensor:
+    """The mean of the window about each pixel, of what of it lies in the picture."""
+    for k in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
+        u = F.avg_pool2d(u, k, 1, (k[0] // 2, k[1] // 2), count_include_pad=False)
+    return u
+
+
+def parts(d: Tensor, low: float, high: float) -> Tensor:
+    """Where a map (1, 1, h, w) is at least low and connected, over any of eight neighbours, to a place that is at least high: bool."""
+    able, found = d >= low, d >= high
+    while True:
+        more = (F.max_pool2d(found.float(), 3, 1, 1) > 0) & able
+        if bool((more == found).all()): return found
+        found = more
 
 
 def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source: str = "", mask: Given | None = None, strength: float = STRENGTH,
@@ -94,7 +134,7 @@ def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source:
     request = asked(pipe, size, prompt, **for_ddim(how))
     x0, count = encoded(pipe, picture.pixels, size), Count(progress)
     given = None if mask is None else read(mask)
-    m = _mask(pipe, picture, x0, request.prompts[0], source, given, (extremes, threshold), noises=noises, noise_level=noise_level, space=space,
+    m = _mask(pipe, picture, x0, size, request.prompts[0], source, given, (extremes, threshold), noises=noises, noise_level=noise_level, space=space,
               progress=lambda n: count())
     path = part(pipe, request, strength)
     xs = inverted(pipe, x0, "", method=method, path=path, progress=lambda n: count()).xs
@@ -108,12 +148,13 @@ def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source:
     return Masked(made.arrays, made.seeds, made.nfe, made.recipes, (m * 255).round().astype(np.uint8))
 
 
-def _mask(pipe: Pipeline, picture: Picture, x0: Tensor, prompt: str, source: str, given: Picture | None, cut: tuple[float, float],
-          **how: Any) -> np.ndarray:
+def _mask(pipe: Pipeline, picture: Picture, x0: Tensor, size: tuple[int, int], prompt: str, source: str, given: Picture | None,
+          cut: tuple[float, float], *, space: str, **how: Any) -> np.ndarray:
     if given is not None: return read_mask(given, picture)
     pipe.check_prompt(source)
     if prompt == source: raise BadInput(f"prompt and source are the same, {prompt!r}: they make no difference to find; give another source, or a mask")
-    return mask_of(difference(pipe, x0, prompt, source, **how), picture.size, *cut)
+    d = difference(pipe, x0, prompt, source, space=space, **how)
+    return mask_of(d, picture.size, *cut, resized(picture.pixels, size) if space == "pixels" else None, max(size[1] // x0.shape[-1], 1))
 
 
 def _grown(mask: Tensor, cells: int) -> Tensor:

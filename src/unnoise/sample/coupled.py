@@ -5,14 +5,19 @@ EDICT (Wallace et al. 2023, eq. 12 to 14). With r = alpha_b / alpha_a and c = si
     x <- p x' + (1 - p) y',    y <- p y' + (1 - p) x          mixing, which holds the two together
 and every line can be solved for what it replaced. Equal states follow DDIM to first order in the step.
 
-The states are float64, also where the denoiser takes float32 (`seen_as`): both ways it sees the same numbers, so its own rounding
-cancels. A trip up and down 50 levels comes back to 1e-10 with a float64 denoiser, to about 1e-5 with a float32 network (where a state
-lies on the edge of two float32 numbers the network sees another one). Two calls a step. Of the reversible schemes tried (this one; the form of McCallum &
-Foster 2024 with DDIM as its step) this one's states stay closest together under guidance.
+Undoing the mixing divides by p, step by step, and what was rounded grows with it, so that a float32 network would be shown other numbers on
+the way back. Therefore the states are held as u = x / (alpha p^n) and v = y / (alpha p^n) at the n-th level of the path, where every line is
+an addition,
+    u += k eps(y, a),   v += k eps(x', a),   u += (1 - p) / p v,   v += (1 - p) u,       k = c / (alpha_b p^n),
+and every summand is rounded to a grid on which float64 adds without error. So a trip up and down comes back to the bit of the grid (below
+1e-9 in x), as long as the denoiser gives the same answer to the same numbers. At p = .93 u would outgrow the grid after some 250 steps;
+longer paths have a p nearer to 1 (`MIX`). Two calls a step. Of the reversible schemes tried (this one; the form of McCallum & Foster 2024
+with DDIM as its step) this one's states stay closest together under guidance.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -24,7 +29,10 @@ from unnoise.errors import BadInput
 from unnoise.process.level import Level, noisier, spread
 from unnoise.sample.ladder import Path, bounded, checked, eps_of
 
-MIX = 0.93
+MIX, STEPS = 0.93, 50  # p of a path of so many steps or fewer; a longer one mixes as much in all
+COARSEST = 2.0**-20  # a grid for u that is worth having
+Rounded = Callable[[Tensor], Tensor]
+Step = Callable[..., tuple[Tensor, Tensor]]
 
 
 class Pair(NamedTuple):
@@ -34,61 +42,77 @@ class Pair(NamedTuple):
     y: Tensor
 
 
-def coupled_invert(denoise: Denoiser, x: Tensor, path: Path, mix: float = MIX) -> list[Pair]:
+def coupled_invert(denoise: Denoiser, x: Tensor, path: Path, mix: float | None = None) -> list[Pair]:
     """The pairs at every level of a path of growing noise (a sampler's, reversed), the first of them (x, x).
 
-    x (n, …) at path[0], usually clean data. `coupled_sample` of the last pair comes back to x exactly. Errors: BadInput, also on a
-    path that reaches pure noise: from there nothing can be undone.
+    x (n, …) at path[0], usually clean data; mix: p, by default that of MIX. `coupled_sample` of the last pair along the same path comes back
+    to x exactly. Errors: BadInput, also on a path that reaches pure noise: from there nothing can be undone.
     """
     path = checked(path, len(x))
     if not all(noisier(a, b) for a, b in pairwise(path)): raise BadInput("inversion needs a path of growing noise, clean data first: give path[::-1]")
     return _run(denoise, Pair(x, x), path, mix, _up)
 
 
-def coupled_sample(denoise: Denoiser, pair: Pair, path: Path, mix: float = MIX) -> list[Pair]:
+def coupled_sample(denoise: Denoiser, pair: Pair, path: Path, mix: float | None = None) -> list[Pair]:
     """The pairs at every level of a path of falling noise, from a pair at path[0]. Errors: BadInput."""
     path = checked(path, len(pair.x))
     if any(noisier(a, b) for a, b in pairwise(path)): raise BadInput("coupled sampling needs a path of falling noise")
     return _run(denoise, pair, path, mix, _down)
 
 
-Step = Callable[[Denoiser, Pair, Level, Level, float], Pair]
-
-
-def _run(denoise: Denoiser, pair: Pair, path: Path, mix: float, step: Step) -> list[Pair]:
+@torch.no_grad()
+def _run(denoise: Denoiser, pair: Pair, path: Path, mix: float | None, step: Step) -> list[Pair]:
+    """The pairs along a path, from one at its first level."""
+    if mix is None: mix = MIX ** min(1.0, STEPS / max(len(path) - 1, 1))
     bounded("mix", mix, 0.5, 1)
     if not all((l.alpha > 0).all() for l in path): raise BadInput("coupled states cannot leave pure noise (alpha = 0): give a path that ends below it")
-    return list(_pairs(denoise, Pair(*(v.double() for v in pair)), path, mix, step))
+    pair = Pair(*(v.double() for v in pair))
+    scales = _scales(path, mix, pair.x)
+    rounded = _grid(path, scales)
+    u, v, pairs = rounded(pair.x / scales[0]), rounded(pair.y / scales[0]), [pair]
+    for (a, b), (s, t) in zip(pairwise(path), pairwise(scales)):
+        u, v = step(denoise, u, v, a, b, s, t, mix, rounded)
+        pairs.append(Pair(u * t, v * t))
+    return pairs
 
 
-@torch.no_grad()
-def _pairs(denoise: Denoiser, pair: Pair, path: Path, mix: float, step: Step) -> Iterator[Pair]:
-    yield pair
-    for a, b in pairwise(path):
-        pair = step(denoise, pair, a, b, mix)
-        yield pair
+def _down(denoise: Denoiser, u: Tensor, v: Tensor, a: Level, b: Level, s: Tensor, t: Tensor, mix: float, rounded: Rounded) -> tuple[Tensor, Tensor]:
+    """From level a, where x = s u, to b, where x = t u."""
+    moved = _moved(denoise, a, b, s, t / mix, rounded)
+    u = u + moved(v * s)
+    v = v + moved(u * (t / mix))
+    u = u + rounded((1 - mix) / mix * v)
+    return u, v + rounded((1 - mix) * u)
 
 
-def _down(denoise: Denoiser, p: Pair, a: Level, b: Level, mix: float) -> Pair:
-    r, c = _coefficients(a, b, p.x)
-    x = r * p.x + c * eps_of(p.y, denoise(p.y, a), a)
-    y = r * p.y + c * eps_of(x, denoise(x, a), a)
-    x = mix * x + (1 - mix) * y
-    return Pair(x, mix * y + (1 - mix) * x)
+def _up(denoise: Denoiser, u: Tensor, v: Tensor, b: Level, a: Level, t: Tensor, s: Tensor, mix: float, rounded: Rounded) -> tuple[Tensor, Tensor]:
+    """The lines of `_down` from a to b, each taken back, last one first."""
+    moved = _moved(denoise, a, b, s, t / mix, rounded)
+    v = v - rounded((1 - mix) * u)
+    u = u - rounded((1 - mix) / mix * v)
+    v = v - moved(u * (t / mix))
+    return u - moved(v * s), v
 
 
-def _up(denoise: Denoiser, p: Pair, b: Level, a: Level, mix: float) -> Pair:
-    """The lines of `_down` from a to b, each solved, last one first."""
-    r, c = _coefficients(a, b, p.x)
-    y = (p.y - (1 - mix) * p.x) / mix
-    x = (p.x - (1 - mix) * y) / mix
-    y = (y - c * eps_of(x, denoise(x, a), a)) / r
-    return Pair((x - c * eps_of(y, denoise(y, a), a)) / r, y)
+def _moved(denoise: Denoiser, a: Level, b: Level, s: Tensor, end: Tensor, rounded: Rounded) -> Callable[[Tensor], Tensor]:
+    """A state x at level a -> what its eps adds to the other in DDIM's move to b, where that is scaled by `end`."""
+    k = spread(b.sigma, s) / end - spread(a.sigma, s) / s
+    return lambda x: rounded(k * eps_of(x, denoise(x, a), a))
 
 
-def _coefficients(a: Level, b: Level, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
-    r = b.alpha / a.alpha
-    return spread(r, x), spread(b.sigma - r * a.sigma, x)
+def _scales(path: Path, mix: float, x: Tensor) -> list[Tensor]:
+    """alpha p^n of each level of a path, n from 0 at its noisiest: shapes that multiply x."""
+    n = len(path) - 1
+    falling = n == 0 or noisier(path[-1], path[0])
+    return [torch.as_tensor(spread(l.alpha, x), dtype=x.dtype) * mix ** (i if falling else n - i) for i, l in enumerate(path)]
+
+
+def _grid(path: Path, scales: Sequence[Tensor]) -> Rounded:
+    """Rounding to a power of two of which float64 holds all sums that u can come to (states up to 8 times what they are on average); none
+    where that would be coarser than COARSEST, for a p that is far from 1 on a long path."""
+    most = max(float((8 * (l.alpha**2 + l.sigma**2) ** 0.5).max() / s.min()) for l, s in zip(path, scales))
+    unit = 2.0 ** (math.ceil(math.log2(most)) - 48)
+    return (lambda u: torch.round(u / unit) * unit) if unit <= COARSEST else (lambda u: u)
 
 
 def seen_as(denoise: Denoiser, like: Tensor) -> Denoiser:
