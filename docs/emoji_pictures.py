@@ -2,6 +2,7 @@
 
     docs/emoji.png     60 captions by seeds 0 to 3, unpicked: nouns first, then held-out and seen scenes as the evaluation asks for them
     docs/mixing.png    "{cat:1-w|dog:w}" for rising w at three seeds, and what the judge sees: its share for each of the two names
+    docs/negative.png  things under no negative prompt and under their own colour as one, unpicked
 """
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 import unnoise
-from unnoise.evaluate.scenes import asked, load_judge
+from unnoise.evaluate.scenes import asked, forbidden, load_judge
 from unnoise.look import Curve, plot, sheet
 
 ALWAYS = ("a red apple", "two red apples on their side", "a cat", "a blue car", "three green frogs", "a rocket upside down", "a smiling face",
@@ -54,14 +55,22 @@ def mixing(pipe: unnoise.Pipeline, seeds: int = 48) -> Image.Image:
     return image
 
 
+def negative(pipe: unnoise.Pipeline, n: int = 10) -> Image.Image:
+    """The first n things that the evaluation forbids their own colour, without and with the negative prompt, seed by seed."""
+    cases = [c for c in forbidden(load_judge(), 6 * n) if c.kind == "colour"][::3][:n]
+    rows = [pipe([c.prompt for c in cases], negative_prompt=told, seed=list(range(len(cases)))).images for told in (None, [c.negative for c in cases])]
+    return sheet(rows, [f"not {c.negative}" for c in cases], ["no negative prompt", "its own colour"], least=64)
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--model", default="emoji")
     p.add_argument("--out", type=Path, default=Path(__file__).parent)
+    p.add_argument("--only", default="", help="one of them: emoji, mixing, negative")
     a = p.parse_args()
     pipe = unnoise.load(a.model)
-    for name, make in (("emoji", contact_sheet), ("mixing", mixing)):
-        make(pipe).quantize(256).save(a.out / f"{name}.png", optimize=True)
+    for name, make in (("emoji", contact_sheet), ("mixing", mixing), ("negative", negative)):
+        if a.only in ("", name): make(pipe).quantize(256).save(a.out / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
