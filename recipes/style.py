@@ -1,6 +1,6 @@
 """Train an image-prompt adapter for a text-to-image model of emoji: `python recipes/style.py [--model emoji] [--out runs/emoji-style]`.
 
-Each step draws pictures of one thing on white, every vendor as often; the condition is the CLIP vector of another thing by the same vendor, the
+Each step draws pictures of one thing on white, every vendor as often; the condition is the vector of another thing by the same vendor, the
 prompt the thing's name. It goes on where it was when it is started again, and writes adapter.safetensors at the end. About 0.25 s a step of 16
 on one core.
 """
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def prepared(pipe: unnoise.Pipeline, emoji: str, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int], list[int]]:
-    """Latents and CLIP vectors of n training pictures, the encodings of all words and of none, and each picture's word and style."""
+    """Latents and vectors of n training pictures, the encodings of all words and of none, and each picture's word and style."""
     scenes = Scenes(emoji, "train", {"plain": 1.0}, 300)
     chosen = np.random.default_rng(seed).permutation(np.array(scenes.plain))[:n].tolist()
     said = [name(scenes.emoji.concepts[scenes.emoji.concept[i]].label) for i in chosen]
@@ -66,7 +66,7 @@ def prepared(pipe: unnoise.Pipeline, emoji: str, n: int, seed: int) -> tuple[tor
     pictures = np.stack([resized(scenes.emoji.image(i), (pipe.codec.height, pipe.codec.width)) for i in chosen])
     with torch.no_grad(): contexts = encoder.encode([*every, ""]).float()
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
-    vectors = torch.cat([adapter.vector(pipe, x) for x in images.split(100)])
+    vectors = torch.cat([adapter.vector(x) for x in images.split(100)])
     words = {w: i for i, w in enumerate(every)}
     return pipe.codec.encode(pictures), vectors, contexts, [words[s] for s in said], [int(scenes.emoji.style[i]) for i in chosen]
 

@@ -98,7 +98,7 @@ def test_a_model_of_words_in_grey(tiny):
 def test_an_adapter_begins_as_the_plain_model_and_learns(emoji, stripes, tmp_path):
     from unnoise.edit import adapter
 
-    f = adapter.vector(emoji, torch.from_numpy(stripes.copy()).permute(2, 0, 1)[None].float() / 255)
+    f = adapter.vector(torch.from_numpy(stripes.copy()).permute(2, 0, 1)[None].float() / 255)
     net, how = adapter.Adapter.of(emoji, f.shape[1]), {"seed": 0, "num_images": 2, "num_inference_steps": 2}
     fresh = style(emoji, stripes, "a car", method="adapter", adapter=net.save(tmp_path / "a.safetensors"), **how).arrays.astype(int)
     assert np.abs(fresh - emoji("a car", **how).arrays).max() <= 2  # W_v is zero

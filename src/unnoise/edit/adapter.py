@@ -1,10 +1,12 @@
-"""An image prompt: a small network that lets a text-to-image model also attend to a picture's CLIP vector (IP-Adapter; Ye et al. 2023).
+"""An image prompt: a small network that lets a text-to-image model also attend to how a picture is drawn (IP-Adapter; Ye et al. 2023).
 
-    attention(q, k, v) + scale attention(q, W_k c, W_v c),   c = norm(W f) as TOKENS tokens, f the picture's CLIP vector
+    attention(q, k, v) + scale attention(q, W_k c, W_v c),   c = norm(W f) as TOKENS tokens, f the picture's vector
 
 in every cross-attention, with W_k and W_v of its own for each: decoupled from the text's, and the model itself stays as it is. W_v begins at
-zero, so that training begins at the plain model. Trained on pairs of one drawer, f of another thing than the one that is drawn, it learns
-what pictures of a drawer have in common: its style. Under a negative prompt, and for the share of training steps that drop it, f is zero.
+zero, so that training begins at the plain model. f is made of the means and deviations over places of the bundled judge's first layers: the
+paper's, CLIP's vector, tells 8 drawers of emoji apart in 34 of 100 things that it was not fitted on, these in 58. Trained on pairs of one
+drawer, f of another thing than the one that is drawn, it learns what pictures of a drawer have in common: its style. Under a negative prompt,
+and for the share of training steps that drop it, f is zero.
 """
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from unnoise.edit import guides
 from unnoise.edit.hooks import hooked
 from unnoise.errors import BadInput
 from unnoise.hub import weights
@@ -27,11 +31,12 @@ from unnoise.pipeline import Pipeline
 from unnoise.process.level import Level
 
 TOKENS = 4
+FORMAT = "unnoise-adapter-2"  # 1 took CLIP's vectors
 DROP = 0.1  # of the training rows lose the picture, and as many the text
 
 
 class Adapter(nn.Module):
-    """CLIP vectors (n, given) -> keys and values for each cross-attention of a UNet. layers: {its place: (heads, width)}."""
+    """Pictures' vectors (n, given) -> keys and values for each cross-attention of a UNet. layers: {its place: (heads, width)}."""
 
     def __init__(self, given: int, width: int, layers: dict[str, tuple[int, int]]):
         super().__init__()
@@ -74,7 +79,7 @@ class Adapter(nn.Module):
         """One safetensors file, in half precision, whole or not at all."""
         about = {"given": self.given, "width": self.width, "layers": self.layers}
         tensors = {k: v.half() for k, v in self.state_dict().items()}
-        return weights.write(tensors, Path(file), {"format": "unnoise-adapter-1", "about": json.dumps(about)})
+        return weights.write(tensors, Path(file), {"format": FORMAT, "about": json.dumps(about)})
 
 
 def _key(place: str) -> str:
@@ -86,12 +91,14 @@ def load(file: str | os.PathLike, pipe: Pipeline) -> Adapter:
     if not Path(file).is_file(): raise BadInput(f"no adapter at {file} (recipes/style.py trains one)")
     try:
         with safe_open(file, framework="pt") as f:
-            about = json.loads((f.metadata() or {})["about"])
+            told = f.metadata() or {}
+            about, kind = json.loads(told["about"]), told["format"]
             tensors = {k: f.get_tensor(k).float() for k in f.keys()}  # noqa: SIM118 - not a dict
         made = Adapter(about["given"], about["width"], {k: tuple(v) for k, v in about["layers"].items()})
         made.load_state_dict(tensors)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as e:
         raise BadInput(f"{file} is no whole adapter: {' '.join(str(e).split())[:100]}") from None
+    if kind != FORMAT: raise BadInput(f"{file} is of the format {kind}, accepted is {FORMAT}: train it anew (recipes/style.py)")
     if made.layers != (own := Adapter.of(pipe, about["given"])).layers or made.width != own.width:
         raise BadInput(f"{file} was trained for another network than that of model {pipe.name!r}")
     return made.to(pipe.runner.device).eval().requires_grad_(False)
@@ -120,10 +127,8 @@ def draw(seed: int, k: int, styles: Sequence[int], things: Sequence[int], n: int
     return shown, others, lambda p: torch.rand(n, generator=g) < p
 
 
-def vector(pipe: Pipeline, image: Tensor) -> Tensor:
-    """The CLIP vectors (n, given) of images (n, 3, h, w) in [0, 1], by the CLIP of the pipeline's folder or the bundled one."""
-    from unnoise.edit.guides import clip_for
-    from unnoise.nets.clip import prepare
-
-    net = clip_for(pipe).net
-    with torch.no_grad(): return net.encode_image(prepare(image * 2 - 1, net.vision_model.config.image_size))
+def vector(images: Tensor) -> Tensor:
+    """The vectors (n, given) of images (n, 3, h, w) in [0, 1], on the CPU: of each layer, means and deviations of its channels, normalised."""
+    with torch.no_grad(): layers = guides.trunk(guides.judge())(images)
+    told = [torch.cat([h.mean((2, 3)), h.std((2, 3), correction=0)], 1) for h in layers]
+    return torch.cat([F.layer_norm(t, t.shape[1:]) for t in told], 1)

@@ -103,7 +103,7 @@ def _adapted(pipe: Pipeline, request: Request, picture: Picture, scale: float, f
 
     if file is None: raise BadInput("style method 'adapter' needs a trained adapter: name its file (recipes/style.py trains one)")
     net = adapter.load(file, pipe)
-    f = adapter.vector(pipe, torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None].float() / 255).to(pipe.runner.device)
+    f = adapter.vector(torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None].float() / 255).to(pipe.runner.device)
     hook = lambda n: net.hook(f.expand(n, -1), scale)
     draw = lambda places, count: pipe.finish(request.only(places), count, net=hooked(pipe, hook(len(places))))
     return batched(pipe, request, draw, batch_size, progress)
