@@ -363,17 +363,20 @@ class Pipeline:
         elif prompt: raise BadInput(f"model {self.name!r} takes no prompt, given {prompt!r}")
 
     def denoiser(self, prompts: Sequence[str], negatives: Sequence[str] | None = None, guidance: Scale = 1.0, rescale: float = 0.0,
-                 net: Callable[..., Tensor] | None = None, path: schedule.Path | None = None, clip_skip: int = 0) -> Denoiser:
+                 net: Callable[..., Tensor] | None = None, path: schedule.Path | None = None, clip_skip: int = 0,
+                 within: Callable[[Denoiser], Denoiser] | None = None) -> Denoiser:
         """E[x0 | x, prompt] of a batch, guided away from `negatives` (default: no condition): a Denoiser for any sampler.
 
-        path: the levels of the run, for prompts that change by step.
+        path: the levels of the run, for prompts that change by step. within: the denoiser of the network itself, of the prompts' rows and then the
+        negatives' where there is guidance -> the one whose answers guidance mixes.
         """
         net, negatives = net or self.fast, negatives or [""] * len(prompts)
-        if self.words is None and self.text is None: return self.process.denoiser(net)
+        within = within or (lambda denoise: denoise)
+        if self.words is None and self.text is None: return within(self.process.denoiser(net))
         key = "context" if self.text is not None else "labels"
         def bind(condition: Tensor) -> Denoiser:
             ready = self.runner.prepared(condition)
-            return self.process.denoiser(lambda x, t: net(x, t, **{key: ready()}))
+            return within(self.process.denoiser(lambda x, t: net(x, t, **{key: ready()})))
         def guided(cond: Tensor, uncond: Tensor) -> Denoiser:
             if isinstance(guidance, (int, float)) and guidance == 1: return bind(cond)
             return cfg_batched(bind, cond, uncond, guidance, rescale)
@@ -413,15 +416,17 @@ class Pipeline:
         return self.runner.fast()
 
     def run(self, r: Request, count: Count | None = None, *, path: schedule.Path | None = None, start: Start | None = None,
-            wrap: Callable[[Denoiser], Denoiser] | None = None, net: Callable[..., Tensor] | None = None) -> Iterator[State]:
+            wrap: Callable[[Denoiser], Denoiser] | None = None, within: Callable[[Denoiser], Denoiser] | None = None,
+            net: Callable[..., Tensor] | None = None) -> Iterator[State]:
         """The States of a request; edits give it another path, another start on it, guides around its denoiser, another network.
 
-        start(eps, level) -> x at the path's first level, both (n, …), by default sigma eps; wrap: the denoiser -> the one to run.
+        start(eps, level) -> x at the path's first level, both (n, …), by default sigma eps; wrap: the denoiser -> the one to run; within: as
+        `denoiser` takes it.
         """
         if net is None: self._draws()
         path = path or self.path(r)
         scale = interval(r.guidance, *r.interval) if r.interval else r.guidance
-        denoise = self.denoiser(r.prompts, r.negatives, scale, r.rescale, self.runner.counted(count, net), path, r.clip_skip)
+        denoise = self.denoiser(r.prompts, r.negatives, scale, r.rescale, self.runner.counted(count, net), path, r.clip_skip, within)
         if c := self.defaults.get("clip"): denoise = clip(denoise, -c, c)
         if r.guide:
             from unnoise.edit import guides

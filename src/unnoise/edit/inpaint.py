@@ -6,7 +6,8 @@ The model works on its own cells (of 8 x 8 pixels with the bundled one): a cell 
 picture's own pixels are put back afterwards. Methods, by how the drawing is told of what stays:
     replace     what stays is shown at each level with fresh noise: `guide.replace`; biased, see there
     repaint     the same on a path that goes back up, `jump` moves at a time, until each was made `times` times: `sample.rewind` (RePaint)
-    dps, pigdm, covariance   what stays is an observation of the whole: `guide.inverse`
+    dps, pigdm, covariance   what stays is an observation of the whole: `guide.inverse`, of the network's own answers, which guidance then
+                mixes: the derivative of a guided denoiser, 5 times the one less 4 times the other, is no covariance
     model       a network that was trained to: it takes [x, mask, masked picture] as 2 C + 1 channels, mask 1 = to be drawn (SD-inpaint)
 Network calls an image, of N steps with one call each: N; repaint N + (times - 1) jump ((N - 1) // jump). The three observations also go back
 through the network, once a call, `covariance` twice.
@@ -25,18 +26,20 @@ from torch import Tensor
 from unnoise.codec import Latents
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized, working_size
-from unnoise.edit.run import Progress, asked, drawn, noised_from, part, result, rows, strength_of
+from unnoise.edit.run import Progress, Wrap, asked, drawn, noised_from, part, result, rows, strength_of
 from unnoise.errors import BadInput, unknown
 from unnoise.guide import covariance, dps, interval, keep, pigdm, replace, seen
 from unnoise.pipeline import Pipeline, Request, Result
+from unnoise.process.level import Level
 from unnoise.process.noise import seeded
 from unnoise.sample import rewind
 
-METHODS = ("repaint", "replace", "dps", "pigdm", "covariance", "model")
+OBSERVED = ("dps", "pigdm", "covariance")
+METHODS = ("repaint", "replace", *OBSERVED, "model")
 TIMES, JUMP, SOFT = 4, 5, 2
 NOISE = 0.2   # of what stays, as an observation, in units of the model's data: keeps the division by its variance from running away
 ZETA = 0.5    # of `dps` with the square: the full step where the posterior variance is 1
-TRUST = 3.0   # sigma / alpha above which a network's derivative, times sigma^2 / alpha, is more noise than signal: observations wait
+TRUST = {"dps": 3.0, "pigdm": 3.0, "covariance": 10.0}  # sigma / alpha above which a network's derivative is more noise than signal: observations wait
 
 
 @dataclass(frozen=True)
@@ -104,26 +107,38 @@ def fill(pipe: Pipeline, request: Request, pictures: Sequence[Picture], mask: np
         path = tuple(rewind(path, f.times, f.jump))
     net = conditioned(pipe, pictures[0], mask, area, x0, size) if f.method == "model" else None
     by_cells = net is None or _hides_cells(pipe)  # what stays is x0's cells: kept as they are; else a picture of its own
+    told = _told(request, f.method, x0, stays) if stays.any() and by_cells else None
     x, nfe = drawn(pipe, request, path=path, start=None if f.strength == 1 else noised_from(x0), net=net, batch_size=batch_size, progress=progress,
-                   wrap=_told(request, f.method, x0, stays) if stays.any() and by_cells else None)
+                   **{"within" if f.method in OBSERVED else "wrap": told})
     if by_cells: x = torch.where(stays, x0.to(x), x)  # it is told of all that stays, and of nothing under the mask
     soft = softened(mask, f.soft)
     return [pasted(p, decoded(pipe, x[i : i + 1], p)[0], soft) for i, p in enumerate([*pictures] * (n if len(pictures) == 1 else 1))], nfe
 
 
-def _told(request: Request, method: str, x0: Tensor, stays: Tensor) -> Callable[[Denoiser, Sequence[int]], Denoiser]:
+def _told(request: Request, method: str, x0: Tensor, stays: Tensor) -> Wrap:
     """The denoiser of a batch, told of what stays of x0 by a method."""
     operator = seen(stays)
 
     def wrap(denoise: Denoiser, places: Sequence[int]) -> Denoiser:
         own = rows(x0, places)
         if method == "model": return keep(denoise, own, stays)  # as GLIDE samples
-        if method in ("repaint", "replace"): return replace(denoise, own, stays, seeded([request.seeds[i] for i in places], "known"))
-        y = operator(own)
-        if method == "dps": return dps(denoise, operator, y, interval(ZETA, 0, TRUST, outside=0), squared=True)
-        if method == "pigdm": return pigdm(denoise, operator, y, NOISE, weight=interval(1.0, 0, TRUST, outside=0), iterations=1)
-        return covariance(denoise, operator, y, NOISE, interval(1.0, 0, TRUST, outside=0), how="iterative", iterations=1)
+        if method not in OBSERVED: return replace(denoise, own, stays, seeded([request.seeds[i] for i in places], "known"))
+        y, guides = operator(own), {}
+
+        def guided(x: Tensor, l: Level) -> Tensor:
+            """For the batch, or for its prompts' rows and then its negatives'."""
+            times = len(x) // len(y) if len(y) > 1 else 1
+            if times not in guides: guides[times] = _observed(method, denoise, operator, torch.cat([y] * times))
+            return guides[times](x, l)
+        return guided
     return wrap
+
+
+def _observed(method: str, denoise: Denoiser, operator: Callable[[Tensor], Tensor], y: Tensor) -> Denoiser:
+    until = lambda amount: interval(amount, 0, TRUST[method], outside=0)
+    if method == "dps": return dps(denoise, operator, y, until(ZETA), squared=True)
+    if method == "pigdm": return pigdm(denoise, operator, y, NOISE, weight=until(1.0), iterations=1)
+    return covariance(denoise, operator, y, NOISE, until(1.0), how="iterative", iterations=1)
 
 
 # --- networks that take the mask ---------------------------------------------------------------------------------------------

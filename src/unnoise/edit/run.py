@@ -64,18 +64,19 @@ def rows(v: Tensor, places: Sequence[int]) -> Tensor:
 
 
 def drawn(pipe: Pipeline, request: Request, *, path: Path | None = None, start: Begin | None = None, wrap: Wrap | None = None,
-          net: Callable[..., Tensor] | None = None, progress: Progress | None = None, on_state: Callable[[int, State], None] | None = None,
-          batch_size: int | None = None) -> tuple[Tensor, int]:
+          within: Wrap | None = None, net: Callable[..., Tensor] | None = None, progress: Progress | None = None,
+          on_state: Callable[[int, State], None] | None = None, batch_size: int | None = None) -> tuple[Tensor, int]:
     """(x (n, …), network calls an image) of a request run as `Pipeline.run` says, in batches of which no image depends.
 
     start(eps, level, places) -> x at the path's first level; wrap(denoiser, places) -> the denoiser to run: places are those of the
-    batch's images among all n. net: in place of the model's network.
+    batch's images among all n; within: the same of the denoiser whose answers guidance mixes (`Pipeline.denoiser`). net: in place of the
+    model's network.
     """
     def draw(places: list[int], count: Count) -> Tensor:
         watch = None if on_state is None else partial(on_state, places[0])
         begin = None if start is None else (lambda eps, l, f=start: f(eps, l, places))
-        guides = None if wrap is None else (lambda denoise, f=wrap: f(denoise, places))
-        return pipe.finish(request.only(places), count, watch, path=path, start=begin, wrap=guides, net=net)
+        around, inner = (None if w is None else (lambda denoise, f=w: f(denoise, places)) for w in (wrap, within))
+        return pipe.finish(request.only(places), count, watch, path=path, start=begin, wrap=around, within=inner, net=net)
     return batched(pipe, request, draw, batch_size, progress)
 
 

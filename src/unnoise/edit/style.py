@@ -2,11 +2,12 @@
 
     style(pipe, "reference.png", "a car")
 
-    loss     (unless another is named) the Gram matrices of a recogniser's first layers (Gatys et al. 2016) as guidance, as `guides` "style=…":
-             where sigma / alpha <= guides.FORMED, as above that level what is drawn is still being decided
-    aligned  shared attention (StyleAligned; Hertz et al. 2024): the reference comes down beside the pictures, from its DDIM inversion, and in
-             every self-attention they take its keys and values beside their own: softmax([q k_ref^T + log share, q k^T]) [v_ref, v], where q
-             and k first get the reference's mean and spread over places (AdaIN), by head and channel
+    aligned  (unless another is named) shared attention (StyleAligned; Hertz et al. 2024): the reference comes down beside the pictures, from its
+             DDIM inversion, and in every self-attention they take its keys and values beside their own:
+             softmax([q k_ref^T + log share, q k^T]) [v_ref, v], where q and k first get the reference's mean and spread over places (AdaIN),
+             by head and channel
+    loss     the Gram matrices of a recogniser's first layers (Gatys et al. 2016) as guidance, as `guides` "style=…": where
+             sigma / alpha <= guides.FORMED, as above that level what is drawn is still being decided
     adapter  an image prompt (IP-Adapter; Ye et al. 2023): a small network that was trained for it, see `adapter`; recipes/style.py trains one
 
 In `aligned` the reference's row is set anew at each call, alpha x0 + sigma eps with the eps that inversion found at that level, so that it is on
@@ -40,16 +41,16 @@ from unnoise.pipeline import Count, Pipeline, Request, Result
 from unnoise.process.level import Level, spread
 from unnoise.sample import inversion
 
-METHODS = {"loss": 0.5, "aligned": 2.0, "adapter": 1.0}  # their amounts; log 2 is what StyleAligned's authors use for a real picture
+METHODS = {"aligned": 2.0, "loss": 1.0, "adapter": 1.0}  # their amounts; log 2 is what StyleAligned's authors use for a real picture
 
 
-def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: str = "loss", amount: float | None = None,
+def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: str = "aligned", amount: float | None = None,
           reference_prompt: str = "", adapter: str | os.PathLike | None = None, height: int | None = None, width: int | None = None,
           batch_size: int | None = None, progress: Progress | None = None, **how: Any) -> Result:
     """Pictures of the prompt in the style of `image`, at the model's own size (or height x width).
 
-    method: "loss", "aligned" or "adapter". amount: of "loss", the guide's weight (.5; 0 is off); of "aligned", how many times its own weight
-    the reference gets in the attention (2); of "adapter", the scale of its attention (1). reference_prompt: what the reference shows, which
+    method: "aligned", "loss" or "adapter". amount: of "aligned", how many times its own weight the reference gets in the attention (2; 0 is off);
+    of "loss", the guide's weight (1); of "adapter", the scale of its attention (1). reference_prompt: what the reference shows, which
     tells "aligned" what in it is not style. adapter: the file of a trained one.
     how: what `Pipeline.request` takes. nfe counts the calls an image; those of the inversion, one a step for all, are not in it.
     Errors: BadInput.

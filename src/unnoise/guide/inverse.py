@@ -85,7 +85,7 @@ def covariance(denoise: Denoiser, operator: Operator, y: Tensor, noise: float = 
     if how not in HOW: raise unknown("way to the covariance", how, HOW)
 
     def answer(p: _Problem) -> Tensor:
-        if how == "iterative": return conjugate(lambda u: p.forward(p.pull(u)) + noise**2 * u, p.r, iterations)
+        if how == "iterative": return conjugate(lambda u: p.forward(p.pull(u)) + noise**2 * u, p.r, iterations, noise**2)
         if how == "exact": return _solved(p, noise)
         s = p.l.sigma / p.l.alpha.clamp(min=_TINY)
         floor = _FLOOR * s**2 if not s.ndim else _wide(_FLOOR * s.reshape(-1) ** 2, p.r)
@@ -172,10 +172,11 @@ def _solved(p: _Problem, noise: float) -> Tensor:
     return (vector @ ((vector.mT @ flat.double()[..., None]) / value[..., None]))[..., 0].to(flat).reshape(p.r.shape)
 
 
-def conjugate(matrix: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Tensor:
+def conjugate(matrix: Callable[[Tensor], Tensor], b: Tensor, iterations: int, least: float = 0.0) -> Tensor:
     """u (n, …) with matrix(u) = b for a symmetric positive map that treats samples apart, by conjugate gradients, from u = 0.
 
-    A sample whose residual is 0, or along which the map is not positive, stays where it is.
+    A sample whose residual is 0, or along which the map is not positive, stays where it is; along directions in which the map stretches by less
+    than `least`, its smallest eigenvalue, which only a map that is not what it should be does, that is taken in its place.
     """
     if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
         raise BadInput(f"iterations must be a whole number of at least 1, given {iterations!r}")
@@ -184,7 +185,8 @@ def conjugate(matrix: Callable[[Tensor], Tensor], b: Tensor, iterations: int) ->
     top = size
     for _ in range(iterations):
         q = matrix(p)
-        step = torch.where(size > 1e-12 * top, over(size, _inner(p, q)), 0.0)
+        bent = _inner(p, q)
+        step = torch.where((size > 1e-12 * top) & (bent > 0), over(size, bent.maximum(least * _inner(p, p))), 0.0)
         u, r = u + step * p, r - step * q
         size, old = _inner(r, r), size
         p = r + over(size, old) * p

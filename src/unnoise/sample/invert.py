@@ -3,8 +3,9 @@
 Plain inversion makes the upward move with eps of the level it leaves (Song et al. 2021, sec. 4.3), which returns to the
 image to first order in the step. The downward move from b to a uses eps at b, so its exact inverse is the x_b that solves
     x_b = (alpha_b / alpha_a) (x_a - sigma_a eps) + sigma_b eps,   eps = (x_b - alpha_b denoise(x_b, b)) / sigma_b,
-found by fixed-point iteration (AIDI, Pan et al. 2023; ReNoise, Garibi et al. 2024); it converges where steps are short
-enough.
+found by fixed-point iteration (AIDI, Pan et al. 2023; ReNoise, Garibi et al. 2024), which converges where steps are short enough; most slowly at
+the first step away from clean data, where a network is steepest. From the second iteration on it is accelerated (Anderson 1965;
+Walker & Ni 2011, eq. 2.1): the next x_b is where the last residuals, taken to change linearly, would add up to least.
 """
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ from unnoise.denoiser.adapt import Denoiser
 from unnoise.errors import BadInput
 from unnoise.process.level import Level, noisier, spread
 from unnoise.sample.ladder import Path, State, checked, eps_of, last, whole
+
+MEMORY = 3  # residuals of earlier iterations that the acceleration looks back on
 
 
 def invert(denoise: Denoiser, x: Tensor, path: Path, iterations: int = 0) -> Tensor:
@@ -46,12 +49,25 @@ def _run(denoise: Denoiser, x: Tensor, path: Path, iterations: int) -> Iterator[
     for a, b in pairwise(path):
         if not iterations and not a.clean: eps = eps_of(x, x0 := denoise(x, a), a)
         yield State(x, a, x0)
-        y = _lift(x, eps, a, b)
+        y, tried, found = _lift(x, eps, a, b), [], []
         for _ in range(iterations):
             eps = eps_of(y, x0 := denoise(y, b), b)
-            y = _lift(x, eps, a, b)
+            tried, found = [*tried[-MEMORY:], y], [*found[-MEMORY:], _lift(x, eps, a, b)]
+            y = _accelerated(tried, found)
         x = y
     yield State(x, path[-1], x0)
+
+
+def _accelerated(tried: list[Tensor], found: list[Tensor]) -> Tensor:
+    """The next guess at y = f(y), sample by sample, from guesses y (n, …) and their f(y)."""
+    if len(found) == 1: return found[0]
+    flat = lambda u: u.flatten(1).double()
+    off = torch.stack([flat(f - y) for y, f in zip(tried, found)], 1)
+    moved, changes = torch.stack([flat(b - a) for a, b in pairwise(found)], 1), off.diff(dim=1)
+    gram = changes @ changes.mT
+    ridge = 1e-10 * gram.diagonal(dim1=1, dim2=2).sum(1) + torch.finfo(torch.float64).tiny
+    share = torch.linalg.solve(gram + ridge[:, None, None] * torch.eye(len(gram[0])).to(gram), changes @ off[:, -1:].mT)
+    return found[-1] - (moved * share).sum(1).to(found[-1]).reshape(found[-1].shape)
 
 
 def _lift(x: Tensor, eps: Tensor, a: Level, b: Level) -> Tensor:

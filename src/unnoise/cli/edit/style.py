@@ -7,13 +7,13 @@ import typer
 
 from unnoise.cli.edit import common as c
 
-_AMOUNT = "How much: the weight of the loss (.5), the reference's share in the attention (2), the adapter's scale (1); 0 is off."
+_AMOUNT = "How much: the reference's share in the attention (2), the weight of the loss (1), the adapter's scale (1); 0 is off."
 
 
 def style(
     reference: Annotated[c.Path, typer.Argument(help="The picture whose style to take; it is not changed.")],
     prompt: c.Prompt = "",
-    method: Annotated[str, typer.Option("--method", help="loss (Gram matrices as guidance), aligned (shared attention) or adapter.")] = "loss",
+    method: Annotated[str, typer.Option("--method", help="aligned (shared attention), loss (Gram matrices as guidance) or adapter.")] = "aligned",
     amount: Annotated[Optional[float], typer.Option("--amount", help=_AMOUNT)] = None,  # noqa: UP045
     adapter: Annotated[Optional[c.Path], typer.Option("--adapter", metavar="FILE", help="Of --method adapter: what recipes/style.py trained.")] = None,  # noqa: UP045
     reference_prompt: Annotated[str, typer.Option("--reference-prompt", metavar="PROMPT", help="Of --method aligned: what the reference shows.")] = "",
