@@ -6,7 +6,8 @@ n nouns, each with a reference of its own: a held-out real picture of another no
 squared distance of the judge's Gram matrices to the reference's, the mean over pictures; nearer: how much of the unguided distance is gone. The
 loss is guided by the very numbers that `gram` is made of, so two things that no method is guided by stand beside it: the same distance of the Gram
 matrices of CLIP's image encoder (its patches after each of the first four layers), and the cosine of CLIP's vectors of picture and reference
-(it knows what is shown as well as how). chance: the distance to the references of other rows.
+(it knows what is shown as well as how). drawer: how often the judge takes the picture for one of the reference's vendor (of the references
+themselves in the first row's "real"). chance: the distance to the references of other rows.
 """
 from __future__ import annotations
 
@@ -30,13 +31,13 @@ Features = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 CASES = (("aligned", 1.0), ("aligned", 2.0), ("loss", 0.5), ("loss", 1.0))
 
 
-def references(nouns: Sequence[str], emoji: str = "emoji") -> list[tuple[np.ndarray, str]]:
-    """A held-out real picture for each noun, of another noun, and what it shows."""
+def references(nouns: Sequence[str], emoji: str = "emoji") -> list[tuple[np.ndarray, str, str]]:
+    """A held-out real picture for each noun, of another noun, what it shows, and whose style it is."""
     scenes, out = Scenes(emoji, "test", {"plain": 1.0}, 300), []
     for i, noun in enumerate(nouns):
         k = next(k for k in range(1000 * i, 1000 * i + 1000) if scenes.attributes(0, k).concepts[0] != noun)
         a = scenes.attributes(0, k)
-        out.append((scenes.render(a), name(a.concepts[0])))
+        out.append((scenes.render(a), name(a.concepts[0]), a.style))
     return out
 
 
@@ -60,23 +61,26 @@ def measured(pipe: Pipeline, nouns: Sequence[str], steps: int, seed: int, batch:
     judge, both = guides.judge(), guides.clip_for(pipe)
     seen, other = guides.trunk(judge), clip_layers(pipe)
     said, told = judge.heads["noun"], references(nouns)
-    refs = [r for r, _ in told]
+    refs = [r for r, _, _ in told]
+    drawn_by = lambda answers: float(np.mean([judge.heads["style"][k] == s for k, (_, _, s) in zip(answers["style"].argmax(1), told)]))
     plain = pipe([name(n) for n in nouns], seed=[seed + i for i in range(len(nouns))], num_inference_steps=steps, batch_size=batch).arrays
     rows, shown = [], [refs[:6], list(plain[:6])]
-    for method, amount in (("none", 0.0), *CASES, *([("adapter", 1.0)] if adapter else [])):
+    for method, amount in (("none", 0.0), *CASES, *([("adapter", 1.0), ("adapter", 2.0)] if adapter else [])):
         began = time.perf_counter()
         made = plain if method == "none" else np.concatenate([
             style(pipe, r, name(n), method=method, amount=amount, reference_prompt=of, seed=seed + i, num_inference_steps=steps,
                   adapter=adapter if method == "adapter" else None).arrays
-            for i, (n, (r, of)) in enumerate(zip(nouns, told))])
+            for i, (n, (r, of, _)) in enumerate(zip(nouns, told))])
         seconds = (time.perf_counter() - began) / len(nouns)
-        right = [said[k] == n for k, n in zip(judge.look(made).answers["noun"].argmax(1), nouns)]
+        answers = judge.look(made).answers
+        right = [said[k] == n for k, n in zip(answers["noun"].argmax(1), nouns)]
         cosine = float((both.images(made) * both.images(np.stack(refs))).sum(1).mean())
         d, c = distance(made, refs, seen), distance(made, refs, other)
         first = rows[0] if rows else {"gram": d, "clip gram": c}
-        rows.append({"method": method, "amount": amount, "noun": float(np.mean(right)), "gram": d, "nearer": 1 - d / first["gram"],
+        rows.append({"method": method, "amount": amount, "noun": float(np.mean(right)), "drawer": drawn_by(answers), "gram": d, "nearer": 1 - d / first["gram"],
                      "clip gram": c, "clip nearer": 1 - c / first["clip gram"], "clip cosine": cosine, "seconds a picture": seconds})
         if method != "none": shown.append(list(made[:6]))
+    rows[0]["drawer, real"] = drawn_by(judge.look(np.stack(refs)).answers)
     rows[0]["chance"] = distance(plain, refs[1:] + refs[:1], seen)
     return rows, shown
 

@@ -77,9 +77,10 @@ def test_masks_take_the_outline_of_what_they_mean():
     rough = torch.from_numpy(np.random.default_rng(0).random((1, 1, 8, 8)))
     blocks = F.interpolate(F.adaptive_avg_pool2d(torch.from_numpy(disc[None, None] * 1.0), 8) * (0.6 + 0.8 * rough), (64, 64), mode="bilinear")
     blocks[0, 0, 2:8, 2:8] += 0.7
-    iou = lambda m: float(((m > 0) & disc).sum() / ((m > 0) | disc).sum())
+    wide = ndimage.binary_dilation(disc)  # by the pixel around it
+    iou = lambda m: float(((m > 0) & wide).sum() / ((m > 0) | wide).sum())
     plain, fine = mask_of(blocks, (64, 64)), mask_of(blocks, (64, 64), pixels=pixels)
-    assert iou(plain) < 0.85 < 0.93 < iou(fine) and plain[:9, :9].any() and not fine[:9, :9].any(), (iou(plain), iou(fine))
+    assert iou(plain) < 0.85 < 0.95 < iou(fine) and plain[:9, :9].any() and not fine[:9, :9].any(), (iou(plain), iou(fine))
     assert mask_of(blocks, (128, 96), pixels=pixels).shape == (128, 96)
     assert mask_of(blocks, (64, 64), threshold=1, pixels=pixels).any() and mask_of(blocks, (64, 64), threshold=0, pixels=pixels).all()
 

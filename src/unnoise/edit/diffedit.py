@@ -31,7 +31,7 @@ from unnoise.sample.ladder import bounded, whole
 
 STRENGTH = 0.8
 NOISES, NOISE_LEVEL, EXTREMES, THRESHOLD = 10, 0.5, 0.03, 0.5
-REACH, PEAK = 0.6, 1.6  # of the threshold, in pixels: how low a part of the mask goes, and how high it must come to be one
+REACH, PEAK = 0.4, 1.4  # of the threshold, in pixels: how low a part of the mask goes, and how high it must come to be one
 SMOOTH = 1e-3           # of `snapped`: an edge of the picture counts where its variance is larger
 SPACES = ("pixels", "cells")
 
@@ -68,18 +68,20 @@ def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, thresh
     """The mask (height, width) of a map of differences (1, 1, h, w): float64, 1 = change.
 
     The share `extremes` of the cells at either end is clipped to what is left, the rest scaled to [0, 1] and interpolated between cells; above
-    the threshold is the mask. Of pixels: the picture itself, uint8 (h, w, 3) of the map's size, whose edges the scaled map then follows as
-    far as a `cell` reaches (`snapped`), and of which connected parts are taken, by two thresholds (`parts`): REACH and PEAK times the one given.
+    the threshold is the mask. pixels: the picture itself, uint8 (h, w, 3) of the map's size. Then the map is squared, which tells what differs
+    much from what differs a little, follows the picture's edges as far as a `cell` reaches (`snapped`), and connected parts of it are taken by
+    two thresholds (`parts`), REACH and PEAK times the one given, with one pixel around them: an outline's blended pixels.
     BadInput where there is no difference anywhere.
     """
     bounded("extremes", extremes, 0, 0.49); bounded("threshold", threshold, 0, 1)
-    d = d.double()
+    d = d.double() if pixels is None else d.double().square()
     low, high = (torch.quantile(d, q) for q in (extremes, 1 - extremes))
     if not high > low: raise BadInput("the two prompts make no difference to this picture: give another source prompt, or a mask")
     d = ((d - low) / (high - low)).clamp(0, 1)
     if pixels is not None:
         d, peak, threshold = snapped(d, pixels, cell), PEAK * threshold, REACH * threshold
         d = torch.where((d >= threshold) & ~parts(d, threshold, min(peak, float(d.max()))), 0.0, d)
+        d = F.max_pool2d(d, (3, 1), 1, (1, 0)).maximum(F.max_pool2d(d, (1, 3), 1, (0, 1)))
     wide = F.interpolate(d, size, mode="bilinear", align_corners=False)[0, 0]
     return (wide >= min(threshold, float(wide.max()))).double().cpu().numpy()
 
