@@ -54,6 +54,21 @@ def test_guidance_is_the_formula(pipe):
     torch.testing.assert_close(pipe.denoiser(["one", "boot"], guidance=3.0)(x, l), u + 3 * (c - u), atol=1e-5, rtol=1e-5)
 
 
+def test_within_is_around_both_answers_that_guidance_mixes(pipe):
+    """A function that is not linear, so that it matters where it stands: the prompts' rows come first, then the negatives'."""
+    x, l, seen = torch.randn(2, 1, 8, 8), pipe.schedule.level(0.6), []
+
+    def within(denoise):
+        def bent(x, l):
+            seen.append(len(x))
+            return denoise(x, l).tanh()
+        return bent
+    c, u = pipe.denoiser(["one", "boot"])(x, l).tanh(), pipe.denoiser(["", ""])(x, l).tanh()
+    torch.testing.assert_close(pipe.denoiser(["one", "boot"], guidance=3.0, within=within)(x, l), u + 3 * (c - u), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(pipe.denoiser(["one", "boot"], within=within)(x, l), c, atol=1e-5, rtol=1e-5)
+    assert seen == [4, 2]
+
+
 def test_stream_is_the_call(pipe):
     states = list(pipe.stream("one", seed=4, num_inference_steps=3))
     assert len(states) == 4

@@ -12,7 +12,9 @@ from PIL import Image
 import unnoise
 from tests.cli.test_cli import bad, run
 from unnoise.edit import inpaint
-from unnoise.edit.inpaint import JUMP, METHODS, TIMES, softened
+from unnoise.edit.inpaint import JUMP, METHODS, TIMES, Filling, fill, softened
+from unnoise.edit.picture import read
+from unnoise.edit.run import asked
 from unnoise.errors import BadInput
 
 FREE = tuple(m for m in METHODS if m != "model")  # those that need no network of their own
@@ -107,6 +109,18 @@ def test_images_do_not_depend_on_their_batch(emoji, apple):
     for method in ("repaint", "dps"):
         go = lambda k, method=method: inpaint(emoji, apple, hole(64, 64), "a car", method=method, num_inference_steps=2, seed=0, num_images=2, batch_size=k)
         assert np.abs(go(2).arrays.astype(int) - go(1).arrays).max() <= 1
+
+
+@pytest.mark.parametrize("method", ["pigdm", "covariance"])
+def test_each_of_several_pictures_is_told_of_its_own(emoji, apple, method):
+    """Under guidance, where the network sees the prompts' rows and then the negatives'."""
+    pictures, mask = [read(apple), read(apple[::-1].copy())], (hole(64, 64) > 0) * 1.0
+    request = asked(emoji, (64, 64), ["a car", "a dog"], num_inference_steps=2, seed=0, guidance_scale=5.0)
+    f = Filling.of(emoji, method, 1.0, 2, None, None)
+    both, _ = fill(emoji, request, pictures, mask, (64, 64), f)
+    for i in (0, 1):
+        alone, _ = fill(emoji, request.only([i]), [pictures[i]], mask, (64, 64), f)
+        assert np.abs(both[i].astype(int) - alone[0]).max() <= 2
 
 
 def test_soft_edges_lie_inside_the_mask():

@@ -143,6 +143,13 @@ def test_conjugate_gradients_solve_and_stop():
     assert_close(conjugate(lambda u: (a @ u[..., None])[..., 0], b, 40), torch.linalg.solve(a, b), rtol=1e-5, atol=1e-5)
 
 
+def test_conjugate_gradients_do_not_run_away():
+    """A map that a network's derivative may give: along its only direction nearly nothing, or less than nothing."""
+    b = torch.ones(3, 1).double()
+    scale = torch.tensor([[2.0], [1e-6], [-0.3]]).double()
+    assert conjugate(lambda u: scale * u, b, 1, least=0.04).ravel().tolist() == [0.5, 25.0, 0.0]
+
+
 # --- mechanics ---------------------------------------------------------------------------------------------------------------
 
 MAKE = {"dps": lambda d: dps(d, seen(SEEN), Y), "squared": lambda d: dps(d, seen(SEEN), Y, squared=True), "pigdm": lambda d: pigdm(d, seen(SEEN), Y),
