@@ -107,9 +107,9 @@ def fill(pipe: Pipeline, request: Request, pictures: Sequence[Picture], mask: np
         path = tuple(rewind(path, f.times, f.jump))
     net = conditioned(pipe, pictures[0], mask, area, x0, size) if f.method == "model" else None
     by_cells = net is None or _hides_cells(pipe)  # what stays is x0's cells: kept as they are; else a picture of its own
-    told = _told(request, f.method, x0, stays) if stays.any() and by_cells else None
+    told, observed = _told(request, f.method, x0, stays) if stays.any() and by_cells else None, f.method in OBSERVED
     x, nfe = drawn(pipe, request, path=path, start=None if f.strength == 1 else noised_from(x0), net=net, batch_size=batch_size, progress=progress,
-                   **{"within" if f.method in OBSERVED else "wrap": told})
+                   wrap=None if observed else told, within=told if observed else None)
     if by_cells: x = torch.where(stays, x0.to(x), x)  # it is told of all that stays, and of nothing under the mask
     soft = softened(mask, f.soft)
     return [pasted(p, decoded(pipe, x[i : i + 1], p)[0], soft) for i, p in enumerate([*pictures] * (n if len(pictures) == 1 else 1))], nfe

@@ -63,15 +63,15 @@ def coupled_sample(denoise: Denoiser, pair: Pair, path: Path, mix: float | None 
 @torch.no_grad()
 def _run(denoise: Denoiser, pair: Pair, path: Path, mix: float | None, step: Step) -> list[Pair]:
     """The pairs along a path, from one at its first level."""
-    if mix is None: mix = MIX ** min(1.0, STEPS / max(len(path) - 1, 1))
-    bounded("mix", mix, 0.5, 1)
+    p = MIX ** min(1.0, STEPS / max(len(path) - 1, 1)) if mix is None else mix
+    bounded("mix", p, 0.5, 1)
     if not all((l.alpha > 0).all() for l in path): raise BadInput("coupled states cannot leave pure noise (alpha = 0): give a path that ends below it")
     pair = Pair(*(v.double() for v in pair))
-    scales = _scales(path, mix, pair.x)
+    scales = _scales(path, p, pair.x)
     rounded = _grid(path, scales)
     u, v, pairs = rounded(pair.x / scales[0]), rounded(pair.y / scales[0]), [pair]
     for (a, b), (s, t) in zip(pairwise(path), pairwise(scales)):
-        u, v = step(denoise, u, v, a, b, s, t, mix, rounded)
+        u, v = step(denoise, u, v, a, b, s, t, p, rounded)
         pairs.append(Pair(u * t, v * t))
     return pairs
 
