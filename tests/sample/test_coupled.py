@@ -90,6 +90,14 @@ def test_long_paths_come_back_too():
     assert (back(WORLD, x, ending("vp", 1000, -7, 8))[0][-1].x - x).abs().max() < 1e-10
 
 
+def test_each_sample_may_have_levels_of_its_own():
+    x, p, q = MEAN + STD * normals(2, 3), ending("vp", 10, -7, 8), ending("vp", 10, -5, 6)
+    both = [level.Level(*(torch.stack([u, v]) for u, v in zip(a, b))) for a, b in zip(p, q)]
+    down, up = back(WORLD, x, both)
+    assert (down[-1].x - x).abs().max() < 1e-10
+    for i, own in enumerate((p, q)): torch.testing.assert_close(up[-1].x[i : i + 1], coupled_invert(WORLD, x[i : i + 1], own[::-1])[-1].x)
+
+
 def test_calls_and_grad():
     denoise, p = Traced(), ending("vp", 7)
     coupled_invert(denoise, normals(2, 2), p[::-1])

@@ -101,10 +101,10 @@ def _moved(denoise: Denoiser, a: Level, b: Level, s: Tensor, end: Tensor, rounde
 
 
 def _scales(path: Path, mix: float, x: Tensor) -> list[Tensor]:
-    """alpha p^n of each level of a path, n from 0 at its noisiest: shapes that multiply x."""
+    """alpha p^n of each level of a path, n from 0 at its noisiest, (1 or n, 1, …) as it multiplies x."""
     n = len(path) - 1
     falling = n == 0 or noisier(path[-1], path[0])
-    return [torch.as_tensor(spread(l.alpha, x), dtype=x.dtype) * mix ** (i if falling else n - i) for i, l in enumerate(path)]
+    return [l.alpha.to(x).reshape(-1, *[1] * (x.ndim - 1)) * mix ** (i if falling else n - i) for i, l in enumerate(path)]
 
 
 def _grid(path: Path, scales: Sequence[Tensor]) -> Rounded:
