@@ -89,7 +89,9 @@ def test_fetch_says_what_is_wrong(server, capfd, monkeypatch):
 
 def test_ctrl_c_keeps_what_has_come(server, capfd, tmp_path):
     server.faults[UNET] = [{"hang": 123_456}]
-    p = subprocess.Popen([sys.executable, "-m", "unnoise.cli.main", "fetch", REPO], env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    heard = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background, which ignores it
+    p = subprocess.Popen([sys.executable, "-m", "unnoise.cli.main", "fetch", REPO], env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                         preexec_fn=heard)
     until = time.time() + 60
     while not [f for f in (tmp_path / "home").rglob("*.part/*.part") if f.stat().st_size == 123_456]:
         assert time.time() < until and p.poll() is None
