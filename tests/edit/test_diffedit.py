@@ -12,7 +12,7 @@ from scipy import ndimage
 import unnoise
 from tests.cli.test_cli import bad, run
 from unnoise.edit import diffedit
-from unnoise.edit.diffedit import SMOOTH, difference, mask_of, parts, snapped
+from unnoise.edit.diffedit import SMOOTH, difference, mask_of, parts, reached, snapped
 from unnoise.edit.picture import cells, encoded, read
 from unnoise.edit.run import part
 from unnoise.errors import BadInput
@@ -85,6 +85,34 @@ def test_masks_take_the_outline_of_what_they_mean():
     assert mask_of(blocks, (64, 64), threshold=1, pixels=pixels).any() and mask_of(blocks, (64, 64), threshold=0, pixels=pixels).all()
 
 
+def test_what_was_drawn_around_a_mask_joins_it_on_plain_ground_alone():
+    before = np.full((40, 40, 3), 250, np.uint8)
+    before[10:20, 10:20], before[10:20, 22:30] = (200, 30, 30), (30, 30, 200)  # what changes, and its neighbour
+    mask, after, wide = np.zeros((40, 40)), before.copy(), np.zeros((40, 40), bool)
+    mask[10:20, 10:20] = 1
+    after[6:24, 6:25] = (40, 160, 60)                                          # a larger thing, over the neighbour too
+    after[2:4, 2:4] = (40, 160, 60)                                            # near, but not connected
+    wide[6:24, 6:25] = True
+    wide[10:20, 22:25] = False
+    assert np.array_equal(reached(before, after, mask, 8), wide * 1.0)
+    wide[:7], wide[:, :7], wide[23:], wide[:, 23:] = False, False, False, False
+    assert np.array_equal(reached(before, after, mask, 3), wide * 1.0)         # no further than that
+    rough = np.where(np.random.default_rng(0).random((40, 40, 1)) < 0.5, before, np.uint8([20, 90, 20]))
+    assert reached(rough.astype(np.uint8), rough.astype(np.uint8), mask, 8).sum() == 100
+    assert np.array_equal(reached(before, after, np.ones((40, 40)), 8), np.ones((40, 40)))
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (150, 101)])
+def test_room_lets_the_mask_grow_and_keeps_the_rest(emoji, shape):
+    picture = np.full((*shape, 3), 255, np.uint8)
+    picture[shape[0] // 3 : shape[0] // 2, shape[1] // 3 : shape[1] // 2] = (200, 30, 30)
+    tight, wide = (diffedit(emoji, picture, "a blue car", source="a red apple", num_inference_steps=4, room=r) for r in (0, 1))
+    assert (wide.mask[tight.mask > 0] == 255).all() and tight.nfe == wide.nfe
+    for r in (tight, wide): assert np.array_equal(r.arrays[0][r.mask == 0], picture[r.mask == 0])
+    again = diffedit(emoji, picture, "a blue car", mask=tight.mask, num_inference_steps=4, room=3)
+    assert np.array_equal(again.arrays, tight.arrays)  # a mask of one's own is kept to
+
+
 def test_the_map_is_the_formula(emoji, apple):
     x0, l = encoded(emoji, apple), emoji.schedule.level(0.4)
     x = corrupt(x0.expand(3, -1, -1, -1), seeded([0, 1, 2], "diffedit")(x0.expand(3, -1, -1, -1)), l)
@@ -143,6 +171,7 @@ def test_bad_input(emoji, apple):
     for options, said in (({"source": "a car"}, "are the same"), ({"noises": 0}, "noises"), ({"noise_level": 2}, "noise_level"),
                           ({"extremes": 0.5}, "extremes"),
                           ({"threshold": -1}, "threshold"), ({"space": "cell"}, "did you mean 'cells'"), ({"grow": -1}, "grow"), ({"sampler": "euler"}, "ddim"),
+                          ({"room": -1}, "room"),
                           ({"method": "coupled"}, "single way"), ({"strength": 2}, "strength"), ({"mask": np.zeros((64, 64), np.uint8)}, "empty"),
                           ({"mask": np.ones((9, 64), np.uint8)}, "one size")):
         with pytest.raises(BadInput, match=said): diffedit(emoji, apple, "a car", **{"source": "a dog", "num_inference_steps": 1, **options})
@@ -158,6 +187,7 @@ def test_the_command_its_mask_and_its_replay(tmp_path, capfd, apple):
     assert np.array_equal(np.asarray(Image.open(tmp_path / "e.png"))[mask == 0], apple[mask == 0])
     code, out, _ = run(capfd, "replay", tmp_path / "e.png", "-o", tmp_path / "again.png", "--json")
     assert code == 0 and json.loads(out)["identical"]
+    assert run(capfd, *edit, "--room", 0, "--show-mask", tmp_path / "m.png", "--overwrite", "-o", tmp_path / "e.png")[0] == 0
     code, out, _ = run(capfd, "edit", "diffedit", source, "a green apple", "--mask", tmp_path / "m.png", "--steps", 2, "-o", tmp_path / "f.png", "--json")
     assert code == 0 and np.array_equal(np.asarray(Image.open(tmp_path / "f.png")), np.asarray(Image.open(tmp_path / "e.png")))
     assert "are the same" in bad(capfd, "edit", "diffedit", source, "a cat", "--source", "a cat", "-o", tmp_path / "g.png")

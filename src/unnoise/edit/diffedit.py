@@ -8,7 +8,9 @@
 In space "cells" d is the paper's, the mean over noises and channels of |eps(x_t, prompt) - eps(x_t, source)| at each cell of the latents. In
 "pixels", the default, it is the difference of both estimates of x0, averaged over the noises, decoded, smoothed over half a cell, and made to
 follow the picture's own edges; of it the parts count that hold a large difference somewhere. So the mask has the outline of things, for two
-decoded pictures more (docs/edit/diffedit.md has what it gains). Outside the mask the picture's own pixels are put back, equal to the bit.
+decoded pictures more (docs/edit/diffedit.md has what it gains). A new thing seldom fits the old one's outline: step 3 draws ROOM cells beyond a
+mask so found, and the mask takes in what of the thing has come to lie there on plain ground (`reached`). Outside the mask the picture's own
+pixels are put back, equal to the bit.
 """
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unnoise.data.colour import APART, oklab
 from unnoise.edit.invert import Steps, check_method, denoiser, follow, for_ddim, inverted
 from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized, working_size
 from unnoise.edit.run import Progress, asked, drawn, part, result, strength_of
@@ -32,6 +35,7 @@ from unnoise.sample.ladder import bounded, whole
 STRENGTH = 0.8
 NOISES, NOISE_LEVEL, EXTREMES, THRESHOLD = 10, 0.5, 0.03, 0.5
 REACH, PEAK = 0.4, 1.4  # of the threshold, in pixels: how low a part of the mask goes, and how high it must come to be one
+ROOM = 1                # cells around a found mask for what outgrows it
 SMOOTH = 1e-3           # of `snapped`: an edge of the picture counts where its variance is larger
 SPACES = ("pixels", "cells")
 
@@ -118,19 +122,35 @@ def parts(d: Tensor, low: float, high: float) -> Tensor:
         found = more
 
 
+def reached(before: np.ndarray, after: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:
+    """The mask (h, w) with what was drawn around it on plain ground, no further than `radius` and connected to it: float64, 1 = change.
+
+    before, after: the picture and what was drawn, uint8 (h, w, 3). The ground is the median colour of what lies so near: plain is what is of
+    that colour before, drawn what is not after (`data.colour.APART`). So nothing is taken where other things lie, nor of a textured ground.
+    """
+    m = torch.from_numpy(mask > 0)[None, None]
+    ring = ((F.max_pool2d(m.float(), 2 * radius + 1, 1, radius) > 0) & ~m)[0, 0].numpy()
+    if not ring.any(): return mask
+    ground = np.median(oklab(before[ring]), 0)
+    far = lambda picture: np.linalg.norm(oklab(picture) - ground, axis=-1) > APART
+    new = torch.from_numpy(ring & ~far(before) & far(after))[None, None]
+    return np.maximum(mask, parts(0.5 * new + 1.0 * m, 0.5, 1.0)[0, 0].double().numpy())
+
+
 def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source: str = "", mask: Given | None = None, strength: float = STRENGTH,
              noises: int = NOISES, noise_level: float = NOISE_LEVEL, extremes: float = EXTREMES, threshold: float = THRESHOLD, space: str = "pixels",
-             grow: int = 0, method: str = "plain", height: int | None = None, width: int | None = None, batch_size: int | None = None,
+             room: int = ROOM, grow: int = 0, method: str = "plain", height: int | None = None, width: int | None = None, batch_size: int | None = None,
              progress: Progress | None = None, **how: Any) -> Masked:
     """The picture with what distinguishes `source` (what it shows; "": any picture) from `prompt` changed to the prompt.
 
     mask: of the picture's size, white changes, instead of the one computed from noises, noise_level, extremes, threshold and space. strength: how far
-    up the encoding goes, 0 to 1; N steps are N up and N down. grow: cells by which the decoder may go beyond the mask; pixels never do.
+    up the encoding goes, 0 to 1; N steps are N up and N down. room: cells around a mask computed in "pixels" into which a new thing may reach where
+    the picture is plain; the mask grows with it. grow: cells by which the decoder may go beyond the mask; pixels never do.
     method: of the encoding, "plain" or "fixed-point". how: what `Pipeline.request` takes. There is no chance but in the mask's own seeds:
     all images of one call are equal. Errors: BadInput, also for a prompt that equals its source.
     """
     strength, picture = strength_of(strength), read(image)
-    whole("grow", grow, 0); check_method(method)
+    whole("grow", grow, 0); whole("room", room, 0); check_method(method)
     if method == "coupled": raise BadInput("DiffEdit follows a single way up: method must be 'plain' or 'fixed-point', given 'coupled'")
     size = working_size(pipe, picture, height, width)
     request = asked(pipe, size, prompt, **for_ddim(how))
@@ -140,12 +160,14 @@ def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source:
               progress=lambda n: count())
     path = part(pipe, request, strength)
     xs = inverted(pipe, x0, "", method=method, path=path, progress=lambda n: count()).xs
-    inside, steps = _grown(cells(m, x0), grow), Steps(path)
+    room = room if given is None and space == "pixels" else 0
+    inside, steps = _grown(cells(m, x0), grow + room), Steps(path)
     x, calls = drawn(pipe, request, path=path, start=lambda eps, l, places: xs[0].expand_as(eps), batch_size=batch_size, progress=progress,
                      wrap=lambda d, places: follow(d, steps, xs, inside))
+    if room: m = _with_room(pipe, picture, x, m, size, room)
     arrays = np.stack([pasted(picture, p, m) for p in decoded(pipe, x, picture)])
     options = {"source": source, "strength": strength, "noises": noises, "noise_level": noise_level, "extremes": extremes, "threshold": threshold,
-               "space": space, "grow": grow, "method": method, "height": height, "width": width}
+               "space": space, "room": room, "grow": grow, "method": method, "height": height, "width": width}
     made = result(pipe, request, arrays, count.calls + calls, "diffedit", {"image": picture, "mask": given}, options)
     return Masked(made.arrays, made.seeds, made.nfe, made.recipes, (m * 255).round().astype(np.uint8))
 
@@ -157,6 +179,15 @@ def _mask(pipe: Pipeline, picture: Picture, x0: Tensor, size: tuple[int, int], p
     if prompt == source: raise BadInput(f"prompt and source are the same, {prompt!r}: they make no difference to find; give another source, or a mask")
     d = difference(pipe, x0, prompt, source, space=space, **how)
     return mask_of(d, picture.size, *cut, resized(picture.pixels, size) if space == "pixels" else None, max(size[1] // x0.shape[-1], 1))
+
+
+def _with_room(pipe: Pipeline, picture: Picture, x: Tensor, m: np.ndarray, size: tuple[int, int], room: int) -> np.ndarray:
+    """The picture's mask with what was drawn around it, found at the working size."""
+    after = np.broadcast_to(pipe.decode(x[:1])[0], (*size, 3))
+    own = cells(m, torch.empty(1, 1, *size, dtype=torch.float64))[0, 0].numpy()
+    found = reached(resized(picture.pixels, size), after, own, room * max(size[1] // x.shape[-1], 1))
+    wide = F.interpolate(torch.from_numpy(found)[None, None], m.shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+    return found if m.shape == size else np.maximum(m, wide >= 0.5)
 
 
 def _grown(mask: Tensor, cells: int) -> Tensor:

@@ -43,6 +43,7 @@ def diffedit(
     extremes: Annotated[Optional[float], typer.Option("--extremes", help="The share of cells clipped at either end of the differences.")] = None,  # noqa: UP045
     threshold: Annotated[Optional[float], typer.Option("--threshold", help="Where the scaled differences count as changed (0.5).")] = None,  # noqa: UP045
     space: Annotated[str, typer.Option("--space", help="Where differences are taken: pixels, or cells of the latents as in the paper.")] = "pixels",
+    room: Annotated[int, typer.Option("--room", help="Cells around a computed mask into which a new thing may reach where the picture is plain.")] = 1,
     grow: Annotated[int, typer.Option("--grow", help="Cells beyond the mask that the decoder may use; pixels outside stay.")] = 0,
     method: Annotated[str, typer.Option("--method", help="Of the encoding: plain or fixed-point.")] = "plain",
     output: c.Output = None, overwrite: c.Overwrite = False, model: c.Model = c.DEFAULT, steps: c.Steps = None, guidance: c.Guidance = None,
@@ -56,7 +57,7 @@ def diffedit(
     def run(pipe, advance):
         from unnoise.edit import diffedit as edit
 
-        return edit(pipe, image, prompt, source=source, strength=strength, space=space, grow=grow, method=method, progress=advance, **how)
+        return edit(pipe, image, prompt, source=source, strength=strength, space=space, room=room, grow=grow, method=method, progress=advance, **how)
 
     def told(made, out) -> dict[str, Any]:
         if show_mask: _write(made.mask, show_mask)
