@@ -12,7 +12,7 @@ from scipy import ndimage
 import unnoise
 from tests.cli.test_cli import bad, run
 from unnoise.edit import diffedit
-from unnoise.edit.diffedit import SMOOTH, difference, mask_of, parts, reached, snapped
+from unnoise.edit.diffedit import SMOOTH, difference, mask_of, otsu, parts, reached, snapped
 from unnoise.edit.picture import cells, encoded, read
 from unnoise.edit.run import part
 from unnoise.errors import BadInput
@@ -67,6 +67,14 @@ def test_parts_are_connected_to_a_peak():
         labels, _ = ndimage.label(d >= low, np.ones((3, 3)))
         want = np.isin(labels, np.unique(labels[d >= high])) & (labels > 0)
         assert np.array_equal(parts(torch.from_numpy(d)[None, None], low, high)[0, 0].numpy(), want)
+
+
+def test_otsu_divides_where_the_groups_lie_furthest_apart():
+    v = np.random.default_rng(3).random(60) ** 3
+    between = lambda t: (v < t).mean() * (v >= t).mean() * (v[v < t].mean() - v[v >= t].mean()) ** 2
+    t = otsu(torch.from_numpy(v).reshape(1, 1, 6, 10))
+    assert between(t) >= max(between(u) for u in np.sort(v)[1:]) - 1e-12
+    assert 0.1 < otsu(torch.tensor([0.1] * 90 + [0.8] * 10).reshape(1, 1, 10, 10)) < 0.8
 
 
 def test_masks_take_the_outline_of_what_they_mean():

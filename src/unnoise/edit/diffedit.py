@@ -34,7 +34,7 @@ from unnoise.sample.ladder import bounded, whole
 
 STRENGTH = 0.8
 NOISES, NOISE_LEVEL, EXTREMES, THRESHOLD = 10, 0.5, 0.03, 0.5
-REACH, PEAK = 0.4, 1.4  # of the threshold, in pixels: how low a part of the mask goes, and how high it must come to be one
+REACH, PEAK = 1.5, 4.6  # in pixels, times the threshold times Otsu's: how low a part of the mask goes, and how high it must come to be one
 ROOM = 1                # cells around a found mask for what outgrows it
 SMOOTH = 1e-3           # of `snapped`: an edge of the picture counts where its variance is larger
 SPACES = ("pixels", "cells")
@@ -72,22 +72,32 @@ def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, thresh
     """The mask (height, width) of a map of differences (1, 1, h, w): float64, 1 = change.
 
     The share `extremes` of the cells at either end is clipped to what is left, the rest scaled to [0, 1] and interpolated between cells; above
-    the threshold is the mask. pixels: the picture itself, uint8 (h, w, 3) of the map's size. Then the map is squared, which tells what differs
-    much from what differs a little, follows the picture's edges as far as a `cell` reaches (`snapped`), and connected parts of it are taken by
-    two thresholds (`parts`), REACH and PEAK times the one given, with one pixel around them: an outline's blended pixels.
+    the threshold is the mask. pixels: the picture itself, uint8 (h, w, 3) of the map's size. Then the map follows the picture's edges as far as a
+    `cell` reaches (`snapped`), and connected parts of it are taken by two thresholds (`parts`), REACH and PEAK times the one given times `otsu`, with
+    one pixel around them: an outline's blended pixels.
     BadInput where there is no difference anywhere.
     """
     bounded("extremes", extremes, 0, 0.49); bounded("threshold", threshold, 0, 1)
-    d = d.double() if pixels is None else d.double().square()
+    d = d.double()
     low, high = (torch.quantile(d, q) for q in (extremes, 1 - extremes))
     if not high > low: raise BadInput("the two prompts make no difference to this picture: give another source prompt, or a mask")
     d = ((d - low) / (high - low)).clamp(0, 1)
     if pixels is not None:
-        d, peak, threshold = snapped(d, pixels, cell), PEAK * threshold, REACH * threshold
-        d = torch.where((d >= threshold) & ~parts(d, threshold, min(peak, float(d.max()))), 0.0, d)
+        d = snapped(d, pixels, cell).clamp(min=0)
+        peak, threshold = (min(k * threshold * otsu(d), float(d.max())) for k in (PEAK, REACH))
+        d = torch.where((d >= threshold) & ~parts(d, threshold, peak), 0.0, d)
         d = F.max_pool2d(d, (3, 1), 1, (1, 0)).maximum(F.max_pool2d(d, (1, 3), 1, (0, 1)))
     wide = F.interpolate(d, size, mode="bilinear", align_corners=False)[0, 0]
     return (wide >= min(threshold, float(wide.max()))).double().cpu().numpy()
+
+
+def otsu(d: Tensor) -> float:
+    """The value that divides a map's values into two groups whose means lie furthest apart, each counted as often as it is (Otsu 1979)."""
+    v = d.flatten().sort().values
+    k, sums = torch.arange(1, len(v)).to(v), v.cumsum(0)
+    low, high = sums[:-1] / k, (sums[-1] - sums[:-1]) / (len(v) - k)
+    i = int((k * (len(v) - k) * (high - low) ** 2).argmax())
+    return float(v[i] + v[i + 1]) / 2
 
 
 def snapped(d: Tensor, pixels: np.ndarray, radius: int) -> Tensor:
