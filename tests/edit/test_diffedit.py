@@ -11,6 +11,7 @@ from scipy import ndimage
 
 import unnoise
 from tests.cli.test_cli import bad, run
+from unnoise.data.colour import oklab
 from unnoise.edit import diffedit
 from unnoise.edit.diffedit import SMOOTH, difference, mask_of, otsu, parts, reached, snapped
 from unnoise.edit.picture import cells, encoded, read
@@ -119,6 +120,16 @@ def test_room_lets_the_mask_grow_and_keeps_the_rest(emoji, shape):
     for r in (tight, wide): assert np.array_equal(r.arrays[0][r.mask == 0], picture[r.mask == 0])
     again = diffedit(emoji, picture, "a blue car", mask=tight.mask, num_inference_steps=4, room=3)
     assert np.array_equal(again.arrays, tight.arrays)  # a mask of one's own is kept to
+
+
+def test_the_default_model_finds_things_whole(emoji):
+    """Three drawn things that become others: most of each is masked, little of the ground."""
+    for prompt, other in (("a blue car", "a red car"), ("a frog", "a tent"), ("a red apple", "a car")):
+        picture = emoji(prompt, seed=3).arrays[0]
+        thing = np.linalg.norm(oklab(picture) - oklab(picture)[0, 0], axis=-1) > 0.1
+        r = diffedit(emoji, picture, other, source=prompt, num_inference_steps=2, room=0)
+        covered, iou = ((r.mask > 0) & thing).sum() / thing.sum(), ((r.mask > 0) & thing).sum() / ((r.mask > 0) | thing).sum()
+        assert covered > 0.8 and iou > 0.6, (prompt, covered, iou)
 
 
 def test_the_map_is_the_formula(emoji, apple):
