@@ -48,7 +48,7 @@ def evaluate(
 
         if against: raise BadInput("--against compares models of classes; for text models give --json and compare the files")
         count, scales = n or 1000, scales or scenes.GUIDANCES
-        with progress("generating", count * len(scales) + (2 * (negatives + max(negatives // 3, 2)) if negatives else 0), "image") as advance, _resumable():
+        with progress("generating", count * len(scales) + 2 * (negatives + scenes.contradictions(negatives)), "image") as advance, _resumable():
             report: Report = scenes.evaluate_scenes(
                 pipe, count, guidances=scales, num_inference_steps=steps, sampler=sampler, spacing=spacing, seed=seed,
                 judge=judge or scenes.JUDGE, emoji=data or "emoji", batch_size=batch_size, work=work, negatives=negatives, progress=advance,

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from unnoise.data.colour import APART, oklab
 from unnoise.edit.invert import Steps, check_method, denoiser, follow, for_ddim, inverted
-from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized, working_size
+from unnoise.edit.picture import Given, Picture, cells, encoded, pasted, read, read_mask, resized, shown, working_size
 from unnoise.edit.run import Progress, asked, drawn, part, result, strength_of
 from unnoise.errors import BadInput, unknown
 from unnoise.pipeline import Count, Pipeline, Result
@@ -64,7 +64,7 @@ def difference(pipe: Pipeline, x0: Tensor, prompt: str, source: str = "", *, noi
     if space == "pixels": d = [torch.from_numpy(pipe.decode(v.mean(0, keepdim=True)).astype(np.float64)).permute(0, 3, 1, 2) for v in d]
     far = (d[0] - d[1]).abs().mean((0, 1), keepdim=True)
     k = far.shape[-1] // x0.shape[-1] // 2 | 1  # half a cell: what a decoder says of single pixels is not worth more
-    return F.avg_pool2d(far, k, 1, k // 2, count_include_pad=False)
+    return _windows(far, k // 2)
 
 
 def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, threshold: float = THRESHOLD, pixels: np.ndarray | None = None,
@@ -139,7 +139,7 @@ def reached(before: np.ndarray, after: np.ndarray, mask: np.ndarray, radius: int
     that colour before, drawn what is not after (`data.colour.APART`). So nothing is taken where other things lie, nor of a textured ground.
     """
     m = torch.from_numpy(mask > 0)[None, None]
-    ring = ((F.max_pool2d(m.float(), 2 * radius + 1, 1, radius) > 0) & ~m)[0, 0].numpy()
+    ring = ((_grown(m.float(), radius) > 0) & ~m)[0, 0].numpy()
     if not ring.any(): return mask
     ground = np.median(oklab(before[ring]), 0)
     far = lambda picture: np.linalg.norm(oklab(picture) - ground, axis=-1) > APART
@@ -174,12 +174,13 @@ def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source:
     inside, steps = _grown(cells(m, x0), grow + room), Steps(path)
     x, calls = drawn(pipe, request, path=path, start=lambda eps, l, places: xs[0].expand_as(eps), batch_size=batch_size, progress=progress,
                      wrap=lambda d, places: follow(d, steps, xs, inside))
-    if room: m = _with_room(pipe, picture, x, m, size, room)
-    arrays = np.stack([pasted(picture, p, m) for p in decoded(pipe, x, picture)])
+    made = shown(pipe, x)
+    if room: m = _with_room(picture, made[0], m, room * max(size[1] // x.shape[-1], 1))
+    arrays = np.stack([pasted(picture, resized(p, picture.size), m) for p in made])
     options = {"source": source, "strength": strength, "noises": noises, "noise_level": noise_level, "extremes": extremes, "threshold": threshold,
                "space": space, "room": room, "grow": grow, "method": method, "height": height, "width": width}
-    made = result(pipe, request, arrays, count.calls + calls, "diffedit", {"image": picture, "mask": given}, options)
-    return Masked(made.arrays, made.seeds, made.nfe, made.recipes, (m * 255).round().astype(np.uint8))
+    edited = result(pipe, request, arrays, count.calls + calls, "diffedit", {"image": picture, "mask": given}, options)
+    return Masked(edited.arrays, edited.seeds, edited.nfe, edited.recipes, (m * 255).round().astype(np.uint8))
 
 
 def _mask(pipe: Pipeline, picture: Picture, x0: Tensor, size: tuple[int, int], prompt: str, source: str, given: Picture | None,
@@ -191,15 +192,15 @@ def _mask(pipe: Pipeline, picture: Picture, x0: Tensor, size: tuple[int, int], p
     return mask_of(d, picture.size, *cut, resized(picture.pixels, size) if space == "pixels" else None, max(size[1] // x0.shape[-1], 1))
 
 
-def _with_room(pipe: Pipeline, picture: Picture, x: Tensor, m: np.ndarray, size: tuple[int, int], room: int) -> np.ndarray:
-    """The picture's mask with what was drawn around it, found at the working size."""
-    after = np.broadcast_to(pipe.decode(x[:1])[0], (*size, 3))
+def _with_room(picture: Picture, after: np.ndarray, m: np.ndarray, radius: int) -> np.ndarray:
+    """The picture's mask with what was drawn around it, found at the size of `after`, the one that the model works at."""
+    size = after.shape[:2]
     own = cells(m, torch.empty(1, 1, *size, dtype=torch.float64))[0, 0].numpy()
-    found = reached(resized(picture.pixels, size), after, own, room * max(size[1] // x.shape[-1], 1))
+    found = reached(resized(picture.pixels, size), after, own, radius)
     wide = F.interpolate(torch.from_numpy(found)[None, None], m.shape, mode="bilinear", align_corners=False)[0, 0].numpy()
     return found if m.shape == size else np.maximum(m, wide >= 0.5)
 
 
-def _grown(mask: Tensor, cells: int) -> Tensor:
-    """The mask (1, 1, h, w) with so many more cells around it."""
-    return F.max_pool2d(mask, 2 * cells + 1, 1, cells) if cells else mask
+def _grown(mask: Tensor, by: int) -> Tensor:
+    """The mask (1, 1, h, w) with so many more of its cells around it."""
+    return F.max_pool2d(mask, 2 * by + 1, 1, by) if by else mask

@@ -221,7 +221,7 @@ def picture_of(value: str) -> Tensor:
     path = named[1] if named and not Path(value).is_file() else value
     picture = read(path)
     if named and path != value and not picture.sha256.startswith(named[2]): raise BadInput(f"the guide's picture {path} has changed since")
-    return torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    return picture.tensor()
 
 
 def fitted(images: Tensor, size: Sequence[int]) -> Tensor:

@@ -30,7 +30,6 @@ from unnoise.edit.run import Progress, Wrap, asked, drawn, noised_from, part, re
 from unnoise.errors import BadInput, unknown
 from unnoise.guide import covariance, dps, interval, keep, pigdm, replace, seen
 from unnoise.pipeline import Pipeline, Request, Result
-from unnoise.process.level import Level
 from unnoise.process.noise import seeded
 from unnoise.sample import rewind
 
@@ -123,14 +122,9 @@ def _told(request: Request, method: str, x0: Tensor, stays: Tensor) -> Wrap:
         own = rows(x0, places)
         if method == "model": return keep(denoise, own, stays)  # as GLIDE samples
         if method not in OBSERVED: return replace(denoise, own, stays, seeded([request.seeds[i] for i in places], "known"))
-        y, guides = operator(own), {}
-
-        def guided(x: Tensor, l: Level) -> Tensor:
-            """For the batch, or for its prompts' rows and then its negatives'."""
-            times = len(x) // len(y) if len(y) > 1 else 1
-            if times not in guides: guides[times] = _observed(method, denoise, operator, torch.cat([y] * times))
-            return guides[times](x, l)
-        return guided
+        y = operator(own)
+        rows_of = lambda x: torch.cat([y] * (len(x) // len(y))) if len(y) > 1 else y  # the batch's, or its prompts' and then its negatives'
+        return lambda x, l: _observed(method, denoise, operator, rows_of(x))(x, l)
     return wrap
 
 

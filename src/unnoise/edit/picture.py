@@ -52,6 +52,10 @@ class Picture:
         """Of the pixels and the alpha, not of the file: a picture that was saved in another format is the same."""
         return hashlib.sha256(str(self.size).encode() + self.whole().tobytes()).hexdigest()
 
+    def tensor(self) -> Tensor:
+        """The pixels as float32 (1, 3, h, w) in [0, 1]."""
+        return torch.from_numpy(self.pixels.copy()).permute(2, 0, 1)[None].float() / 255
+
     def whole(self, pixels: np.ndarray | None = None) -> np.ndarray:
         """uint8 (h, w, 3 or 4): these pixels (by default its own, as they were stored) with the picture's alpha, where it has one."""
         if pixels is None: pixels = self.pixels if self.raw is None else self.raw
@@ -180,9 +184,13 @@ def encoded(pipe: Pipeline, pixels: np.ndarray, size: tuple[int, int] | None = N
 
 def decoded(pipe: Pipeline, x: Tensor, picture: Picture) -> np.ndarray:
     """The model's x0 (n, …) as uint8 (n, h, w, 3), of the picture's size."""
+    return np.stack([resized(m, picture.size) for m in shown(pipe, x)])
+
+
+def shown(pipe: Pipeline, x: Tensor) -> np.ndarray:
+    """The model's x0 (n, …) as uint8 (n, h, w, 3), of its own size."""
     made = pipe.decode(x)
-    if made.shape[-1] == 1: made = np.repeat(made, 3, axis=3)
-    return np.stack([resized(m, picture.size) for m in made])
+    return np.repeat(made, 3, axis=3) if made.shape[3] == 1 else made
 
 
 def pasted(picture: Picture, edited: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from unnoise.codec import Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.edit import guides
 from unnoise.edit.hooks import hooked, maps, mixed
-from unnoise.edit.picture import Given, Picture, encoded, read
+from unnoise.edit.picture import Given, Picture, encoded, read, shown
 from unnoise.edit.run import Progress, asked, batched, drawn, result
 from unnoise.errors import BadInput, unknown
 from unnoise.guide import losses
@@ -71,12 +71,6 @@ def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: st
     return result(pipe, request, shown(pipe, x), nfe, "style", {"image": picture}, options)
 
 
-def shown(pipe: Pipeline, x: Tensor) -> np.ndarray:
-    """x0 as uint8 (n, h, w, 3)."""
-    made = pipe.decode(x)
-    return np.repeat(made, 3, axis=3) if made.shape[3] == 1 else made
-
-
 # --- by a loss --------------------------------------------------------------------------------------------------------------
 
 def _by_loss(pipe: Pipeline, r: Request, picture: Picture, weight: float, size: tuple[int, int]) -> Callable[..., Denoiser]:
@@ -91,7 +85,7 @@ def _by_loss(pipe: Pipeline, r: Request, picture: Picture, weight: float, size: 
 def gram_to(picture: Picture) -> Callable[[Tensor], Tensor]:
     """Images (n, 3, h, w) in [0, 1] -> (n,) relative squared distances of the judge's Gram matrices to a picture's."""
     features = guides.trunk(guides.judge())
-    x = torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    x = picture.tensor()
     with torch.no_grad(): wanted = [losses.gram(f) for f in features(x)]
     return lambda images: losses.style(images, wanted, features)
 
@@ -104,7 +98,7 @@ def _adapted(pipe: Pipeline, request: Request, picture: Picture, scale: float, f
 
     if file is None: raise BadInput("style method 'adapter' needs a trained adapter: name its file (recipes/style.py trains one)")
     net = adapter.load(file, pipe)
-    f = adapter.vector(torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None].float() / 255).to(pipe.runner.device)
+    f = adapter.vector(picture.tensor()).to(pipe.runner.device)
     hook = lambda n: net.hook(f.expand(n, -1), scale)
     draw = lambda places, count: pipe.finish(request.only(places), count, net=hooked(pipe, hook(len(places))))
     return batched(pipe, request, draw, batch_size, progress)

@@ -341,12 +341,17 @@ def forbidden(judge: SceneJudge, pairs: int, emoji: str = "emoji") -> list[Forbi
         k, label = i // 2, pick(labels, i)
         if i % 2 == 0: cases.append(Forbidden("colour", name(pick(own, k)[0]), pick(own, k)[1], *pick(own, k)))
         else: cases.append(Forbidden("style", name(label), f"{pick(styles, k)} style", label, pick(styles, k)))
-    for i in range(max(pairs // 3, 2)):
+    for i in range(contradictions(pairs)):
         k, label = i // 2, pick(labels, i)
         colour, ground = pick(colours[1:], k), pick(grounds[1:], k)
         if i % 2 == 0: cases.append(Forbidden("asked-for colour", article(f"{colour} {NOUNS[label]}"), colour, label, colour))
         else: cases.append(Forbidden("asked-for background", f"{name(label)} on {article(ground)} background", f"{ground} background", label, ground))
     return cases
+
+
+def contradictions(pairs: int) -> int:
+    """How many cases of `forbidden` contradict themselves, beside so many that do not."""
+    return max(pairs // 3, 2) if pairs else 0
 
 
 def own_colours(emoji: str, concepts: int) -> dict[str, str]:

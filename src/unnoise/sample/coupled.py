@@ -32,7 +32,6 @@ from unnoise.sample.ladder import Path, bounded, checked, eps_of
 MIX, STEPS = 0.93, 50  # p of a path of so many steps or fewer; a longer one mixes as much in all
 COARSEST = 2.0**-20  # a grid for u that is worth having
 Rounded = Callable[[Tensor], Tensor]
-Step = Callable[..., tuple[Tensor, Tensor]]
 
 
 class Pair(NamedTuple):
@@ -50,61 +49,55 @@ def coupled_invert(denoise: Denoiser, x: Tensor, path: Path, mix: float | None =
     """
     path = checked(path, len(x))
     if not all(noisier(a, b) for a, b in pairwise(path)): raise BadInput("inversion needs a path of growing noise, clean data first: give path[::-1]")
-    return _run(denoise, Pair(x, x), path, mix, _up)
+    return _run(denoise, Pair(x, x), path, mix, down=False)
 
 
 def coupled_sample(denoise: Denoiser, pair: Pair, path: Path, mix: float | None = None) -> list[Pair]:
     """The pairs at every level of a path of falling noise, from a pair at path[0]. Errors: BadInput."""
     path = checked(path, len(pair.x))
     if any(noisier(a, b) for a, b in pairwise(path)): raise BadInput("coupled sampling needs a path of falling noise")
-    return _run(denoise, pair, path, mix, _down)
+    return _run(denoise, pair, path, mix, down=True)
 
 
 @torch.no_grad()
-def _run(denoise: Denoiser, pair: Pair, path: Path, mix: float | None, step: Step) -> list[Pair]:
+def _run(denoise: Denoiser, pair: Pair, path: Path, mix: float | None, down: bool) -> list[Pair]:
     """The pairs along a path, from one at its first level."""
     p = MIX ** min(1.0, STEPS / max(len(path) - 1, 1)) if mix is None else mix
     bounded("mix", p, 0.5, 1)
     if not all((l.alpha > 0).all() for l in path): raise BadInput("coupled states cannot leave pure noise (alpha = 0): give a path that ends below it")
     pair = Pair(*(v.double() for v in pair))
-    scales = _scales(path, p, pair.x)
-    rounded = _grid(path, scales)
-    u, v, pairs = rounded(pair.x / scales[0]), rounded(pair.y / scales[0]), [pair]
-    for (a, b), (s, t) in zip(pairwise(path), pairwise(scales)):
-        u, v = step(denoise, u, v, a, b, s, t, p, rounded)
-        pairs.append(Pair(u * t, v * t))
+    levels = path if down else path[::-1]  # the noisiest first
+    scales = [l.alpha.to(pair.x).reshape(-1, *[1] * (pair.x.ndim - 1)) * p**n for n, l in enumerate(levels)]
+    rounded, first = _grid(levels, scales), scales[0 if down else -1]
+    u, v, pairs = rounded(pair.x / first), rounded(pair.y / first), [pair]
+    steps = [*zip(pairwise(levels), pairwise(scales))]
+    for (a, b), (s, t) in steps if down else steps[::-1]:
+        moved = _moved(denoise, a, b, s, t / p, rounded)
+        u, v = (_down if down else _up)(u, v, moved, s, t / p, p, rounded)
+        pairs.append(Pair(*(w * (t if down else s) for w in (u, v))))
     return pairs
 
 
-def _down(denoise: Denoiser, u: Tensor, v: Tensor, a: Level, b: Level, s: Tensor, t: Tensor, mix: float, rounded: Rounded) -> tuple[Tensor, Tensor]:
-    """From level a, where x = s u, to b, where x = t u."""
-    moved = _moved(denoise, a, b, s, t / mix, rounded)
+def _down(u: Tensor, v: Tensor, moved: Rounded, s: Tensor, end: Tensor, p: float, rounded: Rounded) -> tuple[Tensor, Tensor]:
+    """A step down: x is s u before it, `end` u between its moves and its mixing."""
     u = u + moved(v * s)
-    v = v + moved(u * (t / mix))
-    u = u + rounded((1 - mix) / mix * v)
-    return u, v + rounded((1 - mix) * u)
+    v = v + moved(u * end)
+    u = u + rounded((1 - p) / p * v)
+    return u, v + rounded((1 - p) * u)
 
 
-def _up(denoise: Denoiser, u: Tensor, v: Tensor, b: Level, a: Level, t: Tensor, s: Tensor, mix: float, rounded: Rounded) -> tuple[Tensor, Tensor]:
-    """The lines of `_down` from a to b, each taken back, last one first."""
-    moved = _moved(denoise, a, b, s, t / mix, rounded)
-    v = v - rounded((1 - mix) * u)
-    u = u - rounded((1 - mix) / mix * v)
-    v = v - moved(u * (t / mix))
+def _up(u: Tensor, v: Tensor, moved: Rounded, s: Tensor, end: Tensor, p: float, rounded: Rounded) -> tuple[Tensor, Tensor]:
+    """The lines of `_down`, each taken back, last one first."""
+    v = v - rounded((1 - p) * u)
+    u = u - rounded((1 - p) / p * v)
+    v = v - moved(u * end)
     return u - moved(v * s), v
 
 
-def _moved(denoise: Denoiser, a: Level, b: Level, s: Tensor, end: Tensor, rounded: Rounded) -> Callable[[Tensor], Tensor]:
+def _moved(denoise: Denoiser, a: Level, b: Level, s: Tensor, end: Tensor, rounded: Rounded) -> Rounded:
     """A state x at level a -> what its eps adds to the other in DDIM's move to b, where that is scaled by `end`."""
     k = spread(b.sigma, s) / end - spread(a.sigma, s) / s
     return lambda x: rounded(k * eps_of(x, denoise(x, a), a))
-
-
-def _scales(path: Path, mix: float, x: Tensor) -> list[Tensor]:
-    """alpha p^n of each level of a path, n from 0 at its noisiest, (1 or n, 1, …) as it multiplies x."""
-    n = len(path) - 1
-    falling = n == 0 or noisier(path[-1], path[0])
-    return [l.alpha.to(x).reshape(-1, *[1] * (x.ndim - 1)) * mix ** (i if falling else n - i) for i, l in enumerate(path)]
 
 
 def _grid(path: Path, scales: Sequence[Tensor]) -> Rounded:
