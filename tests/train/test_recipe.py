@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tests.train.tiny import JUDGE, MLP, UNET, recipe, toml
+from unnoise.base.read import explain
 from unnoise.errors import BadInput
 from unnoise.train import recipe as recipes
 from unnoise.train.fit import prepare
@@ -110,7 +111,7 @@ def test_files_that_are_no_recipe(tmp_path):
         if raw is not None: (tmp_path / name).write_bytes(raw)
         with pytest.raises(BadInput, match=words) as e: recipes.load(tmp_path / name)
         assert "\n" not in str(e.value) and name in str(e.value)
-    with pytest.raises(BadInput, match="cannot read"): recipes.load(tmp_path)
+    with pytest.raises(BadInput, match="is a folder: a recipe is expected"): recipes.load(tmp_path)
 
 
 def test_explain_follows_lists_dictionaries_and_unions():
@@ -125,7 +126,7 @@ def test_explain_follows_lists_dictionaries_and_unions():
 
     def said(**d) -> str:
         with pytest.raises(ValidationError) as e: Tree.model_validate(d)
-        return recipes.explain(e.value, Tree, "tree.")
+        return explain(e.value, Tree, "tree.")
 
     assert said(leaves=[{}, {"widht": 1}]) == ("unknown key 'tree.leaves.1.widht'; did you mean 'tree.leaves.1.width'? "
                                                "(accepted: width)")

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from unnoise.base.read import explain
 from unnoise.errors import BadInput, unknown
 from unnoise.process import schedule
 from unnoise.process.schedule import GRIDS, SCHEDULES
 from unnoise.sample import SAMPLERS
-from unnoise.train.recipe import ProcessSection, explain
+from unnoise.train.recipe import ProcessSection
 
 OURS = "UnnoiseSchedule"  # the class named in the file of a process that no published scheduler has
 VERSION = "0.35.0"        # of diffusers, whose keys are written

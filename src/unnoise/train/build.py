@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from unnoise import codec as codecs
+from unnoise.base.read import explain, unknown_key
 from unnoise.data import Data, batch_indices
 from unnoise.data import load as load_data
 from unnoise.errors import BadInput, unknown
@@ -19,7 +20,7 @@ from unnoise.nets.unet import FIXED, UNet, UNetConfig, config_from
 from unnoise.process import noise
 from unnoise.train import objective, perceptual, upscale, worlds
 from unnoise.train.initial import near_linear
-from unnoise.train.recipe import Recipe, explain, unknown_key
+from unnoise.train.recipe import Recipe
 from unnoise.train.tasks import KIND, TASKS, Matcher, Through
 from unnoise.train.worlds import Items
 

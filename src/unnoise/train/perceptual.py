@@ -24,11 +24,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from unnoise.base.read import explain
 from unnoise.errors import BadInput
 from unnoise.nets.classifier import Classifier
 from unnoise.nets.unet import UNet
 from unnoise.process.level import Level
-from unnoise.train.recipe import Recipe, explain
+from unnoise.train.recipe import Recipe
 
 Distance = Callable[[Tensor], Tensor]  # errors (n, …) -> (n,)
 Features = Callable[[Tensor, Tensor, Level, Tensor | None], list[Tensor]]  # (x0, eps, a level drawn anew, labels) -> layers (n, …)

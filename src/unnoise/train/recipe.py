@@ -1,15 +1,12 @@
 """A recipe: everything that determines a training run, as TOML. Two runs of one recipe on one machine give equal weights."""
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from unnoise.errors import BadInput
+from unnoise.base.read import fit, toml_file
 
 
 class _Section(BaseModel):
@@ -128,58 +125,11 @@ def load(path: str | Path, steps: int | None = None) -> Recipe:
 
     BadInput, one line: no such file, broken TOML, unknown key (with the nearest), bad value.
     """
-    path = Path(path)
-    try: d = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError: raise BadInput(f"no recipe at {path}") from None
-    except UnicodeDecodeError as e: raise BadInput(f"{path} is not UTF-8 text: {e.reason} at byte {e.start}") from e
-    except OSError as e: raise BadInput(f"cannot read recipe {path}: {e.strerror}") from e
-    except tomllib.TOMLDecodeError as e: raise BadInput(f"{path} is not valid TOML: {e}") from e
+    d = toml_file(path, "recipe")
     if steps is not None and isinstance(d.get("train"), dict): d["train"]["steps"] = steps
     return parse(d, str(path))
 
 
 def parse(d: dict, where: str = "recipe") -> Recipe:
     """The recipe of a dictionary, checked."""
-    try: return Recipe.model_validate(d)
-    except ValidationError as e: raise BadInput(f"{where}: {explain(e, Recipe)}") from None
-
-
-def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """One line on what is wrong with the values given for `model`; `prefix` is put before the names of its keys.
-
-    An unknown key comes first, with the nearest known one: a key that is missing is most often the one misspelt.
-    """
-    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    first = errors[0]
-    names, section = _place(first["loc"], model)
-    if first["type"] == "extra_forbidden": return unknown_key(prefix + ".".join(names), section.model_fields)
-    name = prefix + ".".join(names)
-    if first["type"] == "missing": return f"{name} is missing"
-    if first["type"] == "value_error": return f"{name}: {first.get('ctx', {}).get('error')}"
-    same = [e["msg"][:1].lower() + e["msg"][1:] for e in errors if _place(e["loc"], model)[0] == names]
-    return f"{name}: {' or '.join(dict.fromkeys(same))}, given {_short(first['input'])}"
-
-
-def unknown_key(name: str, accepted: Iterable[str]) -> str:
-    """The line for a key (dotted, with its sections) that is not among `accepted`: names the nearest, lists them all."""
-    section, dot, key = name.rpartition(".")
-    near = get_close_matches(key, list(accepted), n=1, cutoff=0.4)
-    hint = f"; did you mean {section + dot + near[0]!r}?" if near else ""
-    return f"unknown key {name!r}{hint} (accepted: {', '.join(accepted)})"
-
-
-def _place(loc: tuple[int | str, ...], model: Any) -> tuple[list[str], Any]:
-    """An error's keys as the user wrote them (pydantic adds a union's branch), and what the last one was looked up in."""
-    names, inside = [], model
-    for part in loc:
-        fields, args, container = getattr(inside, "model_fields", None), get_args(inside), get_origin(inside)
-        if fields is not None or container in (dict, list, tuple): names.append(str(part))
-        if fields is not None: inside = fields[part].annotation if part in fields else inside
-        elif container in (dict, list, tuple): inside = args[-1 if container is dict else 0]
-        else: inside = next((a for a in args if getattr(a, "__name__", "") == part), None)
-    return names, inside
-
-
-def _short(value: object) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "…"
+    return fit(Recipe, d, where)

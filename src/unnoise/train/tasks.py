@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from unnoise.base.read import explain
 from unnoise.denoiser import Mixture
 from unnoise.denoiser.adapt import c_noise
 from unnoise.errors import BadInput
@@ -35,7 +36,7 @@ from unnoise.process.level import Level, clean, spread, ve
 from unnoise.sample.mcmc import gradient
 from unnoise.train import score
 from unnoise.train.initial import near_linear
-from unnoise.train.recipe import Recipe, explain
+from unnoise.train.recipe import Recipe
 from unnoise.train.worlds import IGNORED, Items, SceneSource
 
 

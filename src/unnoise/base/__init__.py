@@ -1,0 +1,1 @@
+"""What every room stands on, each thing once: reading, writing, locks, pictures' files, checks of arguments, clean text. No torch here."""

@@ -1,0 +1,58 @@
+"""One process at a time in a folder: `with alone(folder, "training"): …`.
+
+The lock is the system's (flock) on `<folder>/.lock`, so that it ends with its process however that ends: a lock file that a
+killed process left is no lock. The file says who holds it, for the message to the next one.
+"""
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from unnoise.base.read import StrPath
+from unnoise.base.text import one_line
+from unnoise.errors import BadInput
+
+NAME = ".lock"
+
+
+@contextmanager
+def alone(folder: StrPath, doing: str) -> Iterator[None]:
+    """Hold `folder` (made where it is missing) for this process. BadInput at once when another has it; says who, and what it does."""
+    path = Path(folder) / NAME
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _taken(path, str(folder))
+    except OSError as e:
+        raise BadInput(f"cannot lock {folder}: {e.strerror or e}") from None
+    try:
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{doing} by process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # while it is still ours: who waits for this very file finds that it has no name any more
+        os.close(handle)
+
+
+def _taken(path: Path, folder: str) -> int:
+    """An open handle of the lock file, locked, that still has its name."""
+    import fcntl
+
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = one_line(os.read(handle, 300).decode(errors="replace")) or "another process"
+            os.close(handle)
+            raise BadInput(f"{folder} is in use: {who}; wait for it, or give another folder") from None
+        except OSError:  # a file system without locks: go on without
+            return handle
+        with suppress(OSError):
+            if os.stat(path).st_ino == os.fstat(handle).st_ino:
+                return handle
+        os.close(handle)

@@ -1,0 +1,95 @@
+"""The one writer: a file appears under its name whole, flushed to the disk, or not at all; nothing else is touched.
+
+    with new_file("cat.png") as part: image.save(part)     # .cat.png.<random>.part, then renamed
+
+Temporary names are unique, so that two processes that write one name do not write into one another's file: the last whole one
+stays. Nothing is ever removed but the temporary file that this call made itself.
+"""
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from unnoise.base.read import StrPath
+from unnoise.errors import BadInput
+
+
+@contextmanager
+def new_file(path: StrPath) -> Iterator[Path]:
+    """Yields the path of an empty temporary file beside `path`; what the body has written there becomes `path`.
+
+    A link at `path` is followed: what it points to is replaced. Folders on the way are made. When the body raises, `path` is as it
+    was and nothing is left. BadInput: the system refuses (no space, no permission, a folder of that name).
+    """
+    final = _target(path)
+    part = final.with_name(f".{final.name[:100]}.{secrets.token_hex(6)}.part")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield part
+        flush(part)
+        os.replace(part, final)
+        flush(final.parent)
+    except OSError as e:
+        raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def put(path: StrPath, raw: bytes) -> Path:
+    """Write `raw` as the file `path`, whole or not at all; returns the path. BadInput: see `new_file`."""
+    with new_file(path) as part:
+        part.write_bytes(raw)
+    return Path(path)
+
+
+def free_name(path: StrPath) -> Path:
+    """`path` where nothing lies there, else the first free one of `name-2.png`, `name-3.png`, …: what is there stays."""
+    first = Path(path)
+    if not os.path.lexists(first):
+        return first
+    taken = _numbers(first)
+    n = 2
+    while n in taken:
+        n += 1
+    return first.with_name(f"{first.stem}-{n}{first.suffix}")
+
+
+def flush(path: StrPath) -> None:
+    """Ask the system to put a file (or a folder's entries) on the disk. A file system that cannot is no error."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _target(path: StrPath) -> Path:
+    try:
+        final = Path(os.path.realpath(path))
+        if final.is_dir() or str(path).endswith(os.sep):
+            raise BadInput(f"cannot write {path}: it is a folder, a file's name is expected")
+    except (OSError, ValueError) as e:
+        if isinstance(e, BadInput):
+            raise
+        raise BadInput(f"cannot write {path}: {getattr(e, 'strerror', None) or e}") from None
+    return final
+
+
+def _numbers(first: Path) -> set[int]:
+    """The numbers n of the files `stem-n.suffix` that lie beside `first`."""
+    wanted = re.compile(re.escape(first.stem) + r"-(\d{1,9})" + re.escape(first.suffix))
+    try:
+        names = os.listdir(first.parent)
+    except OSError:
+        return set()
+    return {int(m[1]) for name in names if (m := wanted.fullmatch(name))}
