@@ -74,7 +74,7 @@ def test_places_that_are_no_files(tmp_path):
 
 def test_a_file_that_is_too_large(tmp_path):
     (tmp_path / "big").write_bytes(b"x" * 11)
-    with pytest.raises(BadInput, match="11 bytes.*at most 10"):
+    with pytest.raises(BadInput, match=r"11 bytes.*at most 10"):
         read.content(tmp_path / "big", most=10)
     assert read.content(tmp_path / "big", most=11) == b"x" * 11
 

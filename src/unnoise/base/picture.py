@@ -51,7 +51,8 @@ def opened(given: str | os.PathLike[str] | bytes | Image.Image, name: str | None
         try:
             if isinstance(given, Image.Image):
                 return _converted(given.copy() if _size_fits(given, name) else given, name)
-            with Image.open(io.BytesIO(given) if isinstance(given, bytes) else path, formats=_formats()) as image:
+            source = io.BytesIO(given) if isinstance(given, bytes) else Path(given)
+            with Image.open(source, formats=_formats()) as image:
                 _size_fits(image, name)
                 image.load()
                 return _converted(image, name)
