@@ -1,4 +1,4 @@
-"""`unnoise`: the command. Exit 0 done; 2 bad input, told in one line; 130 interrupted; a traceback only with --debug."""
+"""`unnoise`: the command. Exit 0 done; 2 bad input, told in one line; 130 interrupted, 143 by SIGTERM; a traceback only with --debug."""
 from __future__ import annotations
 
 import os
@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from unnoise.base.stop import exit_code, on_sigterm
 from unnoise.cli import data, edit, evaluate, fetch, generate, info, lab, models, replay, samplers, tokens, train
 from unnoise.errors import BadInput, unknown
 
@@ -42,11 +43,12 @@ def main(argv: list[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
-    try: code = app(args, standalone_mode=False) or 0
+    try:
+        with on_sigterm(): code = app(args, standalone_mode=False) or 0
     except BadInput as e: code = _fail(e, str(e), debug)
     except KeyboardInterrupt as e:
         print(f"interrupted{f': {e}' if str(e) else ''}", file=sys.stderr)
-        code = 130
+        code = exit_code(e)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
