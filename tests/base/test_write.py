@@ -99,3 +99,33 @@ def test_a_lock_excludes_threads_too(tmp_path):
     for t in threads: t.start()
     for t in threads: t.join()
     assert most == 1
+
+
+def test_beside_never_replaces_whoever_writes_at_the_same_time(tmp_path):
+    made: list[str] = []
+
+    def work(k: int):
+        for i in range(10): made.append(write.put_beside(tmp_path / "new" / "cat.png", f"{k} {i}".encode()).name)
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert sorted(made) == sorted(os.listdir(tmp_path / "new")) == sorted(["cat.png", *(f"cat-{n}.png" for n in range(2, 41))])
+    assert len({(tmp_path / "new" / name).read_bytes() for name in made}) == 40
+
+
+@pytest.mark.parametrize("there", ["folder", "file", "link", "broken link"])
+def test_beside_leaves_what_is_there(tmp_path, there):
+    path = tmp_path / "cat.png"
+    (tmp_path / "other").write_bytes(b"other")
+    if there == "folder": path.mkdir()
+    elif there == "file": path.write_bytes(b"mine")
+    else: path.symlink_to(tmp_path / ("other" if there == "link" else "nowhere"))
+    assert write.put_beside(path, b"new") == tmp_path / "cat-2.png"
+    assert (tmp_path / "cat-2.png").read_bytes() == b"new" and (tmp_path / "other").read_bytes() == b"other"
+    assert not (tmp_path / "nowhere").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_beside_says_why_it_cannot_write(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BadInput, match="cannot write"): write.put_beside(tmp_path / "file" / "x.png", b"new")
+    with pytest.raises(BadInput, match="cannot write"): write.put_beside(tmp_path / "a\0b.png", b"new")

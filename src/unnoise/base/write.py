@@ -48,6 +48,41 @@ def put(path: StrPath, raw: bytes) -> Path:
     return Path(path)
 
 
+def put_beside(path: StrPath, raw: bytes) -> Path:
+    """Write `raw` as `path` where nothing lies there, else under its first free number (`free_name`); returns the path.
+
+    What is there stays, whoever writes the same name at the same time. BadInput: see `new_file`.
+    """
+    first = _target(path) if not os.path.lexists(path) else Path(path)
+    part = first.with_name(f".{first.name[:100]}.{secrets.token_hex(6)}.part")
+    try:
+        first.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(raw)
+        flush(part)
+        made = _linked(part, first)
+        flush(made.parent)
+        return made if made != first else Path(path)
+    except OSError as e:
+        raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def _linked(part: Path, first: Path) -> Path:
+    """Give a whole file its name: a hard link never replaces. On file systems without links, a look and a rename."""
+    while True:
+        final = free_name(first)
+        try:
+            os.link(part, final)
+            return final
+        except FileExistsError:
+            continue
+        except OSError:
+            os.replace(part, final)
+            return final
+
+
 def free_name(path: StrPath) -> Path:
     """`path` where nothing lies there, else the first free one of `name-2.png`, `name-3.png`, …: what is there stays."""
     first = Path(path)
