@@ -48,7 +48,7 @@ def test_palette_grey_bilevel_and_sixteen_bits(tmp_path):
     grey = noise(6, 5)
     assert np.array_equal(read(saved(tmp_path / "g.png", Image.fromarray(grey))).pixels, np.repeat(grey[..., None], 3, 2))
     deep = np.random.default_rng(1).integers(0, 65536, (6, 5)).astype(np.uint16)
-    assert np.array_equal(read(saved(tmp_path / "d.png", Image.fromarray(deep))).pixels[..., 0], deep >> 8)
+    assert np.array_equal(read(saved(tmp_path / "d.png", Image.fromarray(deep))).pixels[..., 0], np.round(deep / 257).astype(np.uint8))
 
 
 def test_exif_turns_the_picture(tmp_path):
@@ -68,7 +68,7 @@ def test_what_cannot_be_read_is_told_in_one_line(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     saved(tmp_path / "wide.png", Image.new("1", (LIMIT + 1, 1)))
     saved(tmp_path / "huge.png", Image.new("1", (10_000, 10_000)))
-    for name, said in {"cut.png": "cannot be read", "text.png": "cannot be read", "empty.png": "cannot be read", "none.png": "no file", ".": "folder",
+    for name, said in {"cut.png": "cannot be read", "text.png": "cannot be read", "empty.png": "cannot be read", "none.png": "no picture", ".": "folder",
                        "wide.png": "at most 8192", "huge.png": "8192"}.items():
         with pytest.raises(BadInput, match=said) as e: read(tmp_path / name)
         assert "\n" not in str(e.value)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import warnings
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unnoise.base.picture import MOST_PIXELS, ROWS, opened, without_opaque_alpha
+from unnoise.base.picture import MOST_SIDE as LIMIT
 from unnoise.codec import Latents, Pixels, Vectors
 from unnoise.errors import BadInput
 
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from unnoise.pipeline import Pipeline
 
 
-LIMIT = 8192  # pixels a side
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (BT.601): a colour's grey
-Given = Union["Picture", str, os.PathLike, "Image.Image", np.ndarray]  # what `read` takes
+Given = Union["Picture", str, os.PathLike, bytes, "Image.Image", np.ndarray]  # what `read` takes
 
 
 @dataclass(frozen=True)
@@ -65,66 +64,36 @@ class Picture:
 def read(given: Given) -> Picture:
     """A picture from a file, a PIL image or an array: uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4).
 
-    A file is turned as its EXIF says; palettes, grey and CMYK become RGB; 16 bits become 8 (the upper ones); transparent parts lie on
-    white. BadInput, one line: no such file, no picture, truncated, larger than 8192 pixels a side, or an array of another kind.
+    Files and PIL images go through `base.picture`: turned as their EXIF says, colours by their ICC profile, palettes, grey and CMYK to
+    RGB, 16 bits and floats in [0, 1] to 8; transparent parts lie on white. Arrays are taken as they are: they hold no EXIF. BadInput, one
+    line: no such file, no picture, truncated, larger than is accepted, values of unknown range, or an array of another kind.
     """
     if isinstance(given, Picture): return given
     if isinstance(given, np.ndarray): return _of_array(given)
-    from PIL import Image, ImageOps
-
-    if isinstance(given, Image.Image): return _of_image(given, None)
-    path = FilePath(given)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here, and in other words
-            im = Image.open(path)
-        with im:
-            _check_size(im.size, str(path))
-            im.load()
-            return _of_image(ImageOps.exif_transpose(im), str(path))
-    except FileNotFoundError: raise BadInput(f"no file at {path}") from None
-    except IsADirectoryError: raise BadInput(f"{path} is a folder: give one picture") from None
-    except Image.DecompressionBombError: raise BadInput(f"{path} is larger than {LIMIT} pixels a side, which is not accepted") from None
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError) as e:
-        if isinstance(e, BadInput): raise
-        raise BadInput(f"{path} cannot be read as a picture: {' '.join(str(e).split()) or type(e).__name__}") from None
-
-
-def _check_size(size: tuple[int, int], name: str) -> None:
-    if max(size) > LIMIT: raise BadInput(f"{name} has {size[0]} x {size[1]} pixels: at most {LIMIT} a side are accepted")
-
-
-def _of_image(im: Image.Image, path: str | None) -> Picture:
-    _check_size(im.size, path or "the picture")
-    if im.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"): return Picture(*_opaque(_eight(np.asarray(im))), path)
-    transparent = im.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in im.info
-    if not transparent: return Picture(np.array(im.convert("RGB")), None, path)
-    return _on_white(np.array(im.convert("RGBA")), path)
+    image = without_opaque_alpha(opened(given))
+    path = None if hasattr(given, "getexif") or isinstance(given, bytes) else str(given)
+    if image.mode in ("LA", "RGBA"): return _on_white(np.array(image.convert("RGBA")), path)
+    return Picture(np.array(image.convert("RGB")), None, path)
 
 
 def _of_array(a: np.ndarray) -> Picture:
     a = a[..., None] if a.ndim == 2 else a
     if a.dtype != np.uint8 or a.ndim != 3 or a.shape[2] not in (1, 3, 4) or 0 in a.shape:
         raise BadInput(f"a picture must be uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), given {a.dtype} {a.shape}")
-    _check_size((a.shape[1], a.shape[0]), "the picture")
-    return _on_white(a) if a.shape[2] == 4 else Picture(*_opaque(a[..., 0])) if a.shape[2] == 1 else Picture(a.copy())
-
-
-def _eight(a: np.ndarray) -> np.ndarray:
-    """Grey values of more than 8 bits as uint8: whole numbers up to 65535 by their upper byte, others clipped."""
-    top = float(a.max(initial=0))
-    return (a.astype(np.float64) / (256 if top > 255 else 1)).clip(0, 255).astype(np.uint8)
-
-
-def _opaque(grey: np.ndarray) -> tuple[np.ndarray, None]:
-    return np.repeat(grey[..., None], 3, axis=2), None
+    if max(a.shape[:2]) > LIMIT or a.shape[0] * a.shape[1] > MOST_PIXELS:
+        raise BadInput(f"the picture has {a.shape[1]} x {a.shape[0]} pixels: at most {LIMIT} a side and {MOST_PIXELS // 10**6} million in all are accepted")
+    if a.shape[2] == 4: return _on_white(a)
+    return Picture(np.repeat(a, 3, axis=2) if a.shape[2] == 1 else a.copy())
 
 
 def _on_white(rgba: np.ndarray, path: str | None = None) -> Picture:
     alpha, rgb = rgba[..., 3].copy(), rgba[..., :3].copy()
     if (alpha == 255).all(): return Picture(rgb, None, path)
-    a = alpha[..., None] / 255.0
-    return Picture((rgb * a + 255 * (1 - a)).round().astype(np.uint8), alpha, path, rgb)
+    seen = np.empty_like(rgb)
+    for i in range(0, len(rgb), ROWS):  # some rows at a time: of a large picture the wide numbers would not fit
+        a = alpha[i : i + ROWS, :, None] / 255.0
+        seen[i : i + ROWS] = (rgb[i : i + ROWS] * a + 255 * (1 - a)).round()
+    return Picture(seen, alpha, path, rgb)
 
 
 def read_mask(given: Given, picture: Picture) -> np.ndarray:
@@ -137,7 +106,7 @@ def read_mask(given: Given, picture: Picture) -> np.ndarray:
     if mask.size != picture.size:
         (h, w), (H, W) = mask.size, picture.size
         raise BadInput(f"the mask has {w} x {h} pixels, the picture {W} x {H}: they must be of one size")
-    m = np.asarray(mask.pixels, np.float64) @ LUMA / 255
+    m = np.concatenate([np.asarray(mask.pixels[i : i + ROWS], np.float64) @ LUMA for i in range(0, len(mask.pixels), ROWS)]) / 255
     if mask.alpha is not None and (mask.pixels == 255).all(): m = 1 - mask.alpha / 255.0  # what an eraser leaves: holes in white
     m = np.where(m > 1 - 1e-9, 1.0, m)
     if not (m > 0).any(): raise BadInput("the mask is empty: it is black all over, so that nothing would change (white marks what changes)")
