@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,15 +17,19 @@ from unnoise.base.text import one_line
 from unnoise.errors import BadInput
 
 NAME = ".lock"
+PAUSE = 0.05  # seconds between two looks at a lock that is waited for
 
 
 @contextmanager
-def alone(folder: StrPath, doing: str) -> Iterator[None]:
-    """Hold `folder` (made where it is missing) for this process. BadInput at once when another has it; says who, and what it does."""
+def alone(folder: StrPath, doing: str, wait: float = 0.0) -> Iterator[None]:
+    """Hold `folder` (made where it is missing) for this caller: another process, or another call in this one, has to wait its turn.
+
+    wait: seconds to wait for another holder. BadInput when it still has it then (at once for 0); says who, and what it does.
+    """
     path = Path(folder) / NAME
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = _taken(path, str(folder))
+        handle = _taken(path, str(folder), time.monotonic() + wait)
     except OSError as e:
         raise BadInput(f"cannot lock {folder}: {e.strerror or e}") from None
     try:
@@ -38,7 +43,7 @@ def alone(folder: StrPath, doing: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _taken(path: Path, folder: str) -> int:
+def _taken(path: Path, folder: str, until: float) -> int:
     """An open handle of the lock file, locked, that still has its name."""
     import fcntl
 
@@ -49,6 +54,9 @@ def _taken(path: Path, folder: str) -> int:
         except BlockingIOError:
             who = one_line(os.read(handle, 300).decode(errors="replace")) or "another process"
             os.close(handle)
+            if time.monotonic() < until:
+                time.sleep(PAUSE)
+                continue
             raise BadInput(f"{folder} is in use: {who}; wait for it, or give another folder") from None
         except OSError:  # a file system without locks: go on without
             return handle

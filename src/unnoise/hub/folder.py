@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,8 @@ import unnoise
 from unnoise import codec as codecs
 from unnoise.codec import Latents
 from unnoise.errors import BadInput, unknown
-from unnoise.hub import schedulers, weights
+from unnoise.hub import schedulers, store, weights
+from unnoise.hub.store import Content
 from unnoise.nets.autoencoder import Autoencoder, autoencoder_config_from, legacy_keys
 from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
@@ -115,6 +115,7 @@ def load(name: str | os.PathLike, dtype: torch.dtype = torch.float32, variant: s
     path = find(name)
     if path.is_file(): return _load_file(path, dtype, tokenizer, prediction)
     if prediction: raise BadInput(f"prediction is for single-file checkpoints, {path} says itself what it predicts")
+    store.finish(path)
     index = read_json(path / "model_index.json")
     check_family(index, path)
     kind = next((k for k in NETS if k in index), None)
@@ -320,21 +321,15 @@ def _fits(f: Folder) -> Folder:
 
 # --- writing --------------------------------------------------------------------------------------------------------------
 
-Content = bytes | Callable[[Path], Any]
-
-
 def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, weights: dict[str, Tensor] | None, codec: codecs.Codec,
          words: Words | None, process: ProcessSection | None, defaults: dict | None = None, card: str = "",
          dtype: torch.dtype | None = None, text: PromptEncoder | None = None, clip: CLIP | None = None) -> Path:
-    """Write a model folder; a temporary one is renamed when it is whole. Returns its path. `weights` None: the net's own.
+    """Write a model folder; in one that is there only the model's own files are replaced (`hub.store`). Returns its path.
 
-    clip: the CLIP whose text encoder `text` is; its image encoder and what joins the two are kept with the model.
-
-    BadInput: the folder exists and is not a model folder, cannot be written, or the weights are not finite.
+    weights: None for the net's own. clip: the CLIP whose text encoder `text` is; its image encoder and what joins the two are kept
+    with the model. BadInput: the folder exists and is not a model folder, cannot be written, or the weights are not finite.
     """
-    folder = Path(folder)
-    if folder.exists() and not (folder / "model_index.json").exists() and any(folder.iterdir() if folder.is_dir() else [1]):
-        raise BadInput(f"{folder} exists and is not a model folder: it is left as it is")
+    folder = store.model_folder(folder)
     latent = isinstance(codec, Latents)
     published = kind == "unet" and latent and text is not None
     index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline" if published else "UnnoisePipeline",
@@ -368,7 +363,7 @@ def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, wei
         files["scheduler/scheduler_config.json"] = _json(config)
     if defaults: index["_defaults"] = defaults
     if card: files["README.md"] = card.encode()
-    return write_folder(folder, files, index)
+    return store.write_folder(folder, files, index)
 
 
 def weights_and_config(file: str, tensors: dict[str, Tensor], config: dict, dtype: torch.dtype | None) -> dict[str, Content]:
@@ -376,32 +371,11 @@ def weights_and_config(file: str, tensors: dict[str, Tensor], config: dict, dtyp
         if v.is_floating_point() and not torch.isfinite(v).all(): raise BadInput(f"refusing to save {file}: tensor {k!r} is not finite")
     def write(path: Path) -> None:
         cast = {k: (v.to(dtype) if dtype and v.is_floating_point() else v).detach().cpu().contiguous() for k, v in tensors.items()}
+        for k, v in cast.items():
+            if dtype and v.is_floating_point() and not torch.isfinite(v).all():
+                raise BadInput(f"refusing to save {file}: tensor {k!r} has values beyond {str(dtype).removeprefix('torch.')}")
         save_file(cast, path, metadata={"format": "pt"})
     return {file: write, f"{file.split('/')[0]}/config.json": _json(config)}
-
-
-def write_folder(folder: Path, files: dict[str, Content], index: dict) -> Path:
-    """Write files under a temporary folder, then put it in the place of `folder`; the index, with all hashes, last."""
-    temp = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(temp, ignore_errors=True)
-        for name, content in files.items():
-            (temp / name).parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, bytes): (temp / name).write_bytes(content)
-            else: content(temp / name)
-        made = sorted(p for p in temp.rglob("*") if p.is_file())
-        index = {**index, "_sha256": {str(p.relative_to(temp)): weights.sha256_of(p) for p in made if p.name != "README.md"}}
-        (temp / "model_index.json").write_bytes(_json(index))
-        old = folder.with_name(f".{folder.name}.old")
-        if folder.exists(): folder.rename(old)
-        temp.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except Exception as e:
-        shutil.rmtree(temp, ignore_errors=True)
-        if isinstance(e, OSError) or "SafetensorError" in type(e).__name__:
-            raise BadInput(f"cannot write {folder}: {getattr(e, 'strerror', None) or e}") from e
-        raise
-    return folder
 
 
 def _json(d: dict) -> bytes:

@@ -21,7 +21,7 @@ from torch import Tensor
 from unnoise.codec import Latents
 from unnoise.errors import BadInput
 from unnoise.hub import folder as folders
-from unnoise.hub import weights
+from unnoise.hub import store, weights
 from unnoise.nets import clip
 from unnoise.nets.autoencoder import Autoencoder
 from unnoise.nets.clip import TextEncoder
@@ -54,9 +54,8 @@ class Clip:
 
 def save_autoencoder(folder: str | os.PathLike, name: str, codec: Latents) -> Path:
     """Write a folder with an autoencoder alone."""
-    folder = Path(folder)
     files = folders.weights_and_config(f"vae/{folders.WEIGHTS}", codec.net.state_dict(), folders.vae_config(codec), None)
-    return folders.write_folder(folder, files, {**_index(name, "UnnoiseAutoencoder"), "vae": folders.TWINS["vae"]})
+    return store.write_folder(folder, files, {**_index(name, "UnnoiseAutoencoder"), "vae": folders.TWINS["vae"]})
 
 
 def load_autoencoder(name: str | os.PathLike, size: int) -> Latents:
@@ -71,7 +70,7 @@ def load_text(name: str | os.PathLike) -> PromptEncoder:
     return folders.read_text(_seen(name, "text_encoder"), torch.float32, None)
 
 
-def clip_files(net: clip.CLIP, dtype: torch.dtype | None = None, text: TextEncoder | None = None) -> dict[str, folders.Content]:
+def clip_files(net: clip.CLIP, dtype: torch.dtype | None = None, text: TextEncoder | None = None) -> dict[str, store.Content]:
     """The files of image_encoder/ and clip/. text: the encoder in text_encoder/; where it is not the CLIP's own, clip/ gets that as well."""
     tensors = net.state_dict()
     own = {} if text is None or _same(text.text_model, net.text_model) else {k: v for k, v in tensors.items() if k.startswith("text_model.")}
@@ -96,7 +95,7 @@ def save_clip(folder: str | os.PathLike, name: str, net: clip.CLIP, tokenizer: T
     """Write a folder with a CLIP and its tokenizer."""
     text = {k: v for k, v in net.state_dict().items() if k.startswith("text_model.")}
     files = {**_text_files(text, folders.config_of(net.text_model)), **clip_files(net), "tokenizer": tokenizer.save}
-    return folders.write_folder(Path(folder), files, {**_index(name, "UnnoiseClip"), **TEXT_INDEX, **CLIP_INDEX})
+    return store.write_folder(folder, files, {**_index(name, "UnnoiseClip"), **TEXT_INDEX, **CLIP_INDEX})
 
 
 TEXT_INDEX = {k: folders.TWINS[k] for k in ("text_encoder", "tokenizer")}
@@ -105,10 +104,10 @@ TEXT_INDEX = {k: folders.TWINS[k] for k in ("text_encoder", "tokenizer")}
 def save_text(folder: str | os.PathLike, name: str, text: PromptEncoder) -> Path:
     """Write a folder with a text encoder and its tokenizer alone."""
     files = {**_text_files(text.net.state_dict(), folders.config_of(text.net)), "tokenizer": text.tokenizer.save}
-    return folders.write_folder(Path(folder), files, {**_index(name, "UnnoiseText"), **TEXT_INDEX})
+    return store.write_folder(folder, files, {**_index(name, "UnnoiseText"), **TEXT_INDEX})
 
 
-def _text_files(tensors: dict[str, Tensor], config: dict) -> dict[str, folders.Content]:
+def _text_files(tensors: dict[str, Tensor], config: dict) -> dict[str, store.Content]:
     about = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **config}
     return folders.weights_and_config("text_encoder/model.safetensors", tensors, about, None)
 
@@ -138,6 +137,7 @@ def clip_of(f: folders.Folder) -> clip.CLIP | None:
 
 def _seen(name: str | os.PathLike, part: str) -> folders.Seen:
     path = folders.find(name)
+    store.finish(path)
     index = folders.read_json(path / "model_index.json")
     if part not in index: raise BadInput(f"{path} has no {'clip' if part == '_clip' else part} (it has {', '.join(k for k in index if not k.startswith('_'))})")
     return folders.Seen(path, index.get("_sha256", {}), None)

@@ -17,10 +17,12 @@ import os
 import struct
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unnoise.base.write import new_file, put
 from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
@@ -227,13 +229,9 @@ def _notes() -> Path:
 
 
 def _keep(note: Path, d: dict) -> None:
-    """Write a note whole or not at all; a cache folder that cannot be written is no error."""
-    part = note.with_name(f"{note.name}.{os.getpid()}.part")
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(d))
-        part.replace(note)
-    except OSError: part.unlink(missing_ok=True)
+    """Write a note; a cache folder that cannot be written is no error."""
+    with suppress(BadInput):
+        put(note, json.dumps(d).encode())
 
 
 def write(tensors: dict[str, Tensor], file: Path, about: dict[str, str] | None = None) -> Path:
@@ -241,11 +239,9 @@ def write(tensors: dict[str, Tensor], file: Path, about: dict[str, str] | None =
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    part = file.with_name(f".{file.name}.part")
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=about)
-        part.rename(file)
-    except (OSError, SafetensorError) as e:
-        part.unlink(missing_ok=True)
-        raise BadInput(f"cannot write {file}: {getattr(e, 'strerror', None) or e}") from e
+        with new_file(file) as part:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=about)
+    except SafetensorError as e:
+        raise BadInput(f"cannot write {file}: {e}") from e
     return file

@@ -23,6 +23,7 @@ from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers,
 from tokenizers import Tokenizer as Engine
 from tokenizers.models import BPE
 
+from unnoise.base.write import put
 from unnoise.errors import BadInput
 
 BOS, EOS, END = "<|startoftext|>", "<|endoftext|>", "</w>"
@@ -141,13 +142,8 @@ class Tokenizer:
         files = {"vocab.json": json.dumps(self.vocab, ensure_ascii=False), "merges.txt": _merges_text(self.merges),
                  "tokenizer_config.json": json.dumps(config, indent=2),
                  "special_tokens_map.json": json.dumps(named, indent=2), "tokenizer.json": self._engine.to_str()}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
-                part = folder / f".{name}.part"
-                part.write_bytes(text.encode())
-                part.replace(folder / name)
-        except OSError as e: raise BadInput(f"cannot write {folder}: {e.strerror or e}") from e
+        for name, text in files.items():
+            put(folder / name, text.encode())
         return folder
 
     @classmethod
