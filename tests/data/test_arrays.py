@@ -94,7 +94,7 @@ def test_npz_with_labels_words_and_splits(tmp_path):
     assert load(tmp_path / "c.npz").labels.tolist() == [0, 1, 2] and load(tmp_path / "c.npz").words == ("0", "1", "2")
     test = load(tmp_path / "c.npz", "test")
     assert len(test) == 1 and test.x.max() == 1 and test.labels.tolist() == [2]
-    assert "no split 'val'" in refuses(tmp_path / "c.npz", "val")
+    assert "no split 'validation'" in refuses(tmp_path / "c.npz", "val")
     assert "no split 'test'" in refuses(tmp_path / "a.npz", "test")
 
 

@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
@@ -57,6 +58,8 @@ def opened(given: Source | Image.Image, name: str | None = None) -> Image.Image:
     name = name or _name(given)
     if not isinstance(given, Image.Image):
         with _file(given, name) as image:
+            if image.format == "PNG":
+                _check_png(given, name)
             return _converted(image, name)
     with _errors(name):
         _check_size(given, name)
@@ -174,6 +177,24 @@ def _check_size(image: Image.Image, name: str) -> None:
         raise BadInput(f"{name} has {w} x {h} pixels: {_accepted()}")
     if min(w, h) < 1:
         raise BadInput(f"{name} has {w} x {h} pixels: nothing is in it")
+
+
+def _check_png(given: Source, name: str) -> None:
+    """BadInput where a PNG ends before its last chunk, or a chunk of pixels is not what its check sum says: Pillow looks at neither."""
+    with io.BytesIO(given) if isinstance(given, bytes) else open(given, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] != b"IDAT":
+                file.seek(length + 4, os.SEEK_CUR)
+                continue
+            body, told = file.read(length), file.read(4)
+            if len(body) < length or len(told) < 4:
+                break
+            if zlib.crc32(body, zlib.crc32(b"IDAT")).to_bytes(4, "big") != told:
+                raise BadInput(f"{name} cannot be read as a picture: its pixels are damaged (a check sum is wrong)")
+        if head[4:] != b"IEND" or len(file.read(4)) < 4:
+            raise BadInput(f"{name} cannot be read as a picture: it is truncated, its end is missing")
 
 
 def _name(given: Any) -> str:

@@ -11,6 +11,10 @@ from functools import cached_property
 
 import numpy as np
 
+SPLITS = ("train", "test", "validation")
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test", "validation": "validation", "val": "validation",
+               "valid": "validation", "validate": "validation", "dev": "validation", "eval": "validation"}  # what people call them
+
 
 @dataclass(frozen=True)
 class Data:

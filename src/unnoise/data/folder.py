@@ -1,152 +1,199 @@
 """A folder of images as one uint8 array (n, h, w, c), with captions or class labels where the folder holds them.
 
-    captions   `metadata.jsonl` in the folder, a line an image: {"file_name": "a/1.png", "text": "a red apple"}; else a
-               text file beside each image (a/1.txt). Captions for some images only are an error.
+    captions   see `data.captions`: a metadata file, or a text file beside each image
     labels     without captions: the first subfolder's name, when every image lies in one ("ankle_boot" -> "ankle boot")
-    splits     a folder of nothing but `train/`, `test/` and `validation/` is read by split; any other is all "train"
+    splits     folders `train/`, `test/` and `validation/` (also Train, training, testing, val, valid, dev) hold those splits;
+               a folder without them is all "train". Beside splits nothing else may hold images
 
-Images are found recursively in the order of their paths, turned as their EXIF says, first frame only. Channels: the fewest
-that hold every image without loss: grey among colours becomes colour, opaque among transparent gets alpha 255.
+Images are found recursively in the order of their paths, links followed, turned as their EXIF says, first frame only; hidden
+files and `__MACOSX` are passed over. Channels: the fewest that hold every image without loss: grey among colours becomes colour,
+alpha that is opaque everywhere is dropped. Where some images have transparent pixels, all must have alpha.
 """
 from __future__ import annotations
 
-import json
+import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from unnoise.data.dataset import Data
+from unnoise.base import picture
+from unnoise.base.text import one_line, short
+from unnoise.data.captions import captions
+from unnoise.data.dataset import SPLIT_NAMES, SPLITS, Data
 from unnoise.errors import BadInput, unknown
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-SPLITS = ("train", "test", "validation")
+UNREAD = (".heic", ".heif", ".jxl", ".jp2", ".j2k", ".jpx", ".svg", ".tga", ".psd", ".ico", ".eps", ".exr", ".hdr", ".dds", ".qoi", ".pcx",
+          ".xcf", ".apng", ".dng", ".cr2", ".nef", ".arw", ".pbm", ".pnm", ".dib")  # pictures of which none may be passed over
+PASSED_OVER = ("__macosx", "thumbs.db", "desktop.ini")
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")
-TURNED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
-ORIENTATION = 0x0112
 
 
 def load_folder(path: Path, split: str = "train") -> Data:
     """The images under `path`. Raises BadInput, naming the file, for no images, mixed sizes, a broken image or caption."""
-    root = _split_root(path, split)
-    files = _images(root)
-    if not files:
-        raise BadInput(f"no images in {root} (looked in all its subfolders for {' '.join(SUFFIXES)})")
-    (width, height), channels = _survey(files)
-    x = np.empty((len(files), height, width, channels), dtype=np.uint8)
-    for into, file in zip(x, files):
-        into[:] = _decode(file, channels)
-    captions = _captions(root, files)
-    labels, words = (None, ()) if captions else _labels(root, files)
-    return Data(x, labels, words, captions, str(path), split, "unknown")
+    split = SPLIT_NAMES.get(split.lower(), split)
+    files = _files(path)
+    roots = _split_roots(path, [f for f in files if _is_picture(f)])
+    if split not in (roots or ["train"]):
+        raise unknown(f"split of {path}", split, sorted(roots) or ["train"])
+    root = path / roots[split] if roots else path
+    images = _images(root, files)
+    told = captions(path, root, [f for f in files if _is_picture(f)], images, files)
+    x = _pixels(images)
+    labels, words = (None, ()) if told else _labels(root, images)
+    return Data(x, labels, words, told, str(path), split, "unknown")
 
 
-def _images(root: Path) -> list[Path]:
-    found = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    visible = (p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
-    return sorted(visible, key=lambda p: p.relative_to(root).as_posix())
+def splits(path: Path) -> tuple[str, ...]:
+    """The splits that a folder holds, of SPLITS; ("train",) where it is not parted. BadInput: see `load_folder`."""
+    return tuple(_split_roots(path, [f for f in _files(path) if _is_picture(f)])) or ("train",)
 
 
-def _split_root(path: Path, split: str) -> Path:
-    """`path/split` in a folder of splits alone, so that a class that happens to be called "train" is not taken for one."""
-    inside = [p.name for p in sorted(path.iterdir()) if p.is_dir() or p.suffix.lower() in SUFFIXES]
-    splits = inside if inside and set(inside) <= set(SPLITS) else []
-    if split not in (splits or ["train"]):
-        raise unknown(f"split of {path}", split, splits or ["train"])
-    return path / split if splits else path
+# --- which files ------------------------------------------------------------------------------------------------------
+
+def _files(path: Path) -> list[Path]:
+    """Every visible file below `path`, links to folders followed, in the order of their paths."""
+    found = list(_walk(path, (os.path.realpath(path),)))
+    return sorted(found, key=lambda p: p.relative_to(path).as_posix())
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
-    """The image, open; whatever its decoder raises in the body becomes one BadInput that names the file."""
+def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """`above`: the real paths of the folders on the way, by which a circle of links is told."""
     try:
-        with Image.open(file) as image:
-            yield image
-    except BadInput:
-        raise
-    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, …: Pillow promises none in particular
-        raise BadInput(f"cannot read image {file}: {error}") from error
+        entries = sorted(os.scandir(folder), key=lambda e: e.name)
+    except OSError as e:
+        raise BadInput(f"cannot read {folder}: {e.strerror or e}") from None
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name.lower() in PASSED_OVER:
+            continue
+        path = folder / entry.name
+        if not os.path.isdir(path):
+            yield path
+            continue
+        real = os.path.realpath(path)
+        if real in above:
+            raise BadInput(f"{path} is a link to a folder that it lies in, so that it holds itself: remove it")
+        yield from _walk(path, (*above, real))
 
 
-def _survey(files: list[Path]) -> tuple[tuple[int, int], int]:
-    """((width, height), channels) of all images, from their headers alone: a folder that cannot be used is refused early."""
-    colour = alpha = False
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in picture.SUFFIXES
+
+
+def _images(root: Path, files: list[Path]) -> list[Path]:
+    """The pictures under `root`. BadInput: there is none, or one of a kind that is not read."""
+    inside = [f for f in files if f.is_relative_to(root)]
+    unread = next((f for f in inside if f.suffix.lower() in UNREAD), None)
+    if unread:
+        raise BadInput(f"{unread} is a picture of a kind that is not read (accepted: {' '.join(picture.SUFFIXES)}): convert it, or move it away")
+    images = [f for f in inside if _is_picture(f)]
+    if not images:
+        raise BadInput(f"no images in {root} (looked in all its subfolders for {' '.join(picture.SUFFIXES)})")
+    return images
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+def _split_roots(path: Path, images: list[Path]) -> dict[str, str]:
+    """{split: its folder's name} of a folder of splits; empty for one that is not parted.
+
+    BadInput where what is meant cannot be told: two folders of one split, or splits beside other images. `train` alone beside
+    others is a class, the train that runs on rails.
+    """
+    holders = dict.fromkeys(i.relative_to(path).parts[0] for i in images)
+    folders = [name for name in sorted(os.listdir(path)) if name.lower() in SPLIT_NAMES and (path / name).is_dir()]
+    others = [name for name in holders if name not in folders]
+    found: dict[str, str] = {}
+    for name in folders:
+        split = SPLIT_NAMES[name.lower()]
+        if split in found:
+            raise BadInput(f"{path} holds {short(found[split])} and {short(name)}, which both mean the split {split!r}: keep one")
+        found[split] = name
+    if others and list(found) != ["train"] and found:
+        raise BadInput(f"{path} holds the splits {', '.join(map(short, folders))} and beside them {short(others[0])}: "
+                       f"a folder of splits holds images in its splits alone ({', '.join(SPLITS)})")
+    if not others:
+        return found
+    _check_like_splits(path, others)
+    _check_inner_splits(path, images)
+    return {}
+
+
+def _check_like_splits(path: Path, names: list[str]) -> None:
+    """BadInput where all folders are called as if they were splits: train2017 and val2017, seg_train and seg_test."""
+    meant = {name: {SPLIT_NAMES[w] for w in re.findall("[a-z]+", name.lower()) if w in SPLIT_NAMES} for name in names}
+    if len(names) > 1 and all(meant.values()) and len(set.union(*meant.values())) > 1:
+        raise BadInput(f"{path} holds {' and '.join(map(short, names[:4]))}: if they are splits, call them {', '.join(SPLITS)}; "
+                       "if they are classes, call them otherwise")
+
+
+def _check_inner_splits(path: Path, images: list[Path]) -> None:
+    """BadInput where the splits lie within the classes: cat/train/1.png."""
+    parts = [i.relative_to(path).parts for i in images]
+    inner = {p[1] for p in parts if len(p) > 2}
+    within = all(len(p) > 2 for p in parts) and all(name.lower() in SPLIT_NAMES for name in inner)
+    if within and len({SPLIT_NAMES[name.lower()] for name in inner}) > 1:
+        tops = sorted({p[0] for p in parts})
+        where = f"give {path / tops[0]}" if len(tops) == 1 else f"a split holds the classes: {sorted(inner)[0]}/{tops[0]}/…"
+        raise BadInput(f"{path} holds splits ({', '.join(sorted(inner))}) below {', '.join(tops[:3])}: {where}")
+
+
+# --- pixels -----------------------------------------------------------------------------------------------------------
+
+def _pixels(files: list[Path]) -> np.ndarray:
+    """(n, h, w, c) uint8 of all files, in their order."""
+    (width, height), channels, with_alpha = _survey(files)
+    x = np.empty((len(files), height, width, channels), dtype=np.uint8)
+    clear = None  # the first file with pixels that are not opaque
+    for into, file in zip(x, files):
+        image = picture.without_opaque_alpha(picture.opened(file))
+        clear = clear or (file if image.mode in ("LA", "RGBA") else None)
+        into[:] = np.asarray(image.convert(MODES[channels])).reshape(into.shape)
+    if channels in (1, 3):
+        return x
+    if clear is None:
+        return np.ascontiguousarray(x[..., :-1])
+    without = next((f for f in files if f not in with_alpha), None)
+    if without:
+        raise BadInput(f"{clear} has transparent pixels and {without} has no alpha channel: paint the transparent images on a "
+                       "background, or give every image an alpha channel")
+    return x
+
+
+def _survey(files: list[Path]) -> tuple[tuple[int, int], int, set[Path]]:
+    """((width, height), channels, the files with alpha), from the headers alone: a folder that cannot be used is refused early."""
+    colours, with_alpha = False, set()
     first = (0, 0)
     for file in files:
-        with _opened(file) as image:
-            w, h = image.size
-            size = (h, w) if image.getexif().get(ORIENTATION) in TURNED else (w, h)
-            colour |= image.mode not in GREY
-            alpha |= image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
-        first = size if file is files[0] else first
-        if size != first:
-            raise BadInput(f"images of different sizes: {files[0]} is {first[0]}x{first[1]}, {file} is {size[0]}x{size[1]}; "
-                           "make them one size first")
-    return first, 1 + 2 * colour + alpha
+        w, h, colour, alpha = picture.size_of(file)
+        colours |= colour
+        if alpha:
+            with_alpha.add(file)
+        first = (w, h) if file is files[0] else first
+        if (w, h) != first:
+            raise BadInput(f"images of different sizes: {files[0]} is {first[0]}x{first[1]}, {file} is {w}x{h}; make them one size first")
+    return first, 1 + 2 * colours + bool(with_alpha), with_alpha
 
 
-def _decode(file: Path, channels: int) -> np.ndarray:
-    """(h, w, channels) uint8; 16-bit grey is scaled, not cut, to 8 bits."""
-    with _opened(file) as image:
-        if image.mode in ("I", "F"):
-            raise BadInput(f"cannot read image {file}: mode {image.mode} (32 bits a value); store it as .npy instead")
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16"):
-            image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-        pixels = np.asarray(image.convert(MODES[channels]))
-    return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def _captions(root: Path, files: list[Path]) -> tuple[str, ...] | None:
-    metadata = root / "metadata.jsonl"
-    names = [file.relative_to(root).as_posix() for file in files]
-    if metadata.is_file():
-        texts = _read_metadata(metadata)
-        if strange := next((name for name in texts if name not in set(names)), None):
-            raise BadInput(f"{metadata} names {strange!r}, which is not an image in {root}")
-    else:
-        beside = {name: file.with_suffix(".txt") for name, file in zip(names, files)}
-        texts = {name: _text(text).strip() for name, text in beside.items() if text.is_file()}
-        if not texts:
-            return None
-    if missing := next((name for name in names if name not in texts), None):
-        where = metadata if metadata.is_file() else f"text files beside the images in {root}"
-        raise BadInput(f"captions for {len(texts)} of {len(files)} images ({where}): none for {missing}")
-    return tuple(texts[name] for name in names)
-
-
-def _read_metadata(metadata: Path) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for number, line in enumerate(_text(metadata).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            name, text = row["file_name"], row["text"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            name = text = None
-        if not (isinstance(name, str) and isinstance(text, str)):
-            raise BadInput(f'{metadata}, line {number}: expected {{"file_name": "…", "text": "…"}}, got {line.strip()[:80]}')
-        if name in texts:
-            raise BadInput(f"{metadata}, line {number}: a second caption for {name!r}")
-        texts[name] = text
-    return texts
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-
+# --- labels -----------------------------------------------------------------------------------------------------------
 
 def _labels(root: Path, files: list[Path]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     parts = [file.relative_to(root).parts for file in files]
     if any(len(part) == 1 for part in parts):
         return None, ()
-    names = [part[0].replace("_", " ").replace("-", " ").strip() for part in parts]
+    names = [one_line(part[0].replace("_", " ").replace("-", " ")) for part in parts]
     number = {name: i for i, name in enumerate(sorted(set(names)))}
+    _check_classes(root, parts, names)
     return np.array([number[name] for name in names], dtype=np.int64), tuple(number)
+
+
+def _check_classes(root: Path, parts: list[tuple[str, ...]], names: list[str]) -> None:
+    """BadInput where two folders are classes that no prompt could tell apart: Cat and cat, ankle_boot and ankle-boot."""
+    folders: dict[str, str] = {}
+    for part, name in zip(parts, names):
+        other = folders.setdefault(name.casefold(), part[0])
+        if other != part[0]:
+            raise BadInput(f"{root} holds {short(other)} and {short(part[0])}, which prompts could not tell apart: make them one folder")
+        if not name:
+            raise BadInput(f"{root} holds {short(part[0])}, a folder whose name leaves no word for its class")

@@ -1,10 +1,13 @@
 """`load`: a data set by name (from the cache only, never the network) or by path, as one `Data`."""
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
+from unnoise.base.arguments import string
+from unnoise.base.text import short
 from unnoise.data.dataset import Data
 from unnoise.data.fetch import cached, read
 from unnoise.data.sources import NAMES, SOURCES
@@ -18,18 +21,43 @@ def load(name_or_path: str | Path, split: str = "train") -> Data:
     A name wins over a folder of the same name; write `./mnist` for the folder. Raises BadInput for anything that cannot be
     used; for a known set that is not in the cache it says which command fetches it.
     """
-    if str(name_or_path) in SOURCES:
+    split = string("split", split)
+    path = _path(name_or_path)
+    if path is None:
         return _known(str(name_or_path), split)
-    path = Path(name_or_path).expanduser()
-    if not path.exists():
-        if len(path.parts) > 1 or path.suffix:
-            raise BadInput(f"no file or folder {str(path)!r} (or give one of the known sets: {', '.join(NAMES)})")
-        raise unknown("data set", name_or_path, [*NAMES, "a path to a folder of images, .npy, .npz or .csv"])
     if path.is_dir():
         from unnoise.data.folder import load_folder
         return load_folder(path, split)
     from unnoise.data.arrays import load_array
     return load_array(path, split)
+
+
+def splits(name_or_path: str | Path) -> tuple[str, ...]:
+    """The splits that `load` accepts for a known set or a path. BadInput: see `load`."""
+    path = _path(name_or_path)
+    if path is None:
+        return tuple(SOURCES[str(name_or_path)].count)
+    if path.is_dir():
+        from unnoise.data import folder
+        return folder.splits(path)
+    from unnoise.data import arrays
+    return arrays.splits(path)
+
+
+def _path(name_or_path: str | Path) -> Path | None:
+    """The file or folder that is there under a path; None for the name of a known set. BadInput: it is neither."""
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise BadInput(f"data must be a known set's name or a path, given {short(name_or_path)}")
+    if str(name_or_path) in SOURCES:
+        return None
+    path = Path(name_or_path).expanduser()
+    if os.path.exists(path):
+        return path
+    if os.path.islink(path):
+        raise BadInput(f"{path} is a link to nothing that is there")
+    if len(path.parts) > 1 or path.suffix:
+        raise BadInput(f"no file or folder {short(str(path), 300)} (or give one of the known sets: {', '.join(NAMES)})")
+    raise unknown("data set", name_or_path, [*NAMES, "a path to a folder of images, .npy, .npz or .csv"])
 
 
 def describe() -> list[dict]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unnoise import codec as codecs
 from unnoise.base.read import explain, unknown_key
-from unnoise.data import Data, batch_indices
+from unnoise.data import Data, batch_indices, splits
 from unnoise.data import load as load_data
 from unnoise.errors import BadInput, unknown
 from unnoise.nets.classifier import Classifier, ClassifierConfig
@@ -91,19 +91,30 @@ def source(recipe: Recipe, split: str | None = None) -> AnySource:
 
 
 def held_out(recipe: Recipe, train: AnySource) -> AnySource:
-    """The validation split in the training split's codec and numbering of words; training data where a path has no "test".
+    """The validation split in the training split's codec and numbering of words; training data where there is no other split.
 
-    An item whose words were not trained on gets the null label, len(train.words).
+    A folder or file without "test" is judged by its "validation". An item whose words were not trained on gets the null label,
+    len(train.words). BadInput: the split is broken, of other sizes than the training split, or without its captions.
     """
     if not isinstance(train, Source): return train.held_out(recipe.data.validation, recipe.log.validation_samples)
-    try: data = _some(load_data(recipe.data.name, recipe.data.validation), recipe.data.without)
-    except BadInput:
-        if recipe.data.validation != "test": raise
-        data = load_data(recipe.data.name, recipe.data.split)  # a user's folder without splits: the noise at least is fixed
+    d = recipe.data
+    there, wanted = splits(d.name), d.validation
+    if wanted == "test" and wanted not in there: wanted = "validation" if "validation" in there else d.split
+    data = _some(load_data(d.name, wanted), d.without)
+    _check_alike(data, train)
     labels = _numbered(data, train)
     if recipe.task == "classify" and labels is not None and (labels == len(train.words)).any():
         raise BadInput(f"{recipe.data.name}: its {data.split} split has a class that its {train.data.split} split has not")
     return Source(data, train.codec, labels, train.words)
+
+
+def _check_alike(data: Data, train: Source) -> None:
+    own = train.data
+    if data.x.shape[1:] != own.x.shape[1:] or data.x.dtype != own.x.dtype:
+        kinds = [f"{d.x.dtype} {d.x.shape[1:]}" for d in (data, own)]
+        raise BadInput(f"{data.name}: items of its {data.split} split are {kinds[0]}, those of its {own.split} split {kinds[1]}")
+    if train.labels is not None and data.labels is None and data.captions is None:
+        raise BadInput(f"{data.name}: its {data.split} split has no captions or classes, and its {own.split} split has")
 
 
 def _some(data: Data, without: Sequence[str]) -> Data:

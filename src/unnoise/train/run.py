@@ -14,6 +14,7 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -285,6 +286,8 @@ class Validation:
         self.src = held_out(recipe, run.source)
         n = min(recipe.log.validation_samples, len(self.src.data))
         self.index = np.arange(n)  # scenes are in random order as they are
+        if isinstance(self.src, Source) and isinstance(run.source, Source) and self.src.data.split == run.source.data.split:
+            print(f"{recipe.data.name} holds no other split than {self.src.data.split!r}: validation looks at training data", file=sys.stderr)
         if isinstance(self.src, Source): self.index = np.random.Generator(np.random.Philox(recipe.seed)).permutation(len(self.src.data))[:n]
 
     @torch.no_grad()
