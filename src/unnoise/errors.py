@@ -5,19 +5,22 @@ The command line prints it as `error: …` and exits with 2; in Python it is a V
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+
+from unnoise.base.names import nearest
+from unnoise.base.text import short
 
 
 class BadInput(ValueError):
     """Something the caller gave cannot be used; the message says what was given and what would be accepted."""
 
 
-def unknown(kind: str, given: object, accepted: Iterable[str]) -> BadInput:
-    """The error for a name that is not among `accepted`: it names the nearest one and lists them all.
+def unknown(kind: str, given: object, accepted: Iterable[str], also: Iterable[str] = ()) -> BadInput:
+    """The error for a name that is not among `accepted`: it names the one that is meant or the nearest, and lists them all.
 
+    also: what is accepted beside names, in words ("a model folder"): listed, never taken for what was meant.
     Returns (does not raise) a BadInput, so that call sites read `raise unknown("sampler", name, SAMPLERS)`.
     """
     names = list(accepted)
-    near = get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return BadInput(f"unknown {kind} {given!r}{hint} (accepted: {', '.join(names)})")
+    near = nearest(str(given), names)
+    hint = f"; did you mean {near!r}?" if near else ""
+    return BadInput(f"unknown {kind} {short(given)}{hint} (accepted: {', '.join([*names, *also])})")

@@ -13,6 +13,8 @@ def clean(text: str, lines: bool = False) -> str:
 
     lines: line feeds and tabs stay; otherwise they are spelled out too.
     """
+    if (text.replace("\n", "") if lines else text).isprintable():  # the common case, told at once
+        return text
     return "".join(c if _shown(c, lines) else _spelled(c) for c in text)
 
 

@@ -1,6 +1,6 @@
-"""Pictures on a terminal: the graphics protocols of kitty, iTerm2 and sixel, else two pixels a character (▀).
+"""What reaches the terminal: text without control characters, and pictures.
 
-What a terminal can show is taken from what it says of itself (TERM, TERM_PROGRAM, KITTY_WINDOW_ID, COLORTERM); it is never
+Pictures take the graphics protocols of kitty, iTerm2 and sixel, else two pixels a character (▀). What a terminal can show is taken from what it says of itself (TERM, TERM_PROGRAM, KITTY_WINDOW_ID, COLORTERM); it is never
 asked, as its answer would arrive among what the user types.
 """
 from __future__ import annotations
@@ -8,9 +8,14 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import sys
+import warnings
 from base64 import standard_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
+
+from unnoise.base.text import clean, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,12 +35,92 @@ def ability(stream: IO[str], env: Mapping[str, str] = os.environ) -> str | None:
     return "blocks256" if "256" in term else None
 
 
+class Printable(io.TextIOBase):
+    """A text stream that spells out control characters before they reach the stream below it: libraries print names of files too.
+
+    `below` takes what is our own: progress bars and pictures.
+    """
+
+    def __init__(self, below: IO[str], called: str):
+        """called: its name in the error when it cannot be written to."""
+        self.below, self.called = below, called
+
+    def write(self, text: str) -> int:
+        with self._named():
+            self.below.write(clean(text, lines=True))
+        return len(text)
+
+    def flush(self) -> None:
+        with self._named():
+            self.below.flush()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            raise OSError(e.errno, f"cannot write to {self.called}: {e.strerror}") from None
+
+    def isatty(self) -> bool:
+        return self.below.isatty()
+
+    def fileno(self) -> int:
+        return self.below.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+    @property
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.below.encoding
+
+    @property
+    def errors(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.below.errors
+
+
+def below(stream: IO[str] | io.TextIOBase) -> IO[str]:
+    """The stream for our own escape sequences: what a guarded one writes to, or the stream itself."""
+    return getattr(stream, "below", stream)  # type: ignore[return-value]
+
+
+def guard() -> None:
+    """Make stdout and stderr of this process safe to print to, whatever is printed and wherever they lead.
+
+    Control characters are spelled out, letters that the locale cannot write too; a warning of Python is one line. A closed stdout is
+    replaced by one that refuses, so that no file gets its number and the loss is told; what a closed stderr would get is dropped.
+    """
+    for number, name, mode in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            _fill(number, name, mode)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, Printable(stream, name))
+    warnings.showwarning = _warned
+
+
+def _fill(number: int, name: str, mode: int) -> None:
+    """Put /dev/null where a standard stream was closed; its number is the lowest free one, which `open` takes."""
+    handle = os.open(os.devnull, mode)
+    if handle != number:
+        os.dup2(handle, number)
+        os.close(handle)
+    setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115  (it lives as long as the process)
+
+
+def _warned(message, category, filename, lineno, file=None, line=None) -> None:
+    """Python's warnings in one line on stderr."""
+    print("warning: " + one_line(str(message)), file=file or sys.stderr)
+
+
 class Screen:
     """A place of a terminal that holds one picture and a line of text below it, drawn again and again."""
 
     def __init__(self, stream: IO[str], how: str, size: tuple[int, int] | None = None):
         """how: see `ability`; size: the terminal's (columns, lines), measured when None."""
-        self.stream, self.how = stream, how
+        self.stream, self.how = below(stream), how
         self.size = size or tuple(shutil.get_terminal_size())
         self.rows = 0
 
@@ -44,7 +129,7 @@ class Screen:
         columns, rows = self._cells(image)
         if not self.rows: self.rows = rows; self.stream.write("\n" * (rows + 1))  # scrolls where there is no room below
         picture = ENCODERS[self.how](image.convert("RGB"), columns, self.rows)
-        self.stream.write(f"\x1b[{self.rows + 1}A\r\x1b7{picture}\x1b8\x1b[{self.rows}B\r{line[: self.size[0] - 1]}\x1b[K\n")
+        self.stream.write(f"\x1b[{self.rows + 1}A\r\x1b7{picture}\x1b8\x1b[{self.rows}B\r{clean(line)[: self.size[0] - 1]}\x1b[K\n")
         self.stream.flush()
 
     def _cells(self, image: Image.Image) -> tuple[int, int]:
