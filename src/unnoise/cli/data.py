@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unnoise.base.text import clean
+from unnoise.cli.common import console, emit, say
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
@@ -31,25 +34,22 @@ def list_(as_json: Json = False) -> None:
     for s in sets:
         state = "in the cache" if s["cached"] else f"not fetched; run: unnoise data fetch {s['name']}"
         counts = ", ".join(f"{n} {split}" for split, n in s["count"].items())
-        typer.echo(f"{s['name']:15}{s['what']} ({counts}); {state}")
-        typer.echo(f"{'':15}licence: {s['licence']}\n{'':15}from: {s['provenance']}")
+        say(f"{s['name']:15}{s['what']} ({counts}); {state}")
+        say(f"{'':15}licence: {s['licence']}\n{'':15}from: {s['provenance']}")
 
 
 @app.command("fetch")
 def fetch_(name: Annotated[str, typer.Argument(help="A known set, see `unnoise data list`.")],
            as_json: Json = False) -> None:
     """Fetch a known set into the cache; what is there and whole is not fetched again."""
-    from rich.console import Console
-    from rich.markup import escape
-
     from unnoise.data import fetch
-    console = Console(stderr=True)
-    with console.status(f"fetching {escape(name)}"):
-        files = fetch(name, lambda line: console.print(escape(line), highlight=False, soft_wrap=True))
+    screen = console()
+    with screen.status(f"fetching {clean(name)}"):
+        files = fetch(name, lambda line: screen.print(clean(line)))
     if as_json:
         return _print_json({"name": name, "files": [str(file) for file in files]})
     for file in files:
-        typer.echo(file)
+        say(file)
 
 
 @app.command("info")
@@ -60,7 +60,7 @@ def info(what: What, split: Split = "train", as_json: Json = False) -> None:
     if as_json:
         return _print_json(facts)
     for key, value in facts.items():
-        typer.echo(f"{key:9} {value}")
+        say(f"{key:9} {value}")
 
 
 @app.command("preview")
@@ -80,7 +80,7 @@ def preview(what: What,
     captions = [data.caption(i) for i in indices]
     if as_json:
         return _print_json({"file": str(output), "indices": indices, "captions": captions, "size": list(sheet.size)})
-    typer.echo(output)
+    say(output)
 
 
 def _preview_scenes(name: str, output: Path, count: int, seed: int, split: str, as_json: bool) -> None:
@@ -90,7 +90,7 @@ def _preview_scenes(name: str, output: Path, count: int, seed: int, split: str, 
     _save(sheet, output)
     if as_json:
         return _print_json({"file": str(output), "indices": list(range(count)), "captions": captions, "size": list(sheet.size)})
-    typer.echo(output)
+    say(output)
 
 
 def labelled_sheet(x: np.ndarray, captions: list[str]) -> Image.Image:
@@ -160,5 +160,4 @@ def _save(image: Image.Image, path: Path) -> None:
 
 
 def _print_json(value: dict) -> None:
-    import json
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    emit(value, True)

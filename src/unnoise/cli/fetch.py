@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from unnoise.cli.common import emit
+from unnoise.base.text import clean
+from unnoise.cli.common import console, emit
 from unnoise.errors import BadInput
 
 
@@ -26,9 +27,8 @@ def fetch(name: Annotated[str, typer.Argument(metavar="OWNER/MODEL", help="A Sta
     if dry_run: return _show(hub.plan(name, revision, variant, token), as_json)
     try:
         with _bar(name) as report: got = hub.fetch(name, revision, variant, token, report=report)
-    except KeyboardInterrupt:
-        print(f"interrupted: what has come is kept, the same command goes on (unnoise fetch {name})", file=sys.stderr)
-        raise SystemExit(130) from None  # here, as typer turns a KeyboardInterrupt into a silent exit
+    except KeyboardInterrupt as e:
+        raise type(e)(f"what has come is kept, the same command goes on (unnoise fetch {name})") from None
     d = {"name": name, "folder": str(got.path), "commit": got.manifest["commit"], "variant": got.manifest["variant"] or "plain",
          "files": list(got.manifest["files"]), "bytes": sum(f["size"] for f in got.manifest["files"].values()), "received": got.received}
     what = f"{d['received'] / 1e6:.1f} MB fetched" if got.received else "already here"
@@ -54,10 +54,9 @@ def _bar(name: str) -> Iterator[Callable[[str, int, int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda file, done, total: bar.update(task, description=file, completed=done, total=total)
+    with Progress(*columns, console=console(), transient=True) as bar:
+        task = bar.add_task(clean(name), total=None)
+        yield lambda file, done, total: bar.update(task, description=clean(file), completed=done, total=total)

@@ -121,7 +121,7 @@ def _viewer(pipe: Pipeline, every: int | None, decoder: bool) -> tuple[Preview, 
     screen = Screen(sys.stderr, how or "blocks")
     preview = Preview(pipe, lambda image, state, k: screen.show(image, f"step {k}, sigma/alpha {float(state.level.ratio):.3g}"), every, decoder)
     if how: return preview, screen
-    print("no preview: stderr is no terminal that shows colours", file=sys.stderr)
+    common.note("no preview: stderr is no terminal that shows colours")
     return None
 
 

@@ -6,7 +6,6 @@ that one starts a single process on one machine, whatever it is told.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from unnoise.cli.common import emit, progress
+from unnoise.cli.common import emit, note, progress
 from unnoise.errors import BadInput
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -41,7 +40,7 @@ def _run(wanted, out: Path, resume: bool) -> dict:
     except (BadInput, run.Interrupted) as e:
         stopped = isinstance(e, run.Interrupted)
         if main and not stopped: raise
-        if main: print(f"interrupted: {e}", file=sys.stderr)  # here, as typer turns a KeyboardInterrupt into a silent exit
+        if main: note(f"interrupted: {e}")
         else: time.sleep(3)  # the main process says why; a launcher that sees one process end ends them all
         raise SystemExit(130 if stopped else 2) from None
     finally:

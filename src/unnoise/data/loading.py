@@ -57,7 +57,7 @@ def _path(name_or_path: str | Path) -> Path | None:
         raise BadInput(f"{path} is a link to nothing that is there")
     if len(path.parts) > 1 or path.suffix:
         raise BadInput(f"no file or folder {short(str(path), 300)} (or give one of the known sets: {', '.join(NAMES)})")
-    raise unknown("data set", name_or_path, [*NAMES, "a path to a folder of images, .npy, .npz or .csv"])
+    raise unknown("data set", name_or_path, NAMES, ("a path to a folder of images, .npy, .npz or .csv",))
 
 
 def describe() -> list[dict]:

@@ -86,7 +86,7 @@ def find(name: str | os.PathLike) -> Path:
     if fetched := fetch.local(str(name)): return fetched
     if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
         raise BadInput(f"model {str(name)!r} is neither a folder nor fetched: unnoise fetch {name} gets it (bundled: {', '.join(bundled())})")
-    raise unknown("model", name, [*bundled(), "a model folder", "a .safetensors checkpoint", "owner/model, once fetched"])
+    raise unknown("model", name, bundled(), ("a model folder", "a .safetensors checkpoint", "owner/model, once fetched"))
 
 
 def bundled() -> list[str]:
