@@ -9,7 +9,8 @@ import pytest
 from unnoise.cli import common, terminal
 from unnoise.cli.main import main, verdict
 
-HOSTILE = "a\x1b]0;owned\x07b\x9bc\x7f\u202ed[/b][bold]"  # sets a title, C1, DEL, turns the direction, Rich markup
+HOSTILE = "a\x1b]0;owned\x07b\x9bc\x7f\u202ed[/b][bold]"  # sets a title, C1, DEL, the direction turned, Rich markup
+NAME = HOSTILE.replace("/", "")
 FORBIDDEN = {*range(0x20), 0x7F} - {0x0A}
 
 
@@ -27,7 +28,7 @@ def harmless(raw: bytes) -> bool:
 @pytest.fixture
 def folder(tmp_path):
     """A place with hostile things in it: a model folder, a recipe, a data set, a picture, each with such a name, key or text."""
-    model = tmp_path / HOSTILE.replace("/", "")
+    model = tmp_path / NAME
     model.mkdir()
     (model / "model_index.json").write_text(json.dumps({"_class_name": HOSTILE, HOSTILE: [HOSTILE, HOSTILE], "unet": ["diffusers", "X"]}))
     (tmp_path / "recipe.toml").write_text(f"name = {json.dumps(HOSTILE)}\n{json.dumps(HOSTILE)} = 1\n[data]\nname='x'\n", encoding="utf-8")
@@ -36,9 +37,9 @@ def folder(tmp_path):
 
 
 COMMANDS = [
-    ["generate", HOSTILE, "--model", "digits", "--steps", "1", "--seed", "1", "-n", "1", "-o", f"{HOSTILE.replace('/', '')}.png"],
+    ["generate", HOSTILE, "--model", "digits", "--steps", "1", "--seed", "1", "-n", "1", "-o", f"{NAME}.png"],
     ["generate", "x", "--model", HOSTILE], ["generate", "x", "--sampler", HOSTILE], ["generate", "x", f"--{HOSTILE}"], [HOSTILE],
-    ["info", HOSTILE.replace("/", "")], ["models", HOSTILE.replace("/", "")], ["train", "recipe.toml", "--out", "run"], ["train", HOSTILE, "--out", "r"],
+    ["info", NAME], ["models", NAME], ["train", "recipe.toml", "--out", "run"], ["train", HOSTILE, "--out", "r"],
     ["replay", "picture.png"], ["replay", HOSTILE], ["data", "info", HOSTILE], ["data", "fetch", HOSTILE], ["tokens", HOSTILE, "--model", "emoji"],
     ["fetch", HOSTILE], ["edit", "image-to-image", HOSTILE, HOSTILE], ["edit", HOSTILE], ["evaluate", HOSTILE], ["lab", "run", HOSTILE],
 ]
@@ -93,10 +94,11 @@ def test_a_bar_shows_a_hostile_label_as_text(monkeypatch):
 
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
-    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "400")
     with common.progress(HOSTILE, 10) as advance: advance(3, note=HOSTILE)
     shown = stream.getvalue()
-    assert "\x1b]0;" not in shown and "\x07" not in shown and "[/b][bold]" in shown
+    assert "\x1b]0;" not in shown and not {"\x07", "\x9b", "\x7f", "\u202e"} & set(shown) and "[/b][bold]" in shown
 
 
 def test_the_bar_tells_the_time_left_only_where_the_total_is_known():

@@ -80,7 +80,7 @@ def progress(label: str, total: int | None, unit: str = "step") -> Iterator:
         task = bar.add_task(clean(label), total=total, note="")
 
         def advance(n: int = 1, note: str = "", total: int | None = None) -> None:
-            bar.update(task, advance=n, note=clean(note), **({"total": total} if total is not None else {}))
+            bar.update(task, advance=n, note=clean(note), total=total)  # None leaves the total as it was
         yield advance
 
 

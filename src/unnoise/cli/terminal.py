@@ -1,7 +1,8 @@
 """What reaches the terminal: text without control characters, and pictures.
 
-Pictures take the graphics protocols of kitty, iTerm2 and sixel, else two pixels a character (▀). What a terminal can show is taken from what it says of itself (TERM, TERM_PROGRAM, KITTY_WINDOW_ID, COLORTERM); it is never
-asked, as its answer would arrive among what the user types.
+Pictures take the graphics protocols of kitty, iTerm2 and sixel, else two pixels a character (▀). What a terminal can show is taken from
+what it says of itself (TERM, TERM_PROGRAM, KITTY_WINDOW_ID, COLORTERM); it is never asked, as its answer would arrive among what the user
+types.
 """
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import warnings
 from base64 import standard_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TextIO
 
 from unnoise.base.text import clean, one_line
 
@@ -41,7 +42,7 @@ class Printable(io.TextIOBase):
     `below` takes what is our own: progress bars and pictures.
     """
 
-    def __init__(self, below: IO[str], called: str):
+    def __init__(self, below: TextIO, called: str):
         """called: its name in the error when it cannot be written to."""
         self.below, self.called = below, called
 
@@ -79,7 +80,7 @@ class Printable(io.TextIOBase):
         return self.below.errors
 
 
-def below(stream: IO[str] | io.TextIOBase) -> IO[str]:
+def below(stream: IO[str] | io.TextIOBase) -> TextIO:
     """The stream for our own escape sequences: what a guarded one writes to, or the stream itself."""
     return getattr(stream, "below", stream)  # type: ignore[return-value]
 
