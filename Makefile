@@ -7,7 +7,7 @@ OUT ?= out
 FLAGS ?=
 TRAIN = $(BIN)/unnoise train recipes/$(1).toml --out runs/$(1) $(FLAGS)
 
-.PHONY: demo test lint bench clean train-default train-gpu words
+.PHONY: demo test lint fuzz bench clean train-default train-gpu words
 
 .venv/.base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -39,6 +39,13 @@ lint: .venv/.dev
 
 test: .venv/.dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# make fuzz N=20000: so many damaged and hostile inputs, spread over all kinds; counts by kind as JSON. The same command goes on where it stopped.
+N ?= 2000
+SEED ?= 1
+fuzz: .venv/.dev
+	mkdir -p $(OUT)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.nursery -n $(N) -p 2 --seed $(SEED) --log $(OUT)/fuzz-$(N)-$(SEED).jsonl
 
 words: .venv/.data
 	$(BIN)/unnoise data fetch emoji
