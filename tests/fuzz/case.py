@@ -33,28 +33,12 @@ LEFT = re.compile(r"\.part$|\.tmp|\.old$|^\.lock$|\.lock$|^tmp")
 LIBRARY = re.compile(r"Warning|Traceback|^\s+warnings\.warn|libpng|libtiff|TIFF\w*:|^\w*Error:")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 FORBIDDEN = (
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "os.spawn",
-    "os.fork",
-    "subprocess.Popen",
-    "pickle.find_class",
-    "socket.connect",
-    "socket.getaddrinfo",
-    "webbrowser.open",
+    "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "pickle.find_class",
+    "socket.connect", "socket.getaddrinfo", "webbrowser.open",
 )
 CHANGES = (
-    "os.remove",
-    "os.rename",
-    "os.rmdir",
-    "os.mkdir",
-    "os.symlink",
-    "os.link",
-    "os.truncate",
-    "os.chmod",
-    "os.utime",
-    "shutil.rmtree",
+    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.truncate", "os.chmod",
+    "os.utime", "shutil.rmtree",
 )
 
 
@@ -111,7 +95,7 @@ def _called(main: Callable[[list[str]], Any], argv: list[str]) -> tuple[Any, str
     return 0, ""
 
 
-# --- what is judged -------------------------------------------------------------------------------------------------
+# --- what is judged -------------------------------------------------------------------------------------
 
 
 def _words(found: dict[str, Any], as_json: bool) -> list[str]:
@@ -206,7 +190,7 @@ def _listing(folder: Path) -> dict[str, tuple]:
     return out
 
 
-# --- what is watched ------------------------------------------------------------------------------------------------
+# --- what is watched ------------------------------------------------------------------------------------
 
 _SEEN: dict[str, Any] = {"on": False, "place": "", "events": [], "cache": ""}
 
