@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -84,9 +85,10 @@ class Emoji:
     `clash` (n, grounds) in [0, 1] the share of it that would be lost on each of `colour.GROUNDS`.
     """
 
-    def __init__(self, file: Path, verify: bool = True):
+    def __init__(self, file: Path, verify: bool = True, held_out: tuple[str, ...] = HELD_OUT):
+        """verify: read everything once, to see that it is whole. held_out: the labels that make up the split "personal"."""
         from safetensors import SafetensorError, safe_open
-        self.file = file
+        self.file, self.held_out = file, held_out
         try:
             self._open = safe_open(file, framework="np")
             meta = json.loads((self._open.metadata() or {}).get("emoji", "{}"))
@@ -111,10 +113,17 @@ class Emoji:
         self.tone = np.array([v.tone for v in self.variants], dtype=np.int64)[self.variant]
 
     def __reduce__(self):
-        return Emoji, (self.file, False)  # a worker process opens the file for itself
+        return Emoji, (self.file, False, self.held_out)  # a worker process opens the file for itself
 
     def __len__(self) -> int:
         return len(self.variant)
+
+    def keeping(self, held_out: tuple[str, ...]) -> Emoji:
+        """The same set with other concepts (their labels) kept from training."""
+        other = copy(self)
+        other.__dict__.pop("split", None)
+        other.held_out = held_out
+        return other
 
     def raw(self, i: int) -> bytes:
         """Image i as it is stored: WebP."""
@@ -141,8 +150,14 @@ class Emoji:
         known: dict[tuple[int, int], int] = {}
         for pair in zip(self.concept.tolist(), self.style.tolist()):
             if pair not in known:
-                known[pair] = SPLITS.index(_split(self.concepts[pair[0]].label, self.styles[pair[1]], int(drawn[pair[0]])))
+                known[pair] = SPLITS.index(self._split(self.concepts[pair[0]].label, self.styles[pair[1]], int(drawn[pair[0]])))
         return np.array([known[pair] for pair in zip(self.concept.tolist(), self.style.tolist())], dtype=np.int64)
+
+    def _split(self, concept: str, style: str, free_vendors: int) -> str:
+        if concept in self.held_out: return "personal"
+        if not TRAINABLE[style]: return "unseen"
+        kept = free_vendors >= 3 and fate("emoji", concept, style) % TEST_SHARE == 0
+        return "test" if kept else "train"
 
     def members(self, split: str) -> np.ndarray:
         """The numbers of the images in `split`, ascending."""
@@ -150,10 +165,11 @@ class Emoji:
             raise unknown("split of emoji", split, SPLITS)
         return np.flatnonzero(self.split == SPLITS.index(split))
 
-    def weights(self, split: str) -> np.ndarray:
+    def weights(self, split: str, of_concept: np.ndarray | None = None, tones: float = TONED) -> np.ndarray:
         """(n,) how often each image should be drawn; adds up to 1 over `split`, 0 elsewhere.
 
-        Concepts weigh the same but for SUBGROUP_WEIGHT; within one, its vendors do, and its skin tones together as much as its plain form.
+        Concepts weigh `of_concept` (concepts,), which is the same but for SUBGROUP_WEIGHT where it is not given; within one, its vendors
+        weigh the same, and of one's share its skin tones together have the part `tones`.
         """
         inside = np.zeros(len(self), dtype=bool)
         inside[self.members(split)] = True
@@ -162,9 +178,9 @@ class Emoji:
         kind = pair * 2 + toned
         of_kind = np.bincount(kind[inside], minlength=2 * int(pair.max()) + 2)
         both = (of_kind[pair * 2] > 0) & (of_kind[pair * 2 + 1] > 0)
-        share = np.where(both, np.where(toned, TONED, 1 - TONED), 1.0) / np.maximum(of_kind[kind], 1)
+        share = np.where(both, np.where(toned, tones, 1 - tones), 1.0) / np.maximum(of_kind[kind], 1)
         vendors = np.bincount(np.unique(pair[inside]) // len(self.styles), minlength=len(self.concepts))
-        of_concept = np.array([SUBGROUP_WEIGHT.get(c.subgroup, 1.0) for c in self.concepts])
+        if of_concept is None: of_concept = np.array([SUBGROUP_WEIGHT.get(c.subgroup, 1.0) for c in self.concepts])
         weight = np.where(inside, share * of_concept[self.concept] / np.maximum(vendors[self.concept], 1), 0.0)
         return weight / max(weight.sum(), 1e-300)
 
@@ -187,10 +203,3 @@ def checksum(tensors, index: str) -> str:
     for key in sorted(tensors.keys()):
         digest.update(np.ascontiguousarray(tensors.get_tensor(key)).data)
     return digest.hexdigest()
-
-
-def _split(concept: str, style: str, free_vendors: int) -> str:
-    if concept in HELD_OUT: return "personal"
-    if not TRAINABLE[style]: return "unseen"
-    kept = free_vendors >= 3 and fate("emoji", concept, style) % TEST_SHARE == 0
-    return "test" if kept else "train"

@@ -134,18 +134,29 @@ class Scenes:
             raise BadInput(f"weights of scenes {dict(weights)} leave nothing to draw in {split!r}: at least one of {', '.join(KINDS)} above 0")
         self.emoji = load_emoji(emoji) if isinstance(emoji, str) else emoji
         self.split, self.kinds = split, kinds
-        kept = commonest(self.emoji, concepts) if concepts else np.arange(len(self.emoji.concepts))
-        self._of_noun = _vocabulary(self.emoji, "personal" if split == "personal" else "train")
+        kept = self._kept(concepts)
+        self._of_noun = _vocabulary(self.emoji, "personal" if split == "personal" else "train", self._things())
         if split != "personal":
             self._of_noun = {noun: images for noun, images in self._of_noun.items() if self.emoji.concept[images[0]] in kept}
         self.nouns = tuple(self._of_noun)
         self._of_style = _by_style(self.emoji, self._of_noun)
-        plain = self.emoji.weights(split if split in ("test", "personal") else "train")
+        plain = self._weights(split if split in ("test", "personal") else "train")
         if split != "personal": plain = np.where(np.isin(self.emoji.concept, kept), plain, 0.0)
         self._plain = np.flatnonzero(plain).tolist()
         self._cumulative = list(accumulate(plain[self._plain].tolist()))
         if ("plain" in kinds and not self._plain) or len(self.nouns) < 2:
             raise BadInput(f"{self.emoji.file.name} has no pictures for scenes of the split {split!r}")
+
+    def _kept(self, concepts: int) -> np.ndarray:
+        """The numbers of the concepts that the world is narrowed to."""
+        return commonest(self.emoji, concepts) if concepts else np.arange(len(self.emoji.concepts))
+
+    def _things(self) -> Mapping[str, str]:
+        """What can be counted, coloured and turned: label -> noun."""
+        return NOUNS
+
+    def _weights(self, split: str) -> np.ndarray:
+        return self.emoji.weights(split)
 
     def attributes(self, seed: int, index: int) -> Attributes:
         """What scene `index` shows."""
@@ -161,12 +172,20 @@ class Scenes:
 
     def caption(self, seed: int, index: int) -> str:
         """What scene `index` is called."""
-        return caption(self.attributes(seed, index), Draw(seed, index, STREAM[self.split] + 16))
+        return self.say(self.attributes(seed, index), Draw(seed, index, STREAM[self.split] + 16))
+
+    def say(self, a: Attributes, draw: Draw) -> str:
+        """One way of saying what `a` is."""
+        return caption(a, draw)
+
+    def again(self, seed: int, index: int, visit: int) -> str:
+        """What scene `index` is called at the place `visit` of a run: the same as ever, since this world's captions are kept with their scenes."""
+        return self.caption(seed, index)
 
     def scene(self, seed: int, index: int, size: int = 64) -> tuple[np.ndarray, str, Attributes]:
         """Scene `index`: its image (size, size, 3) uint8, its caption and its attributes. `size` is 32, 64 or 128."""
         a = self.attributes(seed, index)
-        return self.render(a, size), caption(a, Draw(seed, index, STREAM[self.split] + 16)), a
+        return self.render(a, size), self.say(a, Draw(seed, index, STREAM[self.split] + 16)), a
 
     def render_many(self, seed: int, indices: Iterable[int], size: int = 64) -> tuple[np.ndarray, list[str]]:
         """Images (n, size, size, 3) uint8 and captions of the scenes `indices`, in that order."""
@@ -298,20 +317,20 @@ def commonest(emoji: Emoji, n: int) -> np.ndarray:
     drawn = np.bincount(emoji.concept[free], minlength=len(emoji.concepts))
     order = np.argsort(-drawn, kind="stable").tolist()
     concepts = emoji.concepts
-    nouns = [k for k in order if concepts[k].label in NOUNS and concepts[k].label not in HELD_OUT]
+    nouns = [k for k in order if concepts[k].label in NOUNS and concepts[k].label not in emoji.held_out]
     others = [k for k in order if concepts[k].label not in NOUNS and concepts[k].group != "flags" and concepts[k].subgroup != "time"]
     several = min(round(n * NOUN_SHARE), len(nouns))
     return np.sort(np.array([*nouns[:several], *others[: n - several]], dtype=np.int64))
 
 
-def _vocabulary(emoji: Emoji, split: str) -> dict[str, list[int]]:
+def _vocabulary(emoji: Emoji, split: str, things: Mapping[str, str]) -> dict[str, list[int]]:
     """The pictures of every noun in a split of `emoji`, by free vendors; nouns without any are left out."""
     number = {c.label: k for k, c in enumerate(emoji.concepts)}
     inside: dict[int, list[int]] = {}
     for i in emoji.members(split).tolist():
         if TRAINABLE[emoji.styles[emoji.style[i]]] and emoji.tone[i] == 0:
             inside.setdefault(int(emoji.concept[i]), []).append(i)
-    return {noun: inside[number[label]] for label, noun in NOUNS.items() if label in number and number[label] in inside}
+    return {noun: inside[number[label]] for label, noun in things.items() if label in number and number[label] in inside}
 
 
 def _by_style(emoji: Emoji, of_noun: dict[str, list[int]]) -> dict[int, list[tuple[str, int]]]:

@@ -17,8 +17,8 @@ class _Section(BaseModel):
 class DataSection(_Section):
     """What to train on: `name` is a set of `unnoise data list` or a path; `validation` a split of it.
 
-    "emoji-scenes" and "emoji-starter-scenes" are the endless scenes of these sets (see `data.scenes`), `size` pixels wide, of the
-    `concepts` commonest concepts (0: all), in the given `mixture` of kinds. What else they need is made before: `tokenizer`, a folder;
+    "emoji-scenes" and "emoji-starter-scenes" are the endless scenes of these sets, `size` pixels wide, of the `concepts` commonest concepts
+    (0: all), in the given `mixture` of kinds; `world` 1 is that of `data.scenes`, 2 that of `data.everything`. What else they need is made before: `tokenizer`, a folder;
     `autoencoder` and `text`, model folders whose latents and encodings the network sees; `cached` scenes' latents are made once.
     """
 
@@ -28,6 +28,7 @@ class DataSection(_Section):
     shift: int = Field(default=0, ge=0, le=8)  # random translation by up to so many pixels (classifiers)
     mirror: float = Field(default=0.0, ge=0, le=1)  # the chance of a left-right flip
     size: Literal[32, 64, 128] = 64
+    world: Literal[1, 2] = 1
     concepts: int = Field(default=0, ge=0)
     mixture: dict[str, float] = {}
     captions: Literal["grammar", "plain"] = "grammar"  # plain: the nouns alone, as captions found beside pictures are

@@ -31,9 +31,10 @@ from unnoise.codec import Latents, Pixels
 from unnoise.data import batch_indices, positions
 from unnoise.data.colour import GROUNDS
 from unnoise.data.draw import Draw
+from unnoise.data.everything import Everything
 from unnoise.data.fetch import cache
 from unnoise.data.nouns import NOUNS, article
-from unnoise.data.scenes import COLOURS, COUNTS, ORIENTATIONS, SIZES, STREAM, WEIGHTS, Attributes, Scenes, caption
+from unnoise.data.scenes import COLOURS, COUNTS, ORIENTATIONS, SIZES, STREAM, WEIGHTS, Attributes, Scenes
 from unnoise.errors import BadInput
 from unnoise.process import noise
 
@@ -46,6 +47,7 @@ SUFFIX = "-scenes"
 PART = 4096  # scenes in one file of cached latents
 IGNORED = -100  # the target of a head that a scene does not answer, as cross_entropy knows it
 ENDLESS = 2**40
+WORLDS: dict[int, type[Scenes]] = {1: Scenes, 2: Everything}
 ELSEWHERE = {"validation", "cached", "without", "low", "low_noise", "masked", "tint"}  # keys of [data] of which no scene depends
 
 
@@ -81,12 +83,12 @@ def named(name: str) -> str | None:
 
 
 def open_scenes(d: DataSection, split: str) -> Scenes:
-    return Scenes(named(d.name) or d.name, split, d.mixture or WEIGHTS, d.concepts)
+    return WORLDS[d.world](named(d.name) or d.name, split, d.mixture or WEIGHTS, d.concepts)
 
 
-def said(a: Attributes, draw: Draw, way: str) -> str:
+def said(scenes: Scenes, a: Attributes, draw: Draw, way: str) -> str:
     """The caption in the grammar's words, or "plain": what is there, and nothing of how many, which way or which colour."""
-    if way == "grammar": return caption(a, draw)
+    if way == "grammar": return scenes.say(a, draw)
     if a.kind == "hand": return "a hand"
     return " and ".join(article(NOUNS.get(c, n)) for n, c in zip(a.nouns, a.concepts)) if a.kind != "plain" else a.nouns[0]
 
@@ -105,7 +107,8 @@ class SceneSource:
 
     @cached_property
     def data(self) -> Facts:
-        told = [self.scenes.emoji.made_with, self.section.model_dump(exclude=ELSEWHERE), self.scenes.split, len(self.scenes.emoji)]
+        first = {"world"} if self.section.world == 1 else set()  # what was made before there was a second one stays what it was
+        told = [self.scenes.emoji.made_with, self.section.model_dump(exclude=ELSEWHERE | first), self.scenes.split, len(self.scenes.emoji)]
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
         return Facts(self.section.name, self.scenes.split, digest, _licence(self.section), ENDLESS)
 
@@ -120,7 +123,7 @@ class SceneSource:
         if self.section.tint: x = tinted(x, self.section.tint, seed, index)
         more: dict[str, Tensor] = {}
         if self.tokenizer:
-            more["ids"] = ids(self.tokenizer, [said(a, Draw(seed, int(i), STREAM[self.scenes.split] + 16), self.section.captions) for a, i in zip(made, index)])
+            more["ids"] = ids(self.tokenizer, [said(self.scenes, a, Draw(seed, int(i), STREAM[self.scenes.split] + 16), self.section.captions) for a, i in zip(made, index)])
         if self.heads:
             more |= {f"head/{k}": torch.tensor(v) for k, v in targets(made, self.heads).items()}
         return Items(x, None, more)
@@ -187,7 +190,10 @@ def targets(made: Sequence[Attributes], heads: dict[str, tuple[str, ...]]) -> di
 
 @dataclass(frozen=True)
 class LatentSource:
-    """Latents (n, c, h, w) of cached scenes with their captions' ids, and the encoder that reads these: frozen, or `learns` with the network."""
+    """Latents (n, c, h, w) of cached scenes with their captions' ids, and the encoder that reads these: frozen, or `learns` with the network.
+
+    `seed` is the stream that the scenes are of. At a place of a run a scene of the second world is said anew; beside one by its kept ids.
+    """
 
     x: np.ndarray
     ids: np.ndarray
@@ -197,14 +203,18 @@ class LatentSource:
     pixels: SceneSource
     precision: str = "no"
     learns: bool = False
+    seed: int = 0
     labels: None = None
     words: tuple[str, ...] = ()
 
     def indices(self, seed: int, where: tuple[int, ...]) -> np.ndarray:
         return batch_indices(len(self.data), seed, *where)
 
-    def fetch(self, index: Sequence[int] | np.ndarray, seed: int = 0, **_: Any) -> Items:
-        return Items(torch.from_numpy(self.x[index].astype(np.float32)), None, {"ids": torch.from_numpy(self.ids[index].astype(np.int64))})
+    def fetch(self, index: Sequence[int] | np.ndarray, seed: int = 0, place: Sequence[int] | np.ndarray | None = None, **_: Any) -> Items:
+        x = torch.from_numpy(self.x[index].astype(np.float32))
+        if place is None or self.pixels.section.world == 1: return Items(x, None, {"ids": torch.from_numpy(self.ids[index].astype(np.int64))})
+        texts = [self.pixels.scenes.again(self.seed, int(i), int(p)) for i, p in zip(index, place)]
+        return Items(x, None, {"ids": ids(self.text.tokenizer, texts)})
 
     @torch.no_grad()
     def condition(self, ids: Tensor, dropped: Tensor) -> Tensor:
@@ -254,7 +264,7 @@ def latents(source: SceneSource, codec: Latents, text: PromptEncoder, n: int, se
         made = [_part(folder / f"{r.start:08d}-{r.stop:08d}.npz", draw, replace(codec, net=net), r, n, precision) for r in pieces[parts]]
     x, rows = (np.concatenate([p[k] for p in made]) for k in ("x", "ids"))
     facts = replace(source.data, length=len(x), sha256=hashlib.sha256(f"{key} {n}".encode()).hexdigest())
-    return LatentSource(x, rows, facts, codec, text, source, precision)
+    return LatentSource(x, rows, facts, codec, text, source, precision, seed=seed)
 
 
 @contextmanager
