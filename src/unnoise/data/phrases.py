@@ -49,6 +49,25 @@ def caption(a: Attributes, names: Names, draw: Draw) -> str:
     return _slipped(_cased(said, draw), draw)
 
 
+def plainly(a: Attributes, names: Names) -> str:
+    """The one plain way of saying what `a` is: by labels and nouns, nothing left out, nothing besides."""
+    ground = "" if a.background == "white" else f" on {article(a.background)} background"
+    first = names[a.concepts[0]].main[0] if a.kind != "hand" else ""
+    if a.kind == "plain": return f"{first} with {a.tone} skin tone" if a.tone not in ("", "two") else first if ": " in first else _one(first)
+    if a.kind == "hand": return f"a hand with {NUMBER[a.fingers or 0]} finger{'' if a.fingers == 1 else 's'}{ground}"
+    if a.kind == "pair":
+        one, two = (_one(" ".join(w for w in (colour, names[label].main[0]) if w)) for label, colour in zip(a.concepts, a.colours))
+        return f"{one} {a.relation} {two}{ground}"
+    turned = "" if a.orientation in ("upright", "mirrored") else f" {a.orientation}"
+    words = [a.size if a.size != "medium" else "", "mirrored" if a.orientation == "mirrored" else "", a.colour, first if a.count == 1 else many(first)]
+    thing = " ".join(w for w in words if w)
+    return f"{_one(thing) if a.count == 1 else f'{NUMBER[a.count]} {thing}'}{turned if a.count == 1 else turned.replace('its', 'their')}{ground}"
+
+
+def _one(thing: str) -> str:
+    return thing if several(thing) else article(thing)
+
+
 def _plain(a: Attributes, names: Names, draw: Draw) -> str:
     own = names[a.concepts[0]]
     way = draw.uniform()
@@ -109,7 +128,7 @@ def _number(count: int, draw: Draw) -> str:
 
 def _pair(a: Attributes, names: Names, draw: Draw) -> str:
     things = [" ".join(w for w in (colour, _noun(label, names, draw)) if w) for label, colour in zip(a.concepts, a.colours)]
-    first, second = things if draw.chance(0.12) else [t if several(t) else article(t) for t in things]
+    first, second = things if draw.chance(0.12) else [_one(t) for t in things]
     if a.relation == "next to" and draw.chance(0.4): return f"{first} {draw.pick(('and', 'and', 'with'))} {second}"
     words = (*RELATION_WORDS[a.relation], *(("on top of",) if a.relation == "above" else ()), *(("by", "near") if a.relation == "next to" else ()))
     return f"{first} {draw.pick(words)} {second}"

@@ -65,6 +65,11 @@ def load_autoencoder(name: str | os.PathLike, size: int) -> Latents:
     return Latents.of(codec.net, size, size)
 
 
+def has_text(name: str | os.PathLike) -> bool:
+    """Whether a model folder or bundled name has a text encoder. BadInput: there is no such model."""
+    return "text_encoder" in folders.read_json(folders.find(name) / "model_index.json")
+
+
 def load_text(name: str | os.PathLike) -> PromptEncoder:
     """The text encoder and tokenizer of a model folder or bundled name, in float32."""
     return folders.read_text(_seen(name, "text_encoder"), torch.float32, None)

@@ -22,6 +22,7 @@ from unnoise.train import objective, perceptual, upscale, worlds
 from unnoise.train.initial import near_linear
 from unnoise.train.recipe import Recipe
 from unnoise.train.tasks import KIND, TASKS, Matcher, Through
+from unnoise.train.words import WordSource
 from unnoise.train.worlds import Items
 
 NETS: dict[str, tuple[type[nn.Module], type[BaseModel]]] = {
@@ -69,7 +70,7 @@ def _augment(x: np.ndarray, seed: int, position: int, shift: int, mirror: float)
 
 # --- data -----------------------------------------------------------------------------------------------------------------
 
-AnySource = Source | worlds.SceneSource | worlds.LatentSource
+AnySource = Source | worlds.SceneSource | worlds.LatentSource | WordSource
 
 
 def source(recipe: Recipe, split: str | None = None) -> AnySource:

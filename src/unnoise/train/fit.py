@@ -126,12 +126,12 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     src = source(recipe)
     if isinstance(src, LatentSource): src.text.net.to(accelerator.device)
     net = network(recipe, src)
-    if t.text: net = Reader(net, deepcopy(_text(src)).requires_grad_(True))
+    if t.text: net = Reader(net, _learning(t.start, src))
     net = net.to(accelerator.device)
     if recipe.net["kind"] in ("unet", "autoencoder", "recogniser"): net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     null = len(src.words) if src.labels is not None else None
     loss = _loss(recipe, src, null)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=t.lr, betas=t.betas, weight_decay=t.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(_groups(net, t), lr=t.lr, betas=t.betas, weight_decay=t.weight_decay, fused=True)
     names = [n for n, _ in net.named_parameters()]
     run = Run(recipe, src, net, [EMA(net, s) for s in t.ema], optimizer, accelerator, loss, net, names=names)
     _try_out(run)
@@ -141,9 +141,40 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     return run
 
 
+TOKENS = "token_embedding.weight"
+
+
+def _groups(net: nn.Module, t: TrainSection) -> list[dict]:
+    """The parameters with what their rate is multiplied by. Token rows at a rate of their own do not decay: most words are not in a batch."""
+    if t.tokens == 1: return [{"params": list(net.parameters())}]
+    rows = [p for n, p in net.named_parameters() if n.endswith(TOKENS)]
+    if not rows: raise BadInput("train.tokens is for token rows that learn: a task with a text encoder, or train.text")
+    chosen = {id(p) for p in rows}
+    return [{"params": [p for p in net.parameters() if id(p) not in chosen]}, {"params": rows, "times": t.tokens, "weight_decay": 0.0}]
+
+
 def _text(src: AnySource) -> nn.Module:
     if not isinstance(src, LatentSource): raise BadInput("train.text needs a text encoder, which latents of scenes have: data.text")
     return src.text.net
+
+
+def _learning(start: str, src: AnySource) -> nn.Module:
+    """The text encoder to train: that of the model which the run begins with, where it has one, else that of data.text.
+
+    BadInput: the model's has another shape, or reads other tokens.
+    """
+    from unnoise.hub import parts
+
+    text = deepcopy(_text(src)).requires_grad_(True)
+    if not start or not parts.has_text(start): return text
+    assert isinstance(src, LatentSource)
+    theirs, own = parts.load_text(start), text.state_dict()
+    if theirs.tokenizer.vocab != src.text.tokenizer.vocab: raise BadInput(f"train.start: {start!r} has another tokenizer than data.text, {src.pixels.section.text!r}")
+    state = theirs.net.state_dict()
+    for k, v in own.items():
+        if k not in state or state[k].shape != v.shape: raise BadInput(f"train.start: {start!r} has another text encoder than data.text: {k} differs")
+    text.load_state_dict(state)
+    return text
 
 
 def _loss(recipe: Recipe, src: AnySource, null: int | None) -> objective.Loss:
@@ -192,7 +223,7 @@ def fit(run: Run) -> Iterator[Step]:
 
 
 def _move(run: Run, lr: float) -> None:
-    for group in run.optimizer.param_groups: group["lr"] = lr
+    for group in run.optimizer.param_groups: group["lr"] = lr * group.get("times", 1.0)
     run.optimizer.step()
     for e in run.ema: e.update(run.net, run.step + 1)
 

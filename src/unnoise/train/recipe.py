@@ -4,9 +4,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from unnoise.base.read import fit, toml_file
+from unnoise.base.read import explain, fit, toml_file
+from unnoise.errors import BadInput
 
 
 class _Section(BaseModel):
@@ -81,7 +82,8 @@ class TrainSection(_Section):
     ema: tuple[Width, Width] = Field(default=(0.05, 0.10), strict=False)  # widths, relative to the run (EDM2's sigma_rel)
     export: Literal["raw", "ema0", "ema1"] = "ema0"
     start: str = ""  # a bundled model or a model folder whose network's weights to begin with
-    text: bool = False  # the text encoder of data.text learns too, from where it is
+    text: bool = False  # the text encoder learns too, from where it is: that of `start` where it has one, else that of data.text
+    tokens: float = Field(default=1.0, gt=0)  # the learning rate of the token rows of a text encoder that learns, times lr
     workers: int = Field(default=0, ge=0)  # processes that draw scenes and noise ahead of the steps; changes nothing but the time
     compile: bool = False  # the network by torch.compile, for GPUs: other roundings, and a minute before the first step
     bad_steps: int = Field(default=5, ge=1)  # so many non-finite steps in a row roll the run back
@@ -110,7 +112,7 @@ class Recipe(_Section):
     """
 
     name: str = Field(min_length=1)
-    task: Literal["denoise", "classify", "autoencode", "contrast", "recognise", "score"] = "denoise"
+    task: Literal["denoise", "classify", "autoencode", "contrast", "recognise", "score", "words"] = "denoise"
     seed: int = Field(default=0, ge=0, lt=2**32)
     data: DataSection
     patch: int = Field(default=1, ge=1)
@@ -134,3 +136,9 @@ def load(path: str | Path, steps: int | None = None) -> Recipe:
 def parse(d: dict, where: str = "recipe") -> Recipe:
     """The recipe of a dictionary, checked."""
     return fit(Recipe, d, where)
+
+
+def section(keys: dict, model: type[BaseModel], prefix: str) -> Any:
+    """`model` of such keys. BadInput: an unknown one, or a bad value."""
+    try: return model(**keys)
+    except ValidationError as e: raise BadInput(explain(e, model, prefix)) from None

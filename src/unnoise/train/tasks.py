@@ -1,9 +1,10 @@
-"""What is trained beside denoisers: an autoencoder, a CLIP, a judge of scenes, a score. One class a task, each with its objective's keys.
+"""What is trained beside denoisers: an autoencoder, a CLIP, a judge of scenes, words, a score. One class a task, each with its objective's keys.
 
     autoencode  |x - y| + square (x - y)^2 + edge |dx - dy| + kl KL(q(z | x), N(0, 1)) / numbers of z;  y the decoding of a sample z,
                 d differences of neighbours (the square is what teaches colours early: an absolute error is as steep for hues as for grain)
     contrast    CLIP's softmax over the batch, or SigLIP's sigmoid of every pair
     recognise   the sum over a scene's questions of the cross-entropy of their answers
+    words       what a caption says, without pictures: see `train.words`
     score       one of the objectives of `train.score`, of data of any shape, in the units in which the network sees them
 
 A task has: `net(recipe, source)`, `loss(net, batch)` as a sum over the batch, `validate(net, items)` as means by name,
@@ -20,10 +21,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from unnoise.base.read import explain
 from unnoise.denoiser import Mixture
 from unnoise.denoiser.adapt import c_noise
 from unnoise.errors import BadInput
@@ -36,7 +36,8 @@ from unnoise.process.level import Level, clean, spread, ve
 from unnoise.sample.mcmc import gradient
 from unnoise.train import score
 from unnoise.train.initial import near_linear
-from unnoise.train.recipe import Recipe
+from unnoise.train.recipe import Recipe, section
+from unnoise.train.words import Words
 from unnoise.train.worlds import IGNORED, Items, SceneSource
 
 
@@ -312,13 +313,12 @@ def _at_places(seed: int, stream: str, places: np.ndarray) -> noise.Noise:
     return draws
 
 
-TASKS = {"autoencode": Autoencode, "contrast": Contrast, "recognise": Recognise, "score": Match}
-KIND = {"autoencode": "autoencoder", "contrast": "clip", "recognise": "recogniser", "score": "mlp"}  # the net.kind of each
+TASKS = {"autoencode": Autoencode, "contrast": Contrast, "recognise": Recognise, "score": Match, "words": Words}
+KIND = {"autoencode": "autoencoder", "contrast": "clip", "recognise": "recogniser", "score": "mlp", "words": "reader"}  # the net.kind of each
 
 
 def _objective(recipe: Recipe, model: type[BaseModel]) -> Any:
-    try: return model(**recipe.objective)
-    except ValidationError as e: raise BadInput(explain(e, model, "objective.")) from None
+    return section(recipe.objective, model, "objective.")
 
 
 def _own(recipe: Recipe) -> dict:
@@ -331,5 +331,4 @@ def _check_sections(recipe: Recipe, known: tuple[str, ...]) -> None:
 
 
 def _config(model: type[BaseModel], d: dict, prefix: str = "net.") -> Any:
-    try: return model(**d)
-    except ValidationError as e: raise BadInput(explain(e, model, prefix)) from None
+    return section(d, model, prefix)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from unnoise.text.encode import PromptEncoder
     from unnoise.text.tokenizer import Tokenizer
     from unnoise.train.recipe import DataSection, Recipe
+    from unnoise.train.words import WordSource
 
 SUFFIX = "-scenes"
 PART = 4096  # scenes in one file of cached latents
@@ -307,11 +308,15 @@ def _licence(d: DataSection) -> str:
 
 # --- from a recipe ----------------------------------------------------------------------------------------------------------
 
-def source(recipe: Recipe, split: str, parts_of_cache: slice = slice(None)) -> SceneSource | LatentSource:
+def source(recipe: Recipe, split: str, parts_of_cache: slice = slice(None)) -> SceneSource | LatentSource | WordSource:
     """The scenes that a recipe asks for. BadInput: what it names is not there or does not fit the task."""
     from unnoise.hub import parts
 
     d, task = recipe.data, recipe.task
+    if task == "words":
+        from unnoise.train import words
+
+        return words.source(recipe, split)
     scenes = open_scenes(d, split)
     heads = questions(scenes) if task == "recognise" else None
     pixels = SceneSource(scenes, d, Pixels(d.size, d.size, 3), heads=heads)
