@@ -3,6 +3,7 @@
 Of the nouns that seven or more free vendors drew, the 24 with the lowest word frequency: of the emoji's label and its noun the commoner one counts
 ("locked" keeps the padlock in). Needs the package wordfreq (3.1.1 was used), which nothing else here does.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -17,7 +18,10 @@ VENDORS, KEPT = 7, 24
 def main() -> None:
     emoji = load_emoji()
     free = np.array([TRAINABLE[s] for s in emoji.styles])[emoji.style]
-    drawn = np.bincount([c for c, _ in {*zip(emoji.concept[free].tolist(), emoji.style[free].tolist())}], minlength=len(emoji.concepts))
+    drawn = np.bincount(
+        [c for c, _ in {*zip(emoji.concept[free].tolist(), emoji.style[free].tolist())}],
+        minlength=len(emoji.concepts),
+    )
     labels = [c.label for c, n in zip(emoji.concepts, drawn) if c.label in NOUNS and n >= VENDORS]
     names = {label: (plain(label), NOUNS[label]) for label in labels}
     often = {label: max(word_frequency(w, "en") for w in words) for label, words in names.items()}

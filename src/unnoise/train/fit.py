@@ -169,10 +169,12 @@ def _learning(start: str, src: AnySource) -> nn.Module:
     if not start or not parts.has_text(start): return text
     assert isinstance(src, LatentSource)
     theirs, own = parts.load_text(start), text.state_dict()
-    if theirs.tokenizer.vocab != src.text.tokenizer.vocab: raise BadInput(f"train.start: {start!r} has another tokenizer than data.text, {src.pixels.section.text!r}")
+    if theirs.tokenizer.vocab != src.text.tokenizer.vocab:
+        raise BadInput(f"train.start: {start!r} has another tokenizer than data.text, {src.pixels.section.text!r}")
     state = theirs.net.state_dict()
     for k, v in own.items():
-        if k not in state or state[k].shape != v.shape: raise BadInput(f"train.start: {start!r} has another text encoder than data.text: {k} differs")
+        if k in state and state[k].shape == v.shape: continue
+        raise BadInput(f"train.start: {start!r} has another text encoder than data.text: {k} differs")
     text.load_state_dict(state)
     return text
 

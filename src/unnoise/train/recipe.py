@@ -19,8 +19,9 @@ class DataSection(_Section):
     """What to train on: `name` is a set of `unnoise data list` or a path; `validation` a split of it.
 
     "emoji-scenes" and "emoji-starter-scenes" are the endless scenes of these sets, `size` pixels wide, of the `concepts` commonest concepts
-    (0: all), in the given `mixture` of kinds; `world` 1 is that of `data.scenes`, 2 that of `data.everything`. What else they need is made before: `tokenizer`, a folder;
-    `autoencoder` and `text`, model folders whose latents and encodings the network sees; `cached` scenes' latents are made once.
+    (0: all), in the given `mixture` of kinds; `world` 1 is that of `data.scenes`, 2 that of `data.everything`.
+    What else they need is made before: `tokenizer`, a folder; `autoencoder` and `text`, model folders whose latents and encodings the network
+    sees; `cached` scenes' latents are made once.
     """
 
     name: str

@@ -46,12 +46,14 @@ class Interrupted(KeyboardInterrupt):
     """Training was stopped by a signal; the state of the last whole step is saved."""
 
 
-def train(recipe: Recipe, folder: str | Path, resume: bool = False, report: Report | None = None, accelerator=None) -> dict:
+def train(recipe: Recipe, folder: str | Path, resume: bool = False, report: Report | None = None, accelerator=None,
+          seconds: float | None = None) -> dict:
     """Train `recipe` in `folder`; returns what it came to:
 
     steps, loss (of the last step, None when none was left), raw_sha256, ema0_sha256, ema1_sha256, ema_sha256 (that of the
     exported average), rollbacks, seconds; on the main process also validation and folder (of the model).
 
+    seconds: after so many since the call began it ends as if that had been the last step: saved, judged and exported, and resume goes on.
     resume continues from the newest valid checkpoint (from the start when there is none). BadInput: the folder holds another
     run, cannot be written, or training keeps producing non-finite numbers. Interrupted (a KeyboardInterrupt) on SIGINT and
     SIGTERM, after saving; a second SIGINT does not wait for that.
@@ -64,6 +66,7 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, report: Repo
             for s in fit(session.run):
                 if report: report(s, recipe.train.steps)
                 session.after(s, bool(stop))
+                if session.over(began, seconds): break
         result = session.finish()
     finally:
         session.close()
@@ -111,6 +114,10 @@ class _Session:
         if stop:
             where = f"stopped after step {s.step} of {r.train.steps}"
             raise Interrupted(f"{where}; step {self.saved} is saved, --resume continues")
+
+    def over(self, began: float, seconds: float | None) -> bool:
+        """Whether the time is up, for all processes when it is for one."""
+        return seconds is not None and _any(self.run.accelerator, time.perf_counter() - began >= seconds)
 
     def _record(self, s: Step, save: bool) -> None:
         every = self.run.recipe.log

@@ -8,6 +8,7 @@ name at first. So a caption finds its concept where the encoder had put it: all 
 teaches), and a UNet that reads the encoder finds them where it expects them. Both phrases differ in length: compared are the mean over their words,
 and the states from where both have ended, which is most of what is attended to.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from unnoise.train.recipe import DataSection, Recipe
 
 UNSAID = ("style",)  # most captions do not say it
-VISITS = 48          # the purpose of these captions' draws, after scenes' and their visits'
+VISITS = 48  # the purpose of these captions' draws, after scenes' and their visits'
 BEST = 5
 
 
@@ -58,7 +59,13 @@ class WordSource:
 
     @cached_property
     def data(self) -> Facts:
-        told = [self.scenes.emoji.made_with, self.section.model_dump(), self.scenes.split, len(self.scenes.emoji), self.text.tokenizer.vocab]
+        told = [
+            self.scenes.emoji.made_with,
+            self.section.model_dump(),
+            self.scenes.split,
+            len(self.scenes.emoji),
+            self.text.tokenizer.vocab,
+        ]
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
         return Facts(self.section.name, self.scenes.split, digest, "MIT; Unicode License v3", ENDLESS)
 
@@ -68,7 +75,10 @@ class WordSource:
     def fetch(self, index: Sequence[int] | np.ndarray, seed: int = 0, **_: Any) -> Items:
         """Of the captions `index` of the stream `seed`: ids (n, length) as x, "plain" ids (n, length) and the heads' answers (n,)."""
         made = [self.scenes.attributes(seed, int(i)) for i in index]
-        texts = [self.scenes.say(a, Draw(seed, int(i), STREAM[self.scenes.split] + VISITS)) for a, i in zip(made, index)]
+        texts = [
+            self.scenes.say(a, Draw(seed, int(i), STREAM[self.scenes.split] + VISITS))
+            for a, i in zip(made, index)
+        ]
         plain = self.ids([plainly(a, self.scenes.called) for a in made])
         answers = {f"head/{k}": torch.tensor(v) for k, v in worlds.targets(made, self.heads).items()}
         return Items(self.ids(texts), None, {"plain": plain, **answers})
@@ -81,7 +91,12 @@ class WordSource:
 
     def concepts(self) -> Tensor:
         """(concepts, length) ids of the plain name of every concept, in the order of the question "noun"."""
-        return self.ids([plainly(Attributes("plain", (label,), (label,), ""), self.scenes.called) for label in self.heads["noun"]])
+        return self.ids(
+            [
+                plainly(Attributes("plain", (label,), (label,), ""), self.scenes.called)
+                for label in self.heads["noun"]
+            ]
+        )
 
     def held_out(self, split: str, n: int) -> WordSource:
         return replace(self, scenes=worlds.open_scenes(self.section, split))
@@ -92,12 +107,18 @@ def source(recipe: Recipe, split: str) -> WordSource:
     from unnoise.hub import parts
 
     d = recipe.data
-    if d.world == 1 or not d.text: raise BadInput("task 'words' needs data.world = 2 and data.text, a model folder with the text encoder to teach")
+    if d.world == 1 or not d.text:
+        raise BadInput(
+            "task 'words' needs data.world = 2 and data.text, a model folder with the text encoder to teach"
+        )
     scenes = worlds.open_scenes(d, split)
     assert isinstance(scenes, Everything)
     heads = {k: v for k, v in worlds.questions(scenes).items() if k not in UNSAID}
     text, length = parts.load_text(d.text), section(recipe.objective, Words.Objective, "objective.").length
-    if not 4 <= length <= text.tokenizer.length: raise BadInput(f"objective.length must lie in 4 to {text.tokenizer.length}, data.text's own, given {length}")
+    if not 4 <= length <= text.tokenizer.length:
+        raise BadInput(
+            f"objective.length must lie in 4 to {text.tokenizer.length}, data.text's own, given {length}"
+        )
     return WordSource(scenes, d, text, heads, length)
 
 
@@ -116,7 +137,10 @@ class Words:
 
     def net(self, recipe: Recipe, src: WordSource) -> nn.Module:
         for key in recipe.net:
-            if key != "kind": raise BadInput(f"unknown key 'net.{key}': net.kind 'reader' is data.text's encoder (accepted: kind)")
+            if key != "kind":
+                raise BadInput(
+                    f"unknown key 'net.{key}': net.kind 'reader' is data.text's encoder (accepted: kind)"
+                )
         return Understanding(src.text.net, src.heads, src.concepts())
 
     def loss(self, net: Any, x: Tensor, more: dict[str, Tensor], places: np.ndarray) -> Tensor:
@@ -126,18 +150,28 @@ class Words:
 
     def _asked(self, logits: dict[str, Tensor], more: dict[str, Tensor]) -> Tensor:
         """(n,) losses of the answers."""
-        return torch.stack([F.cross_entropy(l.float(), more[f"head/{k}"], reduction="none", ignore_index=IGNORED) for k, l in logits.items()]).sum(0)
+        return torch.stack(
+            [
+                F.cross_entropy(l.float(), more[f"head/{k}"], reduction="none", ignore_index=IGNORED)
+                for k, l in logits.items()
+            ]
+        ).sum(0)
 
     def validate(self, net: Any, items: Items) -> dict[str, float]:
         """The loss's two parts, how often each answer is right, and how often the concept is among the first five."""
         logits, h, h0 = net(items.x, items.more["plain"])
-        out = {"loss": float(self._asked(logits, items.more).mean()), "apart": float(apart(h, h0, items.x, items.more["plain"], net.eos).mean())}
+        out = {
+            "loss": float(self._asked(logits, items.more).mean()),
+            "apart": float(apart(h, h0, items.x, items.more["plain"], net.eos).mean()),
+        }
         for k, l in logits.items():
             asked = (true := items.more[f"head/{k}"]) != IGNORED
-            if not asked.any(): continue
+            if not asked.any():
+                continue
             best = l[asked].topk(min(BEST, l.shape[1])).indices == true[asked][:, None]
             out[k] = float(best[:, 0].double().mean())
-            if k.startswith("noun"): out[f"{k}_top{BEST}"] = float(best.any(1).double().mean())
+            if k.startswith("noun"):
+                out[f"{k}_top{BEST}"] = float(best.any(1).double().mean())
         return out
 
     def show(self, net: Any, items: Items) -> None:
@@ -161,8 +195,12 @@ class Understanding(nn.Module):
         d, self.eos = text.config.hidden_size, int(text.config.eos_token_id)
         self.text = deepcopy(text).requires_grad_(True)
         first = deepcopy(text).eval().requires_grad_(False)
-        with torch.no_grad(): places = torch.cat([pooled(first(rows).hidden, rows, self.eos) for rows in concepts.split(256)])
-        self.first, self.mean = [first], [places.mean(0)]  # in lists: no part of the network, of its averages or its checkpoints
+        with torch.no_grad():
+            places = torch.cat([pooled(first(rows).hidden, rows, self.eos) for rows in concepts.split(256)])
+        self.first, self.mean = (
+            [first],
+            [places.mean(0)],
+        )  # in lists: no part of the network, of its averages or its checkpoints
         self.places = [F.normalize(places - places.mean(0), dim=1)]
         self.scale = nn.Parameter(torch.tensor(2.5))
         self.names = tuple(k for k in heads if k != "noun")
@@ -173,7 +211,8 @@ class Understanding(nn.Module):
     def forward(self, ids: Tensor, plain: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """(logits by head, states of ids, first states of plain), states (n, length, width)."""
         h = self.text(ids).hidden
-        with torch.no_grad(): h0 = self.first[0].to(ids.device)(plain).hidden
+        with torch.no_grad():
+            h0 = self.first[0].to(ids.device)(plain).hidden
         seen, _ = self.look(self.query.expand(len(h), -1, -1), h, h, need_weights=False)
         logits = {k: self.answer[k](seen[:, i]) for i, k in enumerate(self.names)}
         found = F.normalize(pooled(h, ids, self.eos) - self.mean[0].to(h), dim=1)

@@ -124,7 +124,8 @@ class SceneSource:
         if self.section.tint: x = tinted(x, self.section.tint, seed, index)
         more: dict[str, Tensor] = {}
         if self.tokenizer:
-            more["ids"] = ids(self.tokenizer, [said(self.scenes, a, Draw(seed, int(i), STREAM[self.scenes.split] + 16), self.section.captions) for a, i in zip(made, index)])
+            draws = [Draw(seed, int(i), STREAM[self.scenes.split] + 16) for i in index]
+            more["ids"] = ids(self.tokenizer, [said(self.scenes, a, draw, self.section.captions) for a, draw in zip(made, draws)])
         if self.heads:
             more |= {f"head/{k}": torch.tensor(v) for k, v in targets(made, self.heads).items()}
         return Items(x, None, more)
