@@ -54,6 +54,7 @@ class WordSource:
     text: PromptEncoder
     heads: dict[str, tuple[str, ...]]
     length: int
+    codec: Any = None  # ids are what the network takes
     labels: None = None
     words: tuple[str, ...] = ()
 
