@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +34,7 @@ def train(recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML 
     result = _run(wanted, out, resume, seconds)
     if "folder" not in result: return  # another process than the main one
     if left := wanted.train.steps - result["steps"]:
-        print(f"the time is up after step {result['steps']} of {wanted.train.steps}: saved, {left} are left; --resume goes on", file=sys.stderr)
+        note(f"the time is up after step {result['steps']} of {wanted.train.steps}: saved, {left} are left; --resume goes on")
     emit(result, as_json)
 
 
