@@ -167,7 +167,8 @@ def test_what_can_be_asked_for_is_said(worlds):
 
 def test_a_tenth_of_captions_at_most_is_misspelt(worlds):
     a = Attributes("plain", ("cat",), ("cat",), "noto")
-    said = [caption(replace(a, concepts=("elephant",)), {"elephant": names.Called(("elephant",), ("elephant",), ())}, Draw(0, i, 9)).lower() for i in range(2000)]
+    known = {"elephant": names.Called(("elephant",), ("elephant",), ())}
+    said = [caption(replace(a, concepts=("elephant",)), known, Draw(0, i, 9)).lower() for i in range(2000)]
     wrong = np.mean(["elephant" not in text for text in said])
     assert 0 < wrong < 0.05
     lengths = Counter(len(text.split()) for text in said)
