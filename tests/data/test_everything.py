@@ -117,7 +117,9 @@ def test_a_tag_is_said_the_more_the_fewer_share_it():
 
 @pytest.mark.parametrize("word, label", [("orange", "tangerine"), ("lock", "locked"), ("puppy", "dog face"), ("automobile", "automobile"), ("bike", "bicycle"),
                                          ("plane", "airplane"), ("sword", "crossed swords"), ("piano", "musical keyboard"), ("tea", "teacup without handle"),
-                                         ("lettuce", "leafy green"), ("noodles", "steaming bowl"), ("lantern", "red paper lantern"), ("olive", "olive")])  # fmt: skip
+                                         ("lettuce", "leafy green"), ("noodles", "steaming bowl"),
+                                         ("lantern", "red paper lantern"), ("olive", "olive"),
+                                         ])  # fmt: skip
 def test_plain_words_mean_what_they_mean(word, label):
     """And nothing else does, whatever its tags say."""
     others = [concept(other, word) for other in ("orange heart", "jack-o-lantern", "key", "guide dog")]
@@ -153,15 +155,14 @@ def test_a_scene_is_said_anew_at_every_visit_and_always_the_same_at_one(worlds):
 
 
 def test_what_can_be_asked_for_is_said(worlds):
-    numbers = {1: ("a", "an", "one", ""), 2: ("two", "2", "a pair of", "a couple of"), 3: ("three", "3"), 4: ("four", "4"), 5: ("five", "5")}
+    numbers = {2: ("two", "2", "a pair of", "a couple of"), 3: ("three", "3"), 4: ("four", "4"), 5: ("five", "5")}
     for split in ("train", "held_out"):
         for i in range(900):
             a = worlds[split].attributes(6, i)
             said = worlds[split].again(6, i, i).lower()
             assert a.background == "white" or re.search(rf"(on|against|background|front of).*{a.background}|{a.background} background", said), (said, a)
             if a.kind == "objects":
-                slip = not any(re.search(rf"(?<![\w-]){n}(?![\w-])", said) for n in numbers[a.count] if n) and a.count > 1
-                assert not slip or i in (), (said, a.count)  # numbers are too short for a slip of the finger
+                assert a.count == 1 or any(re.search(rf"(?<![\w-]){n}(?![\w-])", said) for n in numbers[a.count]), (said, a.count)
             if a.kind == "hand": assert re.search("no|zero|one|two|three|four|five|[0-5]", said), said
 
 
