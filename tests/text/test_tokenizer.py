@@ -154,8 +154,8 @@ def test_a_broken_file_is_named(tok, tmp_path, layout, name, what) -> None:
     (folder / name).unlink()
     if what == "folder": (folder / name).mkdir()
     elif what != "missing": (folder / name).write_bytes(BROKEN[what](raw))
-    if (name, what) == ("merges.txt", "empty") or (what == "missing" and name.split(".")[0] in ("tokenizer_config", "special_tokens_map", "added_tokens")):
-        assert Tokenizer.load(folder).ids("cat")  # a vocabulary without merges is one, and the other three need not be there
+    if what == "missing" and name.split(".")[0] in ("tokenizer_config", "special_tokens_map", "added_tokens"):
+        assert Tokenizer.load(folder).ids("cat")  # these three need not be there
         return
     if (name, what) == ("tokenizer.json", "missing"): name = "vocab.json"  # what is then looked for
     with pytest.raises(BadInput, match=name) as e: Tokenizer.load(folder)
@@ -185,11 +185,11 @@ def _change(**new):
     ("vocab.json", lambda d: d.pop("!"), "each once"), ("vocab.json", lambda d: d.clear(), "no vocabulary"),
     ("vocab.json", lambda d: d.update({"<|other|>": d.pop(EOS)}), "endoftext"),
     ("special_tokens_map.json", _change(pad_token="<pad>"), "pad_token '<pad>' is not in the vocabulary"),
-    ("special_tokens_map.json", _change(bos_token=7), "bos_token must be a text"), ("special_tokens_map.json", _change(eos_token={}), "eos_token must be"),
+    ("special_tokens_map.json", _change(bos_token=7), "bos_token.*must be a text"), ("special_tokens_map.json", _change(eos_token={}), "eos_token.*must be"),
     ("tokenizer_config.json", _change(model_max_length=2), "model_max_length"), ("tokenizer_config.json", _change(model_max_length="77"), "model_max"),
-    ("tokenizer_config.json", _change(tokenizer_class="T5Tokenizer"), "T5Tokenizer.*CLIPTokenizer"),
+    ("tokenizer_config.json", _change(tokenizer_class="T5Tokenizer"), "CLIPTokenizer.*T5Tokenizer"),
     ("tokenizer_config.json", _change(added_tokens_decoder={"900": {"content": "<x>"}}), "900.*asks for 700"),
-    ("tokenizer_config.json", _change(added_tokens_decoder={"a": {"content": "<x>"}}), "added tokens"),
+    ("tokenizer_config.json", _change(added_tokens_decoder={"a": {"content": "<x>"}}), "added_tokens_decoder"),
     ("tokenizer_config.json", _change(added_tokens_decoder=[1]), "added_tokens_decoder"),
 ])
 def test_what_does_not_fit_is_said(tok, tmp_path, name, change, said):

@@ -16,13 +16,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, field_validator
 from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Engine
 from tokenizers.models import BPE
 
+from unnoise.base import read
+from unnoise.base.read import fit, object_file
+from unnoise.base.text import one_line, short
 from unnoise.base.write import put
 from unnoise.errors import BadInput
 
@@ -118,18 +123,20 @@ class Tokenizer:
         folder = Path(folder)
         if not folder.is_dir(): raise BadInput(f"{folder} is not a folder: a tokenizer is one with vocab.json and merges.txt, or tokenizer.json")
         whole = folder / "tokenizer.json"
-        if whole.exists(): vocab, merges, added = _whole(whole)
+        if os.path.lexists(whole):
+            vocab, merges, added = _whole(whole)
         else:
-            source, pairs = folder / "vocab.json", folder / "merges.txt"
-            vocab, added = _vocab(_json(source), source), {}
-            merges = _merges([l for l in _text(pairs).replace("\r\n", "\n").split("\n") if l], vocab, pairs, source)
-        config = _json(folder / "tokenizer_config.json", optional=True)
-        _refuse_others(config, folder / "tokenizer_config.json")
-        length = _length(config.get("model_max_length"), folder / "tokenizer_config.json")
+            vocab, merges, added = *_parted(folder / "vocab.json", folder / "merges.txt"), {}
+        path = folder / "tokenizer_config.json"
+        config = _optional(TokenizerConfig, path)
+        length = LENGTH if config.model_max_length > 100_000 else int(config.model_max_length)
         named, added = _specials(config, added, folder)
-        try: return cls(vocab, merges, named, _new(vocab, added, folder), length)
-        except BadInput as e: raise BadInput(f"{whole if whole.exists() else folder / 'vocab.json'}: {e}") from None
-        except Exception as e: raise BadInput(f"{folder}: its files do not make a tokenizer: {' '.join(str(e).split())[:200]}") from None
+        where = str(whole) if os.path.lexists(whole) else f"{folder / 'merges.txt'} or vocab.json"
+        try: made = cls(vocab, merges, named, _new(vocab, added, folder), length)
+        except BadInput as e: raise BadInput(f"{whole if os.path.lexists(whole) else folder / 'vocab.json'}: {e}") from None
+        except Exception as e: raise BadInput(f"{folder}: its files do not make a tokenizer: {one_line(str(e), 200)}") from None
+        _complete(vocab, merges, {t.content for t in (*made.named.values(), *added.values())}, where)
+        return made
 
     def save(self, folder: str | os.PathLike) -> Path:
         """Write the folder's files, each whole or not at all; returns its path. BadInput when that is not possible."""
@@ -187,118 +194,206 @@ def _alphabet() -> list[str]:
     return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def _special(value: Any, special: bool = True) -> AddedToken:
-    """A special token from the files: its text, or an object with its flags. Raises TypeError or KeyError for anything else."""
-    if isinstance(value, str): return AddedToken(value, special=special)
-    flags = {k: bool(value[k]) for k in ("single_word", "lstrip", "rstrip", "normalized") if k in value}
-    if not isinstance(value["content"], str): raise TypeError("content must be a text")
-    return AddedToken(value["content"], special=bool(value.get("special", special)), **flags)
-
-
 def _flags(token: AddedToken) -> dict:
     keys = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
     return {k: getattr(token, k) for k in keys}
 
 
-# --- reading and checking ---------------------------------------------------------------------------------------------------
+# --- the files ----------------------------------------------------------------------------------------------------------------
 
-def _text(path: Path) -> str:
-    try: return path.read_bytes().decode("utf-8")
-    except FileNotFoundError: raise BadInput(f"{path} is missing") from None
-    except OSError as e: raise BadInput(f"cannot read {path}: {e.strerror}") from e
-    except UnicodeDecodeError: raise BadInput(f"{path} is damaged: it is not UTF-8 text") from None
+MOST_TOKENS = 2_000_000
+Id = Annotated[int, Field(ge=0, lt=MOST_TOKENS)]
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-def _json(path: Path, optional: bool = False) -> dict:
-    if optional and not path.exists(): return {}
-    try: d = json.loads(_text(path))
-    except BadInput: raise
-    except (ValueError, RecursionError): raise BadInput(f"{path} is damaged: it is not valid JSON") from None
-    if not isinstance(d, dict): raise BadInput(f"{path} must hold a JSON object, it holds {type(d).__name__}")
-    return d
+class _File(BaseModel):
+    """Other keys are for other programs."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
 
 
-def _vocab(vocab: Any, path: Path) -> dict[str, int]:
+class Special(_File):
+    """A special or added token with its flags; in the files its text alone may stand for it."""
+
+    content: Text
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool | None = None  # as the tokenizers library has it: not, for special tokens
+    special: bool | None = None
+
+    def token(self, special: bool) -> AddedToken:
+        """special: whether it is, where the file does not say."""
+        flags = {} if self.normalized is None else {"normalized": self.normalized}
+        special = special if self.special is None else self.special
+        return AddedToken(self.content, special=special, single_word=self.single_word, lstrip=self.lstrip, rstrip=self.rstrip, **flags)
+
+
+class Numbered(Special):
+    """An added token of tokenizer.json."""
+
+    id: Id
+
+
+def _ids(vocab: Any) -> Any:
     """token -> id, whose ids must be 0 … n - 1, each once."""
-    if not isinstance(vocab, dict) or not vocab: raise BadInput(f"{path} holds no vocabulary (token to id)")
+    if not isinstance(vocab, dict) or not vocab:
+        raise ValueError("there is no vocabulary (token to id)")
     if not all(type(i) is int for i in vocab.values()) or set(vocab.values()) != set(range(len(vocab))):
-        raise BadInput(f"{path} is damaged: the ids of its {len(vocab)} tokens must be 0 to {len(vocab) - 1}, each once")
+        raise ValueError(f"it is damaged: the ids of its {len(vocab)} tokens must be 0 to {len(vocab) - 1}, each once")
     return vocab
 
 
-def _merges(lines: Any, vocab: dict[str, int], path: Path, source: Path) -> list[tuple[str, str]]:
+def _text_or_object(value: Any) -> Any:
+    if value is None or (isinstance(value, str) and value) or (isinstance(value, dict) and isinstance(value.get("content"), str)):
+        return value
+    raise ValueError(f"it must be a text, or an object with content, given {short(value)}")
+
+
+Vocab = Annotated[dict[str, int], BeforeValidator(_ids)]
+Named = Annotated[Text | Special | None, BeforeValidator(_text_or_object)]
+
+
+class Bpe(_File):
+    """The model of tokenizer.json."""
+
+    type: Literal["BPE"] = "BPE"
+    vocab: Vocab
+    merges: list[str | list[str]]
+    end_of_word_suffix: Literal["</w>"] | None = END
+
+
+class Whole(_File):
+    """tokenizer.json."""
+
+    model: Bpe
+    added_tokens: list[Numbered] = Field(default=[], max_length=MOST_TOKENS)
+
+
+class Vocabulary(RootModel[Vocab]):
+    """vocab.json."""
+
+
+class AddedTokens(RootModel[dict[Text, Id]]):
+    """added_tokens.json: token -> id."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class SpecialTokens(_File):
+    """special_tokens_map.json."""
+
+    bos_token: Named = None
+    eos_token: Named = None
+    unk_token: Named = None
+    pad_token: Named = None
+
+
+class TokenizerConfig(SpecialTokens):
+    """tokenizer_config.json. model_max_length may be a huge number that stands for "not given"."""
+
+    tokenizer_class: Literal["CLIPTokenizer", "CLIPTokenizerFast"] | None = None
+    model_max_length: Annotated[int, Field(ge=3)] | Annotated[float, Field(ge=100_000, allow_inf_nan=True)] = LENGTH
+    added_tokens_decoder: dict[Annotated[str, Field(pattern=r"^[0-9]{1,7}$")], Special] | None = None
+
+    @field_validator("model_max_length", mode="before")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        return LENGTH if value is None else value
+
+
+Read = TypeVar("Read", bound=BaseModel)
+
+
+def _optional(model: type[Read], path: Path) -> Read:
+    """What an object file holds; all defaults where there is none."""
+    return fit(model, object_file(path) if os.path.lexists(path) else {}, str(path))
+
+
+def _special(value: str | Special, special: bool = True) -> AddedToken:
+    return AddedToken(value, special=special) if isinstance(value, str) else value.token(special)
+
+
+def _whole(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], dict[int, AddedToken]]:
+    """Vocabulary, merges and added tokens of a tokenizer.json."""
+    d = object_file(path)
+    try:
+        given = fit(Whole, d, str(path))
+    except BadInput as e:
+        raise BadInput(f"{e} (it must be CLIP's byte-pair tokenizer, the one that is supported)") from None
+    return given.model.vocab, _merges(given.model.merges, given.model.vocab, path, path), {t.id: t.token(special=False) for t in given.added_tokens}
+
+
+def _parted(source: Path, pairs: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of vocab.json and merges.txt."""
+    vocab = fit(Vocabulary, object_file(source), str(source)).root
+    lines = [line.removesuffix("\r") for line in read.text(pairs).split("\n")]
+    return vocab, _merges([line for line in lines if line], vocab, pairs, source)
+
+
+def _merges(lines: Sequence[str | list[str]], vocab: dict[str, int], path: Path, source: Path) -> list[tuple[str, str]]:
     """Pairs of tokens; both, and what they make, must be in the vocabulary."""
-    if not isinstance(lines, list): raise BadInput(f"{path} holds no list of merges")
     merges = []
     for n, line in enumerate(lines, 1):
         pair = line.split(" ") if isinstance(line, str) else line
         fault = _fault(pair, vocab)  # 50 000 times: the messages are made afterwards
-        if fault is None: merges.append((pair[0], pair[1]))
-        elif isinstance(line, str) and line.startswith("#version"): continue
-        else: raise BadInput(f"{path if path == source else f'{path} or {source.name}'} is damaged: merge {n} ({str(line)[:60]!r}) {fault}")
+        if fault is None:
+            merges.append((pair[0], pair[1]))
+        elif not (isinstance(line, str) and line.startswith("#version")):
+            where = path if path == source else f"{path} or {source.name}"
+            raise BadInput(f"{where} is damaged: merge {n} ({short(' '.join(pair)[:60])}) {fault}")
     return merges
 
 
-def _fault(pair: Any, vocab: dict[str, int]) -> str | None:
-    if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], str): return "must be two tokens"
+def _fault(pair: list[str], vocab: dict[str, int]) -> str | None:
+    if len(pair) != 2:
+        return "must be two tokens"
     a, b = pair
-    if a in vocab and b in vocab and a + b in vocab: return None
-    return f"asks for {next(p for p in (a, b, a + b) if p not in vocab)[:60]!r}, which is not in the vocabulary"
+    if a in vocab and b in vocab and a + b in vocab:
+        return None
+    return f"asks for {short(next(p for p in (a, b, a + b) if p not in vocab))}, which is not in the vocabulary"
+
+
+def _complete(vocab: dict[str, int], merges: list[tuple[str, str]], special: set[str], where: str) -> None:
+    """BadInput unless the merges are those that the vocabulary was made by: all of them, once each, in its order.
+
+    Every token is a letter (of 256 bytes, or the same at a word's end), a special one, or what a merge makes. Where merges are missing
+    each prompt would be read otherwise, in smaller pieces that the text encoder has never seen.
+    """
+    if len(set(merges)) != len(merges):
+        raise BadInput(f"{where} is damaged: {len(merges) - len(set(merges))} of its {len(merges)} merges stand there twice")
+    letters = {*_alphabet(), *(a + END for a in _alphabet()), *special, BOS, EOS}
+    made = list(dict.fromkeys(a + b for a, b in merges))
+    missing = [t for t in vocab if t not in letters and len(t.removesuffix(END)) > 1]
+    absent = set(missing).difference(made)
+    if absent:
+        raise BadInput(f"{where} is damaged: there are {len(merges)} merges, the vocabulary of {len(vocab)} tokens asks for {len(merges) + len(absent)}: "
+                       f"none makes {short(min(absent, key=vocab.__getitem__))} (is the file cut, or are its line ends gone?)")
+    ids = [vocab[t] for t in made]
+    if any(a > b for a, b in pairwise(ids)):
+        raise BadInput(f"{where} is damaged: its merges are not in the vocabulary's order, which says which pairs are joined first")
 
 
 def _merges_text(merges: Sequence[tuple[str, str]]) -> str:
     return "\n".join(["#version: 0.2", *(f"{a} {b}" for a, b in merges)]) + "\n"
 
 
-def _whole(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], dict[int, AddedToken]]:
-    """Vocabulary, merges and added tokens of a tokenizer.json."""
-    d = _json(path)
-    model, added = d.get("model"), d.get("added_tokens", [])
-    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or model.get("end_of_word_suffix", END) != END:
-        raise BadInput(f"{path} is not CLIP's byte-pair tokenizer, the one that is supported")
-    vocab = _vocab(model.get("vocab"), path)
-    if not isinstance(added, list): raise BadInput(f"{path}: added_tokens must be a list")
-    return vocab, _merges(model.get("merges"), vocab, path, path), _numbered(((t["id"], t) for t in added), path)
-
-
-def _numbered(pairs: Iterable[tuple[Any, Any]], path: Path) -> dict[int, AddedToken]:
-    try: return {int(i): _special(t, special=False) for i, t in pairs}
-    except (TypeError, KeyError, ValueError, AttributeError): raise BadInput(f"{path} is damaged: its added tokens must be id and content") from None
-
-
-def _refuse_others(config: dict, path: Path) -> None:
-    kind = config.get("tokenizer_class") or "CLIPTokenizer"
-    if kind in ("CLIPTokenizer", "CLIPTokenizerFast"): return
-    raise BadInput(f"{path}: tokenizer_class {kind!r:.60} is not supported (accepted: CLIPTokenizer)")
-
-
-def _length(given: Any, path: Path) -> int:
-    """model_max_length; 77 where it is not given, or given as the huge number that stands for "not given"."""
-    if given is None or (isinstance(given, (int, float)) and given > 100_000): return LENGTH
-    if type(given) is not int or given < 3: raise BadInput(f"{path}: model_max_length must be a whole number of at least 3, given {given!r:.40}")
-    return given
-
-
-def _specials(config: dict, added: dict[int, AddedToken], folder: Path) -> tuple[dict[str, AddedToken], dict[int, AddedToken]]:
+def _specials(config: TokenizerConfig, added: dict[int, AddedToken], folder: Path) -> tuple[dict[str, AddedToken], dict[int, AddedToken]]:
     """The named special tokens, and the added ones by id.
 
     added_tokens_decoder in tokenizer_config.json is the newer place and says all; without it special_tokens_map.json goes before
     tokenizer_config.json, as transformers reads them (in SD 2.x the two name different padding).
     """
-    path, above, late = (folder / n for n in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"))
-    decoder, over = config.get("added_tokens_decoder"), {}
-    if decoder is None: over = {k: v for k, v in _json(above, optional=True).items() if k in _NAMED}
-    elif not isinstance(decoder, dict): raise BadInput(f"{path}: added_tokens_decoder must be an object")
-    named: dict[str, AddedToken] = {}
-    for k, value in {**config, **over}.items():
-        if k not in _NAMED or value is None: continue
-        try: named[k] = _special(value)
-        except (TypeError, KeyError): raise BadInput(f"{above if k in over else path}: {k} must be a text, given {value!r:.60}") from None
-    if decoder is not None: added = _numbered(decoder.items(), path)
+    decoder = config.added_tokens_decoder
+    above = SpecialTokens() if decoder is not None else _optional(SpecialTokens, folder / "special_tokens_map.json")
+    values = {k: getattr(above, k) if k in above.model_fields_set else getattr(config, k) for k in _NAMED}
+    named = {k: _special(v) for k, v in values.items() if v is not None}
+    if decoder is not None:
+        added = {int(i): t.token(special=False) for i, t in decoder.items()}  # the added tokens, by their id
     else:
         special = {t.content for t in named.values()}
-        listed = ((i, {"content": t, "normalized": t not in special, "special": t in special}) for t, i in _json(late, optional=True).items())
-        added = {**_numbered(listed, late), **added}
+        late = _optional(AddedTokens, folder / "added_tokens.json").root
+        added = {**{i: AddedToken(t, normalized=t not in special, special=t in special) for t, i in late.items()}, **added}
     flags: dict[str, AddedToken] = {t.content: t for t in added.values()}
     return {k: flags.get(t.content, t) for k, t in named.items()}, added
 
@@ -308,6 +403,7 @@ def _new(vocab: dict[str, int], added: dict[int, AddedToken], folder: Path) -> l
     size = len(vocab)
     for i, token in sorted(added.items()):
         expect = vocab.get(token.content, size)
-        if i != expect: raise BadInput(f"{folder}: the added token {token.content[:60]!r} has id {i}, the vocabulary asks for {expect}")
+        if i != expect:
+            raise BadInput(f"{folder}: the added token {short(token.content)} has id {i}, the vocabulary asks for {expect}")
         size += token.content not in vocab
     return [t for _, t in sorted(added.items())]
