@@ -1,4 +1,5 @@
 """Previews within their budget, by a clock that the test turns; sheets, scales and ticks to the number."""
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -6,6 +7,7 @@ from PIL import Image
 import unnoise
 from tests.support.painter import painter
 from unnoise import look
+from unnoise.codec import Pixels
 from unnoise.process.level import clean, ve
 from unnoise.sample import State
 
@@ -62,3 +64,33 @@ def test_round_numbers_on_axes():
 def test_small_pictures_are_enlarged_by_whole_factors_and_large_ones_reduced():
     size = lambda w, h: look._fit(Image.new("RGB", (w, h)), 96, 512).size
     assert size(8, 8) == (96, 96) and size(10, 5) == (100, 50) and size(97, 3) == (97, 3) and size(1024, 256) == (512, 128)
+
+
+def test_a_sheet_shows_24_steps():
+    assert (look.SHOWN, look.PAD, look.BUDGET) == (24, 10, 0.02)
+
+
+def test_numbers_of_a_level():
+    row = look._numbers(0.6, 0.8)
+    assert row == {"alpha": 0.6, "sigma": 0.8, "ratio": pytest.approx(4 / 3), "snr": pytest.approx(0.5625), "logsnr": pytest.approx(-0.575364)}
+    assert look._numbers(1.0, 0.0)["snr"] is None and look._numbers(0.0, 1.0)["ratio"] is None
+    told = look._spread(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 4.0]]), (torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]])))
+    assert (told["x_mean"], told["x_std"], told["x_change"], told["x0_std"], told["x0_change"]) == (2.0, 1.0, 3.0, 2.0, 4.0)
+
+
+def test_colours_of_positions_are_an_affine_map(pipe):
+    """Of pixels, which run from -1 to 1, it is half of each and a half; of latents one column a colour for each of their channels and a 1."""
+    torch.testing.assert_close(look.fit_rgb(Pixels(16, 16, 3)), torch.cat([torch.eye(3) / 2, torch.full((1, 3), 0.5)]), atol=1e-4, rtol=0)
+    images = look.smooth(8, 16, 16)
+    assert images.shape == (8, 16, 16, 3) and images[0, 0, 0].tolist() == [162, 220, 34]
+    z = pipe.codec.encode(images).permute(0, 2, 3, 1).reshape(-1, 4).double().numpy()
+    means = (images / 255).reshape(8, 8, 2, 8, 2, 3).mean((2, 4)).reshape(-1, 3)
+    want = np.linalg.lstsq(np.c_[z, np.ones(len(z))], means, rcond=None)[0]
+    assert look.fit_rgb(pipe.codec).numpy() == pytest.approx(want, rel=1e-3, abs=1e-4)
+
+
+def test_labels_and_ranges():
+    assert look._label({"step": 3, "ratio": 1.23456, "t": 17.25}) == "step 3\nt 17.25\nsigma/alpha 1.23"
+    assert look._label({"step": 9, "ratio": 0.0, "t": -1.0}) == "step 9\nclean\nsigma/alpha 0"
+    assert look._label({"step": 0, "ratio": None, "t": 999.0}) == "step 0\nt 999\nsigma/alpha inf"
+    assert look._range(np.array([1.0, 3.0]), 0.04) == pytest.approx((0.92, 3.08)) and look._range(np.array([2.0]), 0.0) == (1.5, 2.5)
