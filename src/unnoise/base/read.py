@@ -56,7 +56,7 @@ def content(path: StrPath, what: str = "file", most: int = MOST_BYTES) -> bytes:
         raise BadInput(f"{path} has {size} bytes: a {what} of at most {most} is accepted")
     try:
         with open(path, "rb") as f:
-            return f.read(most + 1)
+            return f.read(size + 1)  # not `most`: so much would be set aside at once
     except OSError as e:
         raise unreadable(path, e, what) from None
 

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from unnoise.base.stop import exit_code
 from unnoise.cli.common import emit, note, progress
 from unnoise.errors import BadInput
 
@@ -27,7 +28,7 @@ def train(recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML 
           steps: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's; give it to resume too.")] = None,
           duration: Annotated[str | None, typer.Option("--for", metavar="TIME", help="Stop cleanly after so long: 90s, 20m, 2h, 1.5d.")] = None,
           as_json: Json = False) -> None:
-    """Train a model as a recipe says. Ctrl-C saves and exits with 130; the same command with --resume goes on, also after --for."""
+    """Train a model as a recipe says. Ctrl-C and SIGTERM save and exit with 130 and 143; the same command with --resume goes on, also after --for."""
     from unnoise.train import recipe as recipes
     seconds = None if duration is None else seconds_of(duration)
     wanted = recipes.load(recipe, steps)
@@ -60,7 +61,7 @@ def _run(wanted, out: Path, resume: bool, seconds: float | None) -> dict:
         if main and not stopped: raise
         if main: note(f"interrupted: {e}")
         else: time.sleep(3)  # the main process says why; a launcher that sees one process end ends them all
-        raise SystemExit(130 if stopped else 2) from None
+        raise SystemExit(exit_code(e) if isinstance(e, KeyboardInterrupt) else 2) from None
     finally:
         accelerator.end_training()
 

@@ -12,17 +12,34 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from unnoise.base import read as files
 from unnoise.errors import BadInput
 
 MANIFEST = "manifest.json"
 Parts = dict[str, dict[str, Tensor]]
+
+
+class Manifest(RootModel[dict[Annotated[str, Field(pattern=r"^[\w.-]+\.(safetensors|json)$")], str]]):
+    """{a file of the checkpoint: its sha256}."""
+
+
+class State(BaseModel):
+    """What a checkpoint holds beside tensors; more keys may follow."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    step: int = Field(ge=0, lt=2**53)
+    rollbacks: int = Field(default=0, ge=0, lt=2**31)
+    recipe: dict[str, Any] = {}
+    data: str = ""
+    log: int | None = Field(default=None, ge=0)
 
 
 def weights_hash(weights: dict[str, Tensor]) -> str:
@@ -43,11 +60,12 @@ def first_nonfinite(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
     return None
 
 
-def write(folder: Path, step: int, parts: Parts, state: dict, keep: int = 2) -> Path:
+def write(folder: Path, step: int, parts: Parts, state: dict, keep: int = 2, every: int = 1) -> Path:
     """Write checkpoint `step` under `folder`: each part as `<part>.safetensors`, `state` as JSON. Returns its folder.
 
-    Older ones beyond `keep` are removed after the new one is in place, and so are those of a later step: a run that writes
-    `step` has found them broken. BadInput: non-finite weights (none is written), too little free space, or a write that
+    Of those at multiples of `every` the newest `keep` stay, all others of an earlier step are removed after the new one is in
+    place: one that a signal made between two multiples lasts until the next, and takes no place of theirs. Those of a later step
+    are removed too: a run that writes `step` has found them broken. BadInput: non-finite weights (none is written), too little free space, or a write that
     fails; whatever was there before stays.
     """
     _refuse(step, parts)
@@ -61,24 +79,29 @@ def write(folder: Path, step: int, parts: Parts, state: dict, keep: int = 2) -> 
     except OSError as e:
         shutil.rmtree(temp, ignore_errors=True)
         raise BadInput(f"cannot save checkpoint {step} in {folder}: {e.strerror or e}; earlier ones are untouched") from e
-    _prune(folder, step, keep)
+    _prune(folder, step, keep, every)
     return final
 
 
-def newest(folder: Path) -> tuple[Parts, dict] | None:
-    """(parts, state) of the newest checkpoint whose every file matches its manifest, or None when there is none."""
-    return next((found for _, path in reversed(_points(folder)) if (found := read(path))), None)
+def newest(folder: Path, every: int = 1, needs: Iterable[str] = ()) -> tuple[Parts, dict] | None:
+    """(parts, state) of the newest checkpoint whose every file matches its manifest, or None when there is none.
+
+    every: only of those at multiples of it; needs: names of the parts that it must have.
+    """
+    points = [path for step, path in _points(folder) if step % every == 0]
+    return next((found for path in reversed(points) if (found := read(path)) and set(needs) <= found[0].keys()), None)
 
 
 def read(path: Path) -> tuple[Parts, dict] | None:
     """(parts, state) of one checkpoint folder, or None when anything of it is missing or differs from its manifest."""
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        data = {name: (path / name).read_bytes() for name in manifest}
+        manifest = files.fit(Manifest, files.object_file(path / MANIFEST), str(path / MANIFEST)).root
+        data = {name: files.content(path / name, "checkpoint's file", 2**50) for name in manifest}
         if any(hashlib.sha256(data[name]).hexdigest() != digest for name, digest in manifest.items()): return None
-        state = json.loads(data.pop("state.json"))
-        return {name.removesuffix(".safetensors"): load(raw) for name, raw in data.items()}, state
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError):
+        if "state.json" not in data: return None
+        state = files.fit(State, files.parse_object(data.pop("state.json"), "state.json"), "state.json")
+        return {name.removesuffix(".safetensors"): load(raw) for name, raw in data.items()}, state.model_dump(exclude_unset=True)
+    except (BadInput, OSError, ValueError, KeyError, TypeError, OverflowError, SafetensorError):
         return None
 
 
@@ -128,11 +151,14 @@ def _points(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(m[1]), p) for p in folder.glob("step-*") if (m := re.fullmatch(r"step-(\d+)", p.name)))
 
 
-def _prune(folder: Path, step: int, keep: int) -> None:
+def _prune(folder: Path, step: int, keep: int, every: int) -> None:
     points = _points(folder)
-    older, later = [p for k, p in points if k < step], [p for k, p in points if k > step]
-    surplus = older[: max(len(older) - (keep - 1), 0)]
-    for path in [*surplus, *later, *folder.glob(".tmp-*")]: shutil.rmtree(path, ignore_errors=True)
+    older, later = [(k, p) for k, p in points if k < step], [p for k, p in points if k > step]
+    regular = [p for k, p in older if k % every == 0]
+    room = keep - 1 if step % every == 0 else keep
+    staying = regular[len(regular) - min(room, len(regular)) :]
+    gone = [p for _, p in older if p not in staying]
+    for path in [*gone, *later, *folder.glob(".tmp-*")]: shutil.rmtree(path, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:

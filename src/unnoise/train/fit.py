@@ -34,7 +34,7 @@ from unnoise.train.build import AnySource, check, network, source
 from unnoise.train.checkpoint import first_nonfinite
 from unnoise.train.ema import EMA
 from unnoise.train.recipe import Recipe, TrainSection
-from unnoise.train.tasks import TASKS, Autoencode
+from unnoise.train.tasks import TASKS, Autoencode, Matcher
 from unnoise.train.worlds import Items, LatentSource, Reader, SceneSource
 
 
@@ -78,8 +78,9 @@ class Run:
 
     def restore(self, parts: dict[str, dict[str, Tensor]], state: dict) -> None:
         """Take the state of a checkpoint. BadInput: it is of a run on other data."""
-        if state.get("data", self.source.data.sha256) != self.source.data.sha256:
+        if (state.get("data") or self.source.data.sha256) != self.source.data.sha256:
             raise BadInput(f"{self.recipe.data.name} is not the data that this run began with: it cannot be continued")
+        self._check_fits(parts)
         self.net.load_state_dict(parts["raw"])
         for i, e in enumerate(self.ema):
             for k, v in parts[f"ema{i}"].items(): e.weights[k].copy_(v)
@@ -89,7 +90,19 @@ class Run:
             name, _, key = k.rpartition("/")
             p = params[name]
             self.optimizer.state[p][key] = v.to(p.device, copy=True) if key == "step" else _like(p, v)
-        self.step, self.rollbacks = state["step"], state["rollbacks"]
+        self.step, self.rollbacks = state["step"], state.get("rollbacks", 0)
+
+    def _check_fits(self, parts: dict[str, dict[str, Tensor]]) -> None:
+        """BadInput where a checkpoint's tensors are not those of this network: nothing is taken of it then."""
+        own = {k: v.shape for k, v in self.net.state_dict().items()}
+        for track in ("raw", *(f"ema{i}" for i in range(len(self.ema)))):
+            theirs = {k: v.shape for k, v in parts.get(track, {}).items()}
+            other = next((k for k in {**own, **theirs} if own.get(k) != theirs.get(k)), None)
+            if other: raise BadInput(f"the checkpoint is of another network: {track}/{other} differs or is missing")
+        for k, v in parts.get("optimizer", {}).items():
+            name, _, key = k.rpartition("/")
+            fits = name in self.names and (v.shape == own[name] or (key == "step" and v.numel() == 1))
+            if not fits: raise BadInput(f"the checkpoint is of another network: optimizer/{k} does not fit")
 
     def state(self) -> dict:
         """What a checkpoint holds beside tensors."""
@@ -227,20 +240,28 @@ def fit(run: Run) -> Iterator[Step]:
 def _move(run: Run, lr: float) -> None:
     for group in run.optimizer.param_groups: group["lr"] = lr * group.get("times", 1.0)
     run.optimizer.step()
+    if isinstance(run.net, Matcher): run.net.limit()
     for e in run.ema: e.update(run.net, run.step + 1)
 
 
 def _backward(run: Run) -> float:
     """Accumulate the gradient of the whole step's mean loss; returns that loss."""
     acc, t, total = run.accelerator, run.recipe.train, 0.0
-    for micro in range(t.accumulate):
-        batch = _batch(run, acc.process_index, acc.num_processes, micro)
-        _seed_dropout(run, batch)
-        with nullcontext() if micro == t.accumulate - 1 else acc.no_sync(run.wrapped):
-            with _autocast(run): loss = run.loss(run.wrapped, batch, run.rollbacks)
-            (loss * acc.num_processes * _scale(t)).backward()  # DDP averages over processes; each holds its share of one sum
-        total += float(acc.reduce(loss.detach(), reduction="sum"))
+    with _own_generator(run):
+        for micro in range(t.accumulate):
+            batch = _batch(run, acc.process_index, acc.num_processes, micro)
+            _seed_dropout(run, batch)
+            with nullcontext() if micro == t.accumulate - 1 else acc.no_sync(run.wrapped):
+                with _autocast(run): loss = run.loss(run.wrapped, batch, run.rollbacks)
+                (loss * acc.num_processes * _scale(t)).backward()  # DDP averages over processes; each holds its share of one sum
+            total += float(acc.reduce(loss.detach(), reduction="sum"))
     return total
+
+
+def _own_generator(run: Run):
+    """Inside, torch's global generators are the run's; the caller's numbers go on as if nothing had been drawn."""
+    cuda = run.accelerator.device.type == "cuda"
+    return torch.random.fork_rng(devices=[run.accelerator.device] if cuda else [])
 
 
 def _batch(run: Run, rank: int, world: int, micro: int) -> objective.Batch:

@@ -1,7 +1,8 @@
 """A whole training run in a folder: fit, and around it logs, validation, checkpoints, resuming, roll-back, the final model.
 
     DIR/recipe.json    what is being trained (a resume with another recipe is refused)
-    DIR/log.jsonl      one object every few steps, and one for each validation, skipped step and roll-back
+    DIR/log.jsonl      one object every few steps, and one for each validation, skipped step and roll-back; a checkpoint holds
+                       how many lines it had then, so that a resumed run's log is that of a run left in peace
     DIR/checkpoints/   step-…/ : raw, ema0, ema1, optimizer, state, manifest
     DIR/samples/       grids of samples
     DIR/model/         the result, in the published folder layout (for a classifier: weights and config)
@@ -10,6 +11,7 @@ With several processes the main one alone writes, and all stop together: what on
 """
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -17,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
+from unnoise.base import read, stop
+from unnoise.base.lock import alone
+from unnoise.base.write import new_file, put
 from unnoise.codec import Vectors
 from unnoise.errors import BadInput
 from unnoise.process import noise
@@ -43,7 +48,11 @@ Report = Callable[[Step, int], None]  # called after every step with it and the 
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by a signal; the state of the last whole step is saved."""
+    """Training was stopped by a signal; the message says which step is saved."""
+
+
+class Terminated(Interrupted, stop.Terminated):
+    """It was SIGTERM."""
 
 
 def train(recipe: Recipe, folder: str | Path, resume: bool = False, report: Report | None = None, accelerator=None,
@@ -55,43 +64,75 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, report: Repo
 
     seconds: after so many since the call began it ends as if that had been the last step: saved, judged and exported, and resume goes on.
     resume continues from the newest valid checkpoint (from the start when there is none). BadInput: the folder holds another
-    run, cannot be written, or training keeps producing non-finite numbers. Interrupted (a KeyboardInterrupt) on SIGINT and
-    SIGTERM, after saving; a second SIGINT does not wait for that.
+    run, is another process's, cannot be written, or training keeps producing non-finite numbers. Interrupted (a KeyboardInterrupt)
+    on SIGINT and SIGTERM (then it is Terminated), after saving; a second SIGINT does not wait for that.
     """
     folder, began, s = Path(folder), time.perf_counter(), None
     _check_folder(folder, recipe, resume)
-    session = _Session(prepare(recipe, accelerator), folder, resume)
+    session = None
     try:
-        with _signals() as stop:
+        session = _Session(prepare(recipe, accelerator), folder, resume)
+        with _signals() as got:
             for s in fit(session.run):
                 if report: report(s, recipe.train.steps)
-                session.after(s, bool(stop))
+                session.after(s, got)
                 if session.over(began, seconds): break
         result = session.finish()
+    except Interrupted: raise
+    except KeyboardInterrupt as e: raise _interrupted(e, session, recipe.train.steps) from None
     finally:
-        session.close()
+        if session: session.close()
     return {"steps": session.run.step, "loss": s and s.loss, **result, "rollbacks": session.run.rollbacks,
             "seconds": round(time.perf_counter() - began, 3)}
+
+
+def _interrupted(e: KeyboardInterrupt, session: _Session | None, steps: int) -> Interrupted:
+    """The same signal with what is saved, and how to go on."""
+    kind = Terminated if isinstance(e, stop.Terminated) else Interrupted
+    if session is None: return kind("stopped before the first step: the folder is as it was")
+    saved = f"step {session.saved} is saved" if session.saved else "none is saved yet"
+    return kind(f"stopped after step {session.run.step} of {steps}; {saved}, --resume continues")
 
 
 class _Session:
     """A run in its folder: what happens around the steps. Every process has one, the main one's writes."""
 
-    log: Log  # these two on the main process alone
+    log: Log  # these three on the main process alone
     validation: Validation
+    held: ExitStack  # the folder's lock
 
     def __init__(self, run: Run, folder: Path, resume: bool):
         self.run, self.folder, self.points = run, folder, folder / "checkpoints"
-        self.main, self.bad = run.accelerator.is_main_process, 0
-        found = checkpoint.newest(self.points) if resume else None
-        if found: run.restore(*found)
-        self.saved = run.step
-        self.together(self._open)
+        self.main, self.bad, self.saved, self.held = run.accelerator.is_main_process, 0, run.step, ExitStack()
+        try:
+            self.together(lambda: self._take(resume))
+            state = self._restore() if resume else {}
+            self.together(lambda: self._open(state.get("log")))
+        except BaseException:
+            self.close()
+            raise
 
-    def _open(self) -> None:
+    def _take(self, resume: bool) -> None:
+        """Hold the folder for this run alone; what was true of it before may have changed until then."""
+        with _writing(self.folder): self.folder.mkdir(parents=True, exist_ok=True)
+        self.held.enter_context(alone(self.folder, "training"))
+        _check_folder(self.folder, self.run.recipe, resume)
+
+    def _restore(self) -> dict:
+        """Go to the newest whole checkpoint; returns its state, {} for none: then the run begins anew, which is said."""
+        found = checkpoint.newest(self.points, needs=self.run.parts())
+        if found is None:
+            if self.main and any(self.points.glob("step-*")):
+                print(f"no checkpoint in {self.points} is whole: training begins anew", file=sys.stderr)
+            return {}
+        self.run.restore(*found)
+        self.saved = self.run.step
+        return found[1]
+
+    def _open(self, lines: int | None) -> None:
         self.validation = Validation(self.run)
         _claim(self.folder, self.run.recipe)
-        self.log = Log(self.folder, self.run.step, self.run.recipe.log.tensorboard)
+        self.log = Log(self.folder, self.run.step, self.run.recipe.log.tensorboard, lines)
 
     def together(self, act: Callable[[], object]) -> None:
         """`act` on the main process; what fails there fails everywhere."""
@@ -102,18 +143,18 @@ class _Session:
         if _any(self.run.accelerator, error is not None):
             raise error or BadInput("the main process failed: its message says why")
 
-    def after(self, s: Step, stop: bool) -> None:
-        """Everything that follows a step. Interrupted when this or another process was told to stop."""
-        stop, r = _any(self.run.accelerator, stop), self.run.recipe
+    def after(self, s: Step, got: list[int]) -> None:
+        """Everything that follows a step. Interrupted when this or another process was told to stop; `got`: the signals so far."""
+        told, r = _any(self.run.accelerator, bool(got)), self.run.recipe
         self.bad = self.bad + 1 if s.bad else 0
-        due = not self.bad and (stop or s.step == r.train.steps or s.step % r.log.save == 0)
+        due = not self.bad and (told or s.step == r.train.steps or s.step % r.log.save == 0)
         sick = s.bad if self.bad >= r.train.bad_steps else _sick(self.run) if due else None
         self.together(lambda: self._record(s, due and not sick))
         if due and not sick: self.saved = s.step
         if sick: self._roll_back(sick, s.step)
-        if stop:
-            where = f"stopped after step {s.step} of {r.train.steps}"
-            raise Interrupted(f"{where}; step {self.saved} is saved, --resume continues")
+        if told:
+            by = stop.Terminated() if got and got[0] == signal.SIGTERM else KeyboardInterrupt()
+            raise _interrupted(by, self, r.train.steps)
 
     def over(self, began: float, seconds: float | None) -> bool:
         """Whether the time is up, for all processes when it is for one."""
@@ -125,11 +166,14 @@ class _Session:
         elif s.step % every.every == 0:
             self.log.write("train", s.step, loss=s.loss, lr=s.lr, grad_norm=s.grad_norm, images_per_s=s.images / s.seconds)
         if s.step % every.validate_every == 0: self.log.write("validation", s.step, **self.validation(self.run))
-        if save: self.save()
         if every.sample and s.step % every.sample == 0: _grid(self.run, self.folder / "samples" / f"{s.step:08d}.png")
+        if save: self.save()  # last: what a step leaves is there once the step is saved, or made again
 
     def save(self) -> None:
-        checkpoint.write(self.points, self.run.step, self.run.parts(), self.run.state(), self.run.recipe.log.keep)
+        every = self.run.recipe.log
+        self.log.flush()
+        state = {**self.run.state(), "log": self.log.lines}
+        checkpoint.write(self.points, self.run.step, self.run.parts(), state, every.keep, every.save)
 
     def _roll_back(self, tensor: str, step: int) -> None:
         """Return to the newest checkpoint, with fresh draws from there on; give up when that has not helped."""
@@ -137,7 +181,7 @@ class _Session:
         if tries > MAX_ROLLBACKS:
             raise BadInput(f"training diverged: {tensor} is not finite at step {step}, after {MAX_ROLLBACKS} roll-backs; "
                            f"lower train.lr (given {self.run.recipe.train.lr:g}) or check the data")
-        found = checkpoint.newest(self.points)
+        found = checkpoint.newest(self.points, self.run.recipe.log.save, self.run.parts())  # not one that a signal made: as in a run left in peace
         if found is None:
             fresh = prepare(self.run.recipe, self.run.accelerator)
             found = fresh.parts(), fresh.state()
@@ -164,7 +208,8 @@ class _Session:
 
     def close(self) -> None:
         if self.run.ahead: self.run.ahead.close()
-        if self.main: self.log.close()
+        if hasattr(self, "log"): self.log.close()
+        self.held.close()
 
 
 def _any(accelerator: Any, flag: bool) -> bool:
@@ -191,8 +236,8 @@ def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
                 raise BadInput(f"{folder} holds {name} but no recipe.json: it is not a training run; give another folder")
         return
     if not resume: raise BadInput(f"{folder} already holds a run: give --resume to continue it, or another folder")
-    try: there = parse(json.loads(path.read_bytes()), str(path))
-    except (OSError, ValueError) as e: raise BadInput(f"cannot read {path}: {e}") from e
+    try: there = parse(read.object_file(path, "recipe"), str(path))
+    except BadInput as e: raise BadInput(f"cannot read {path}: {e}") from None
     if there != recipe:
         how = _difference(there.model_dump(), recipe.model_dump())
         raise BadInput(f"{folder} holds a run of another recipe ({how}): it can only be resumed with its own")
@@ -209,11 +254,7 @@ def _difference(there: dict, given: dict, section: str = "") -> str:
 def _claim(folder: Path, recipe: Recipe) -> None:
     """Make `folder` this recipe's."""
     path = folder / "recipe.json"
-    if path.exists(): return
-    with _writing(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.put(path.with_suffix(".part"), recipe.model_dump_json(indent=1).encode())
-        path.with_suffix(".part").rename(path)
+    if not path.exists(): put(path, recipe.model_dump_json(indent=1).encode())
 
 
 @contextmanager
@@ -223,13 +264,15 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _signals() -> Iterator[list[float]]:
+def _signals() -> Iterator[list[int]]:
     """SIGINT and SIGTERM only note themselves here, so that no step is cut in half; Ctrl-C again, a second later, cuts."""
-    got: list[float] = []
+    got: list[int] = []
+    when: list[float] = []
 
     def note(number: int, _: object) -> None:
-        if got and number == signal.SIGINT and time.monotonic() - got[0] > 1: raise KeyboardInterrupt
-        got.append(time.monotonic())
+        if got and number == signal.SIGINT and time.monotonic() - when[0] > 1: raise KeyboardInterrupt
+        got.append(number)
+        when.append(time.monotonic())
 
     old = {}
     with suppress(ValueError):  # not the main thread: its owner handles signals
@@ -240,16 +283,15 @@ def _signals() -> Iterator[list[float]]:
 
 
 class Log:
-    """log.jsonl, cut back to the step that training resumes from, and TensorBoard where it is installed."""
+    """log.jsonl, cut back to where training resumes from, and TensorBoard where it is installed."""
 
-    def __init__(self, folder: Path, step: int, tensorboard: bool):
+    def __init__(self, folder: Path, step: int, tensorboard: bool, lines: int | None = None):
+        """lines: how many there were at the checkpoint of `step`; None where it does not say: then those up to that step are kept."""
         self.path, self.board = folder / "log.jsonl", None
-        with _writing(self.path):
-            lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
-            kept = "".join(line + "\n" for line in lines if _step_of(line) <= step)
-            checkpoint.put(self.path.with_suffix(".part"), kept.encode())
-            self.path.with_suffix(".part").rename(self.path)
-            self.file = open(self.path, "a", buffering=1)  # noqa: SIM115 - open as long as the run
+        kept = _kept(self.path, step, lines)
+        put(self.path, b"".join(kept))
+        self.lines = len(kept)
+        with _writing(self.path): self.file = open(self.path, "a", buffering=1)  # noqa: SIM115 - open as long as the run
         if tensorboard: self._board(folder / "tensorboard", step)
 
     def _board(self, folder: Path, step: int) -> None:
@@ -263,8 +305,15 @@ class Log:
         """One line, {"event", "step", …values}; the numbers among them go to TensorBoard. BadInput when the disk refuses."""
         with _writing(self.path):
             self.file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+            self.lines += 1
             for k, v in values.items():
                 if self.board and isinstance(v, (int, float)): self.board.add_scalar(f"{event}/{k}", v, step)
+
+    def flush(self) -> None:
+        """Put what was written on the disk: a checkpoint counts its lines."""
+        with _writing(self.path):
+            self.file.flush()
+            with suppress(io.UnsupportedOperation): os.fsync(self.file.fileno())
 
     def close(self) -> None:
         with suppress(OSError): self.file.close()  # every line is flushed as it is written: nothing is lost
@@ -272,9 +321,19 @@ class Log:
             with suppress(OSError): self.board.close()
 
 
-def _step_of(line: str) -> float:
-    try: return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError): return math.inf
+def _kept(path: Path, step: int, lines: int | None) -> list[bytes]:
+    """The lines, with their ends, that a log keeps when training goes on from `step`."""
+    if step == 0 or not path.exists(): return []
+    there = [line for line in read.content(path, "log", 2**40).splitlines(keepends=True) if line.endswith(b"\n")]
+    if lines is not None and len(there) >= lines: return there[:lines]
+    return [line for line in there if _step_of(line) <= step]
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a line of the log; infinity where it is none."""
+    try: step = read.parse_object(line, "log").get("step")
+    except BadInput: return math.inf
+    return step if isinstance(step, int) and not isinstance(step, bool) else math.inf
 
 
 # --- judging and showing --------------------------------------------------------------------------------------------------
@@ -406,11 +465,7 @@ def _grid(run: Run, path: Path) -> None:
         run.net.train()
         if condition is not None: out = upscale.whole(out, condition)
         images = src.codec.decode(out.nan_to_num())
-    part = path.with_suffix(".part")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(tile(images)).save(part, format="png")
-        os.replace(part, path)
+    with new_file(path) as part: Image.fromarray(tile(images)).save(part, format="png")
 
 
 def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:

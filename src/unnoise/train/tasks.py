@@ -162,6 +162,11 @@ class Matcher(nn.Module):
             self.clip.logit_scale.data.fill_(clip.SIGLIP_SCALE)
             self.bias = nn.Parameter(torch.tensor(clip.SIGLIP_BIAS))
 
+    @torch.no_grad()
+    def limit(self) -> None:
+        """To be called after every step of the optimiser: the softmax's temperature stays where its gradient is not cut off."""
+        if not self.sigmoid: self.clip.logit_scale.clamp_(max=clip.MAX_LOGIT_SCALE)
+
     def vectors(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         image, text = self.clip(x, ids)
         return image.float(), text.float()

@@ -57,7 +57,7 @@ def clean(recipe: Recipe, x0: Tensor) -> Tensor:
 def drawn(recipe: Recipe, x0: Tensor, stream: str, step: int, total: int, places, positions, drop: Tensor) -> Tensor:
     """The condition of a training batch: noise and its strength are those of the places in the stream."""
     y = _small(recipe, x0)
-    u = noise.uniform(recipe.seed, stream + "/low", step, (total,))[places]
+    u = noise.uniform(recipe.seed, stream + "/low/strength", step, (total,))[places]  # a stream of its own: the noise has the other
     s = (recipe.data.low_noise * (4 * u - 1).clamp(min=0) / 3).to(y)
     eps = noise.draws(recipe.seed, stream + "/low", positions, y.shape[1:]).to(y)
     return hidden(shown(y + s.reshape(-1, 1, 1, 1) * eps, recipe.data.low, s, recipe.patch), drop)
