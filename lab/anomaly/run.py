@@ -135,4 +135,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from unnoise.cli.main import leave
+
+    leave(main)  # errors in one line, as of every command

@@ -49,7 +49,7 @@ def arm(base: Path, net: dict, train: dict, seconds: float) -> dict:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--recipe", type=Path, default=Path("recipes/emoji.toml"))
+    p.add_argument("--recipe", type=Path, default=Path(__file__).parents[2] / "recipes" / "emoji.toml")
     p.add_argument("--seconds", type=float, default=150)
     p.add_argument("--arms", default=",".join(ARMS))
     p.add_argument("--out", type=Path)
@@ -74,4 +74,6 @@ def table(r: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from unnoise.cli.main import leave
+
+    leave(main)  # errors in one line, as of every command

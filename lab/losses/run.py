@@ -198,4 +198,6 @@ def _kept(file: Path, make) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    from unnoise.cli.main import leave
+
+    leave(main)  # errors in one line, as of every command

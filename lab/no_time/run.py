@@ -394,4 +394,6 @@ def _digits(runs: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from unnoise.cli.main import leave
+
+    leave(main)  # errors in one line, as of every command

@@ -158,4 +158,6 @@ def table(r: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from unnoise.cli.main import leave
+
+    leave(main)  # errors in one line, as of every command

@@ -221,4 +221,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from unnoise.cli.main import leave
+
+    leave(main)  # errors in one line, as of every command

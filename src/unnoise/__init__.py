@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     from unnoise.pipeline import Pipeline, Result, load
 
 _LAZY = {"load": "unnoise.pipeline", "Pipeline": "unnoise.pipeline", "Result": "unnoise.pipeline", "BadInput": "unnoise.errors"}
-_ROOMS = ("process", "denoiser", "guide", "sample", "nets", "codec", "text", "data", "train", "evaluate", "pipeline", "hub")
+_ROOMS = ("base", "process", "denoiser", "guide", "sample", "nets", "codec", "text", "data", "train", "evaluate", "pipeline", "hub", "edit", "look",
+          "tune", "device", "errors")
 __all__ = ["BadInput", "Pipeline", "Result", "__version__", "load"]
+
+
+def __dir__() -> list[str]:
+    """The public names and the rooms, without loading any."""
+    return sorted({*globals(), *__all__, *_ROOMS})
 
 
 def __getattr__(name: str):

@@ -42,9 +42,11 @@ def list_(as_json: Json = False) -> None:
 def fetch_(name: Annotated[str, typer.Argument(help="A known set, see `unnoise data list`.")],
            as_json: Json = False) -> None:
     """Fetch a known set into the cache; what is there and whole is not fetched again."""
+    from rich.text import Text
+
     from unnoise.data import fetch
     screen = console()
-    with screen.status(f"fetching {clean(name)}"):
+    with screen.status(Text(f"fetching {clean(name)}")):  # as a Text, since a string would be read as markup
         files = fetch(name, lambda line: screen.print(clean(line)))
     if as_json:
         return _print_json({"name": name, "files": [str(file) for file in files]})

@@ -1,25 +1,25 @@
-"""`unnoise lab`: research questions of the repository's lab/ folder, each answered by an experiment that runs by one command."""
+"""`unnoise lab`: research questions, each answered by an experiment that runs by one command."""
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from unnoise import shipped
 from unnoise.cli.common import emit
 from unnoise.errors import BadInput, unknown
 
-LAB = Path(__file__).parents[3] / "lab"
+LAB = shipped.folder("lab")
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
 def experiments() -> dict[str, str]:
-    """{name: the question, the first line of its run.py}. BadInput where the package is installed without its repository."""
+    """{name: the question, the first line of its run.py}. BadInput where the package came without them."""
     found = sorted(LAB.glob("*/run.py"))
-    if not found: raise BadInput(f"the lab lies in the repository, which is not here ({LAB} is missing): clone it and install with pip install -e .")
+    if not found: raise BadInput(f"the lab is not part of this installation ({LAB} is missing): clone the repository and install with pip install -e .")
     return {p.parent.name: (ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))) or "").split("\n")[0] for p in found}
 
 
@@ -37,4 +37,4 @@ def run(context: typer.Context, name: Annotated[str, typer.Argument(help="One of
     found = experiments()
     if name not in found: raise unknown("experiment", name, found)
     code = subprocess.run([sys.executable, str(LAB / name / "run.py"), *context.args], check=False).returncode
-    if code: raise typer.Exit(code if code > 0 else 130)
+    if code: raise typer.Exit(code if code > 0 else 128 - code)  # of a signal: as a shell counts

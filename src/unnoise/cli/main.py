@@ -12,7 +12,9 @@ import os
 import re
 import select
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -83,14 +85,22 @@ def main(argv: list[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     with on_sigterm():
-        code = _code([a for a in args if a != "--debug"], debug)
+        code = _code(lambda: _invoke([a for a in args if a != "--debug"]), debug)
     raise SystemExit(code)
 
 
-def _code(args: list[str], debug: bool) -> int:
+def leave(run: Callable[[], Any]) -> NoReturn:
+    """Run the main function of a script as a command is run: its errors are one line, its exit codes the documented ones."""
+    terminal.guard()
+    with on_sigterm():
+        code = _code(lambda: sys.exit(run()), debug=False)
+    raise SystemExit(code)
+
+
+def _code(run: Callable[[], Any], debug: bool) -> int:
     """The exit code of a command, after its error was told."""
     try:
-        _invoke(args)
+        run()
         if sys.stdout:
             sys.stdout.flush()
         return 0

@@ -22,16 +22,17 @@ from unnoise.errors import BadInput
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
-def train(recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file, as in recipes/.")],
+def train(recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that comes along, as in smoke.")],
           out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder: log, checkpoints, samples, model.")],
           resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest whole checkpoint.")] = False,
           steps: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's; give it to resume too.")] = None,
           duration: Annotated[str | None, typer.Option("--for", metavar="TIME", help="Stop cleanly after so long: 90s, 20m, 2h, 1.5d.")] = None,
           as_json: Json = False) -> None:
     """Train a model as a recipe says. Ctrl-C and SIGTERM save and exit with 130 and 143; the same command with --resume goes on, also after --for."""
+    from unnoise import shipped
     from unnoise.train import recipe as recipes
     seconds = None if duration is None else seconds_of(duration)
-    wanted = recipes.load(recipe, steps)
+    wanted = recipes.load(shipped.recipe(recipe), steps)
     result = _run(wanted, out, resume, seconds)
     if "folder" not in result: return  # another process than the main one
     if left := wanted.train.steps - result["steps"]:
