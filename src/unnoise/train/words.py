@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from unnoise.data import positions
 from unnoise.data.draw import Draw
 from unnoise.data.everything import Everything
+from unnoise.data.nouns import article
 from unnoise.data.phrases import plainly
 from unnoise.data.scenes import STREAM, Attributes
 from unnoise.errors import BadInput
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 UNSAID = ("style",)  # most captions do not say it
 VISITS = 48  # the purpose of these captions' draws, after scenes' and their visits'
 BEST = 5
+BLOCK = 2048
+SHORT = 9  # tokens of a bare name
+EVEN = 0.6  # the power by which a concept's names come closer to being said as often as one another
 BLOCK = 2048
 EVEN = 0.6           # the power by which a concept's names come closer to being said as often as one another
 
@@ -76,30 +80,43 @@ class WordSource:
         return positions(*where)
 
     def fetch(self, index: Sequence[int] | np.ndarray, seed: int = 0, **_: Any) -> Items:
-        """Of the captions `index` of the stream `seed`: ids (n, length) as x, "plain" ids (n, length) and the heads' answers (n,)."""
-        made = [self.scenes.attributes(seed, int(i)) for i in index]
-        texts = [
-            self.scenes.say(a, Draw(seed, int(i), STREAM[self.scenes.split] + VISITS))
-            for a, i in zip(made, index)
-        ]
-        plain = self.ids([plainly(a, self.scenes.called) for a in made])
-        answers = {f"head/{k}": torch.tensor(v) for k, v in worlds.targets(made, self.heads).items()}
-        return Items(self.ids(texts), None, {"plain": plain, **answers})
+        """Of the captions `index` of the stream `seed`: ids (n, tokens) as x, "plain" ids (n, tokens) and the heads' answers (n,).
 
-    def ids(self, texts: Sequence[str]) -> Tensor:
+        Captions come by turns of BLOCK: bare names of any concept three times, which are short and fast, then those of scenes.
+        """
+        draws = [Draw(seed, int(i), STREAM[self.scenes.split] + VISITS) for i in index]
+        bare = [int(i) // BLOCK % 4 < 3 for i in index]
+        said = [self._bare(d) if b else self._of_scene(seed, int(i), d) for b, i, d in zip(bare, index, draws)]
+        length = min(SHORT, self.length) if all(bare) else self.length
+        plain = self.ids([plainly(a, self.scenes.called) for a, _ in said], length)
+        answers = worlds.targets([a for a, _ in said], self.heads).items()
+        more = {f"head/{k}": torch.tensor(v) for k, v in answers}
+        return Items(self.ids([text for _, text in said], length), None, {"plain": plain, **more})
+
+    def _bare(self, draw: Draw) -> tuple[Attributes, str]:
+        """A concept and one of its names, with its article or without."""
+        label = draw.pick(self.heads["noun"])
+        own = self.scenes.called[label]
+        often = [v**EVEN for _, v in own.others]
+        further = own.others and draw.chance(0.8)
+        name = draw.among([w for w, _ in own.others], often) if further else draw.pick(own.main)
+        a = Attributes("plain", (label,), (label,), "", names=(name,))
+        return a, article(name) if draw.chance(0.5) else name
+
+    def _of_scene(self, seed: int, index: int, draw: Draw) -> tuple[Attributes, str]:
+        a = self.scenes.attributes(seed, index)
+        return a, self.scenes.say(a, draw)
+
+    def ids(self, texts: Sequence[str], length: int) -> Tensor:
         """(n, length) token ids. What is longer ends early: states do not depend on what comes later, and short rows are fast."""
-        rows = worlds.ids(self.text.tokenizer, texts)[:, : self.length].clone()
+        rows = worlds.ids(self.text.tokenizer, texts)[:, :length].clone()
         rows[:, -1] = self.text.tokenizer.eos
         return rows
 
     def concepts(self) -> Tensor:
         """(concepts, length) ids of the plain name of every concept, in the order of the question "noun"."""
-        return self.ids(
-            [
-                plainly(Attributes("plain", (label,), (label,), ""), self.scenes.called)
-                for label in self.heads["noun"]
-            ]
-        )
+        made = [Attributes("plain", (label,), (label,), "") for label in self.heads["noun"]]
+        return self.ids([plainly(a, self.scenes.called) for a in made], self.length)
 
     def held_out(self, split: str, n: int) -> WordSource:
         return replace(self, scenes=worlds.open_scenes(self.section, split))
