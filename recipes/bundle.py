@@ -22,6 +22,7 @@ from unnoise.data import load as load_data
 from unnoise.data.emoji import load_emoji
 from unnoise.data.prepare import attribution
 from unnoise.hub import parts
+from unnoise.text import known
 from unnoise.train import worlds
 from unnoise.train.recipe import Recipe, parse
 
@@ -110,7 +111,7 @@ def main() -> None:
     out = hub.save(a.out / recipe.name, name=recipe.name, kind=f.kind, net=f.net, weights=None, codec=codec,
                    words=f.words if _conditioned(f) else None, process=f.process, defaults={k: v for k, v in defaults.items() if v is not None},
                    card=card(a.run, a.others, metrics, notes), dtype=torch.float16,
-                   text=f.text, clip=parts.load_clip(a.clip / "model").net if a.clip else None)
+                   text=f.text, known=known.load(a.run / "model"), clip=parts.load_clip(a.clip / "model").net if a.clip else None)
     if worlds.named(recipe.data.name) or recipe.data.name == "emoji": (out / "ATTRIBUTION.md").write_text(artwork())
     print(out, sum(x.stat().st_size for x in out.rglob("*") if x.is_file()), "bytes")
 

@@ -19,6 +19,7 @@ import torch
 from unnoise import hub
 from unnoise.errors import BadInput
 from unnoise.hub import parts
+from unnoise.text import known
 from unnoise.train import checkpoint, fit
 from unnoise.train.recipe import parse
 
@@ -59,7 +60,8 @@ def with_text(model: str, text: str, out: Path) -> Path:
         raise BadInput(f"{text} has another tokenizer than {model}")
     fit_or_say(f.text.net, other.net.state_dict(), Path(text))
     return hub.save(
-        out, name=f.name, kind=f.kind, net=f.net, weights=None, codec=f.codec, words=None, process=f.process, defaults=f.defaults, text=other
+        out, name=f.name, kind=f.kind, net=f.net, weights=None, codec=f.codec, words=None, process=f.process, defaults=f.defaults, text=other,
+        known=known.load(f.path) if f.path else None,
     )
 
 
@@ -67,7 +69,7 @@ def halved(folder: Path) -> Path:
     f = hub.load(folder)
     return hub.save(
         folder, name=f.name, kind=f.kind, net=f.net, weights=None, codec=f.codec, words=f.words, process=f.process, defaults=f.defaults,
-        text=f.text, dtype=torch.float16,
+        text=f.text, dtype=torch.float16, known=known.load(folder),
     )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.nets.recogniser import Recogniser, RecogniserConfig
 from unnoise.nets.unet import UNet, config_from
+from unnoise.text.known import FILE, Known
 from unnoise.text.words import Words
 from unnoise.train.recipe import ProcessSection
 
@@ -323,7 +324,7 @@ def _fits(f: Folder) -> Folder:
 
 def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, weights: dict[str, Tensor] | None, codec: codecs.Codec,
          words: Words | None, process: ProcessSection | None, defaults: dict | None = None, card: str = "",
-         dtype: torch.dtype | None = None, text: PromptEncoder | None = None, clip: CLIP | None = None) -> Path:
+         dtype: torch.dtype | None = None, text: PromptEncoder | None = None, clip: CLIP | None = None, known: Known | None = None) -> Path:
     """Write a model folder; in one that is there only the model's own files are replaced (`hub.store`). Returns its path.
 
     weights: None for the net's own. clip: the CLIP whose text encoder `text` is; its image encoder and what joins the two are kept
@@ -362,6 +363,7 @@ def save(folder: str | os.PathLike, *, name: str, kind: str, net: nn.Module, wei
         index["scheduler"] = ["unnoise" if config["_class_name"].startswith("Unnoise") else "diffusers", config["_class_name"]]
         files["scheduler/scheduler_config.json"] = _json(config)
     if defaults: index["_defaults"] = defaults
+    if known: files[FILE] = known.content()
     if card: files["README.md"] = card.encode()
     return store.write_folder(folder, files, index)
 
@@ -415,5 +417,6 @@ def save_run(run, weights: dict[str, Tensor], folder: Path) -> Path:
     process = recipe.process if recipe.task == "denoise" or recipe.net.get("time") else None  # of noise that a classifier knows
     defaults: dict = {"upscale": {"factor": recipe.data.low, "noise": recipe.data.low_noise}} if recipe.data.low else {}
     if recipe.data.masked: defaults["masked"] = "cells"
+    taught = getattr(src, "known", None)
     return save(folder, name=recipe.name, kind=recipe.net["kind"], net=net, weights=weights, codec=src.codec, words=words,
-                process=process, defaults=defaults, text=text)
+                process=process, defaults=defaults, text=text, known=taught() if taught else None)

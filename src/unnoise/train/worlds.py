@@ -40,6 +40,7 @@ from unnoise.process import noise
 
 if TYPE_CHECKING:
     from unnoise.text.encode import PromptEncoder
+    from unnoise.text.known import Known
     from unnoise.text.tokenizer import Tokenizer
     from unnoise.train.recipe import DataSection, Recipe
     from unnoise.train.words import WordSource
@@ -227,6 +228,12 @@ class LatentSource:
         empty = torch.tensor(self.text.tokenizer.chunks()[0].ids, device=ids.device)
         read = torch.where(dropped[:, None].to(ids.device), empty, ids)
         return read if self.learns else self.text.net(read).hidden
+
+    def known(self) -> Known:
+        """The words that captions of training say."""
+        from unnoise.train import known
+
+        return known.of(self.pixels.scenes)
 
     def held_out(self, split: str, n: int) -> LatentSource:
         return replace(latents(self.pixels.held_out(split, n), self.codec, self.text, n, precision=self.precision), learns=self.learns)
