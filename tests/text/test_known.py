@@ -13,7 +13,10 @@ from unnoise.errors import BadInput
 from unnoise.text import known
 from unnoise.text.known import FILE, Known, words_of
 
-SMALL = Known({"koala": ("koala",), "box": ("package",), "puppy": ("dog face",), "leaf": ("fallen leaf",), "apple": ("red apple",)}, frozenset({"a", "two", "red", "on", "or"}))
+SMALL = Known(
+    {"koala": ("koala",), "box": ("package",), "puppy": ("dog face",), "leaf": ("fallen leaf",), "apple": ("red apple",)},
+    frozenset({"a", "two", "red", "on", "or"}),
+)
 
 
 @pytest.mark.parametrize("prompt, told", [("a koala on two boxes", []), ("A RED Koala!", []), ("two puppies or leaves", []), ("", []), ("a quokka", ["quokka"]),

@@ -102,7 +102,7 @@ def test_plain_captions_name_the_things_alone():
     scenes = Scenes("emoji-starter")
     for i in range(60):
         a = scenes.attributes(2, i)
-        text = worlds.said(a, Draw(2, i, 5), "plain")
+        text = worlds.said(scenes, a, Draw(2, i, 5), "plain")
         if a.kind == "hand": assert text == "a hand"
         elif a.kind == "pair": assert text.count(" and ") >= 1 and a.relation not in text.split(" and ")
         elif a.kind == "objects": assert text.endswith(a.nouns[0]) and not any(c in text.split() for c in a.colours if c)
