@@ -31,7 +31,7 @@ def dtype(name: str | torch.dtype = "auto", on: torch.device | None = None) -> t
     """The number type called `name` (fp32, fp16, bf16); "auto" is the fastest that works on the device `on`. BadInput."""
     if isinstance(name, torch.dtype): name = str(name).removeprefix("torch.")
     if name == "auto": return probe(on or device())
-    if name not in _NAMES: raise unknown("dtype", name, ["auto", *DTYPES])
+    if not isinstance(name, str) or name not in _NAMES: raise unknown("dtype", name, ["auto", *DTYPES])
     return DTYPES[_NAMES[name]]
 
 
@@ -75,5 +75,5 @@ def size_of(text: str | int) -> int:
     """Bytes of "2GB", "900 MiB" or a number. BadInput when it is none of these."""
     if isinstance(text, int) and not isinstance(text, bool) and text > 0: return text
     m = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", str(text))
-    if not m or m[2].lower() not in _UNITS or float(m[1]) <= 0: raise BadInput(f"memory must be a size such as 2GB or 900MiB, given {text!r}")
+    if not m or m[2].lower() not in _UNITS or not 0 < float(m[1]) < 1e15: raise BadInput(f"memory must be a size such as 2GB or 900MiB, given {text!r}")
     return int(float(m[1]) * _UNITS[m[2].lower()])

@@ -26,6 +26,7 @@ from torch import Tensor
 import unnoise
 from unnoise import device as devices
 from unnoise import hub
+from unnoise.base import arguments, names
 from unnoise.codec import Latents, Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.errors import BadInput, unknown
@@ -247,8 +248,7 @@ class Pipeline:
             raise BadInput(f"num_inference_steps must be a whole number from 1 to 10000, given {steps!r}")
         name, grid = self._sampler(steps, sampler, spacing)
         for option in options:
-            if option not in SAMPLERS[name].options:
-                raise unknown(f"option (sampler {name!r})", option, [*SAMPLERS[name].options, *_CALL_OPTIONS])
+            if option not in SAMPLERS[name].options: raise _unknown_option(name, option)
         if sampler is None and "options" in self.defaults and grid != "tuned": options = {**self.defaults["options"], **options}
         if levels: grid = "given"
         elif grid == "tuned": levels, options = self._tuned(steps, name), {**self.tuned[steps].get("options", {}), **options}
@@ -464,17 +464,39 @@ _CALL_OPTIONS = tuple(p for p in inspect.signature(Pipeline.__call__).parameters
 
 def load(name: str | os.PathLike = unnoise.DEFAULT_MODEL, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto",
          variant: str | None = None, memory_budget: str | int | None = None, compile: bool = False,
-         tokenizer: str | os.PathLike | None = None, prediction: str | None = None, once: bool = False) -> Pipeline:
+         tokenizer: str | os.PathLike | None = None, prediction: str | None = None, once: bool = False, **others: Any) -> Pipeline:
     """The pipeline of a bundled model, a local model folder, a single-file checkpoint or a fetched hub id ("owner/model").
 
     device, dtype ("fp32", "fp16", "bf16"): "auto" is what a short trial finds best. variant: of the weight files ("fp16").
     memory_budget ("3GB"): what the process may take; weights beyond it are read from the file at each call. compile: by
     torch.compile. tokenizer: a folder, for checkpoints without one; prediction: what those predict. once: for a single call, which
-    gives the denoiser's memory back before its last pictures are decoded. BadInput names what is missing, damaged or not supported.
+    gives the denoiser's memory back before its last pictures are decoded. BadInput names what is missing, damaged or not supported,
+    an argument of the wrong kind, or one (in `others`) that does not exist.
     """
+    for other in others: raise unknown("argument of load", other, _LOAD_OPTIONS)
+    arguments.path("name", name)
+    if tokenizer is not None: arguments.path("tokenizer", tokenizer)
+    for key, value in (("variant", variant), ("prediction", prediction)):
+        if value is not None: arguments.string(key, value)
+    compile, once = arguments.flag("compile", compile), arguments.flag("once", once)
     on = devices.device(device)
     return Pipeline(hub.load(name, variant=variant, tokenizer=tokenizer, prediction=prediction), device=on, dtype=devices.dtype(dtype, on),
                     memory_budget=memory_budget, compile=compile, once=once)
+
+
+_LOAD_OPTIONS = tuple(p for p in inspect.signature(load).parameters if p != "others")
+
+
+def _unknown_option(sampler: str, given: str) -> BadInput:
+    """The error for a keyword that is neither an argument of a call nor an option of its sampler; it may be one of another sampler's."""
+    own = SAMPLERS[sampler].options
+    others = [s.name for s in SAMPLERS.values() if given in s.options]
+    meant = names.spelled(given, _CALL_OPTIONS) if others else names.nearest(given, [*_CALL_OPTIONS, *own])
+    hint = f"; did you mean {meant!r}?" if meant else ""
+    if others:
+        return BadInput(f"sampler {sampler!r} has no option {given!r}{hint} (it is one of {', '.join(others)}; its own: {', '.join(own) or 'none'})")
+    return BadInput(f"unknown option {given!r}{hint} (arguments of a call: {', '.join(_CALL_OPTIONS)}; options of sampler {sampler!r}: "
+                    f"{', '.join(own) or 'none'})")
 
 
 def by_step(parts: Sequence[Denoiser], path: schedule.Path) -> Denoiser:

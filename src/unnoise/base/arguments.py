@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from unnoise.base.text import short, sound
@@ -48,6 +50,23 @@ def string(name: str, value: Any) -> str:
     if not sound(value):
         raise BadInput(f"{name} holds a lone surrogate or a NUL, which cannot be written: {short(value)}")
     return str(value)
+
+
+def path(name: str, value: Any) -> Path:
+    """`value` as a Path: text or another path. BadInput: another type, nothing, or a name that no file can have."""
+    try:
+        given = os.fspath(value)
+    except TypeError:
+        given = None
+    if not isinstance(given, str):
+        raise BadInput(f"{name} must be text or a path, given {short(value)}")
+    if not given:
+        raise BadInput(f"{name} must be text or a path, given an empty one")
+    try:
+        os.fsencode(given)  # bytes of another encoding, which the system hands over as surrogates, are a name that can be opened
+    except UnicodeEncodeError:
+        string(name, given)
+    return Path(given if "\0" not in given else string(name, given))
 
 
 def choice(name: str, value: Any, accepted: Iterable[str]) -> str:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from unnoise.base.text import clean, one_line
+from unnoise.base import names
+from unnoise.base.text import clean, one_line, short
 from unnoise.cli.terminal import below
+from unnoise.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +44,15 @@ def as_text(result: Any) -> str:
     except ValueError:
         written = json.dumps(_finite(result), allow_nan=False)
     return written.replace("\x7f", "\\u007f")  # DEL, the one control character that JSON lets stand
+
+
+def no_sampler_option(given: str) -> BadInput:
+    """The error for what --option was given that no sampler has; it may be an option of the command itself."""
+    flags = [name.strip() for ours, _ in names.OPTIONS for name in ours.split("|") if name.strip().startswith("--")]
+    own = names.spelled(given, flags)
+    if own and not names.spelled(given, names.SAMPLER_OPTIONS):
+        return BadInput(f"--option is for the options of a sampler, and {short(given)} is none: give {own}")
+    return unknown("option of a sampler", given, names.SAMPLER_OPTIONS)
 
 
 def say(text: object = "") -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from unnoise import DEFAULT_MODEL
+from unnoise.base import names
 from unnoise.cli import common
 from unnoise.cli import sweep as sweeps
 from unnoise.cli.common import emit, progress
@@ -135,6 +136,7 @@ def _options(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, eq, text = pair.partition("=")
         if not eq or not name.isidentifier(): raise BadInput(f"--option must be name=value, given {pair!r}")
+        if name not in names.SAMPLER_OPTIONS: raise common.no_sampler_option(name)
         out[name] = _value(text)
     return out
 
