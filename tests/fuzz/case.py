@@ -1,9 +1,10 @@
-"""One case: a command of the command line run in this process, and everything that it may not do, looked at afterwards.
+"""One case: a command run in this process, and everything that it may not do, looked at afterwards.
 
-    exit 0 or 2; with 2 one line `error: …` and nothing new; with 0 no word of a library on stderr, and --json is one object
+    exit 0 or 2; with 2 one line `error: …` and nothing new; with 0 no word of a library, --json is one object
     no control characters, terminal escapes, directions or lone surrogates on either stream
     10 s of processor, 60 s of clock; 1 GB more than before
-    what was given is as it was; no temporary file is left, no file lies outside; no program, pickle or connection is opened
+    what was given is as it was; no temporary file is left, no file lies outside
+    no program, pickle or connection is opened
 
 `watch` is for a process that does nothing else: the hook that sees what is opened cannot be taken away again.
 """
@@ -49,7 +50,7 @@ class Hang(BaseException):
 def run(
     main: Callable[[list[str]], Any], argv: list[str], place: Path, kept: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Run main(argv) in the folder `place`/out and judge it; what was given lies in `place`/in and in `place`/out.
+    """Run main(argv) in the folder `place`/out and judge it; what was given lies in it and in `place`/in.
 
     kept: the names in out that may be written into even when the command fails (a run that goes on). Returns
     {code, faults (a list of lines), out, err, seconds (of the processor), grown (bytes)}.
@@ -120,7 +121,10 @@ def _words(found: dict[str, Any], as_json: bool) -> list[str]:
 
 
 def foreign(text: str) -> str:
-    """The control characters, directions and lone surrogates in a text, named; "" without any. Line feeds and tabs are none."""
+    """The control characters, directions and lone surrogates in a text, named; "" without any.
+
+    Line feeds and tabs are none.
+    """
     bad = {
         c
         for c in set(text)
@@ -177,7 +181,7 @@ def _files(
 
 
 def _listing(folder: Path) -> dict[str, tuple]:
-    """name -> (mode, size, time) of everything in a folder; links are not followed, of folders the time does not count."""
+    """name -> (mode, size, time) of all in a folder, of folders the mode alone; no link is followed."""
     out = {}
     for root, dirs, files in os.walk(folder):
         for name in (*dirs, *files):
@@ -196,7 +200,7 @@ _SEEN: dict[str, Any] = {"on": False, "place": "", "events": [], "cache": ""}
 
 
 def watch(cache: Path) -> None:
-    """From now on, note what this process opens while a case runs. cache: where it may write beside the case's folder."""
+    """From now on, note what this process opens while a case runs. cache: where else it may write."""
     _SEEN["cache"] = os.path.realpath(cache)
     sys.addaudithook(_note)
 
@@ -228,7 +232,10 @@ def _inside(event: str, path: str | bytes) -> None:
 
 @contextmanager
 def _captured(place: Path) -> Iterator[dict[str, str]]:
-    """Both streams, also what C writes to them, as text; "" until the body is over. Bytes that are no UTF-8 become lone surrogates."""
+    """Both streams, also what C writes to them, as text; "" until the body is over.
+
+    Bytes that are no UTF-8 become lone surrogates.
+    """
     text, saved = {"out": "", "err": ""}, [os.dup(1), os.dup(2)]
     streams, files = (sys.stdout, sys.stderr), [os.memfd_create("out"), os.memfd_create("err")]
     for fd, file in zip((1, 2), files):
@@ -244,7 +251,8 @@ def _captured(place: Path) -> Iterator[dict[str, str]]:
         for name, fd, old, file in zip(("out", "err"), (1, 2), saved, files):
             os.dup2(old, fd)
             text[name] = os.pread(file, 2**24, 0).decode("utf-8", "surrogateescape")
-            os.close(old), os.close(file)
+            os.close(old)
+            os.close(file)
 
 
 @contextmanager
@@ -272,7 +280,8 @@ def _limited() -> Iterator[None]:
 
 def _status(key: str) -> int:
     """A number of bytes from what the system says of this process."""
-    return int(re.search(rf"^{key}:\s+(\d+)", Path("/proc/self/status").read_text(), re.M)[1]) * 1024  # pyright: ignore
+    found = re.search(rf"^{key}:\s+(\d+)", Path("/proc/self/status").read_text(), re.M)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _reset_peak() -> None:

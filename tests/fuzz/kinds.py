@@ -1,6 +1,6 @@
-"""The kinds of input, each a function (rng, nest, place) -> (command line, names in the working folder that it may write into).
+"""The kinds of input, each a function (rng, nest, place) -> (command line, names in `out` it may write into).
 
-A case's own copies of what it damages lie in place/in; what is only needed lies in the nest, which no case changes.
+A case's own copies of what it damages lie in place/in; what is only needed lies in the nest.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SMALL = (
 
 
 def make(kind: str, number: int, seed: int, nest: Path, place: Path) -> Made:
-    """Build case `number` of a kind in the empty folder `place`; returns its command line and what it may write into."""
+    """Build case `number` of a kind in the folder `place`; returns its command line and what may change."""
     (place / "in").mkdir(parents=True)
     (place / "out").mkdir()
     return KINDS[kind](Random(f"{kind}/{seed}/{number}"), nest, place)
@@ -41,7 +41,7 @@ def make(kind: str, number: int, seed: int, nest: Path, place: Path) -> Made:
 
 
 def folders(rng: Random, nest: Path, place: Path) -> Made:
-    """A model folder with one or a few files damaged; mostly without the hashes that would tell before anything is read."""
+    """A model folder with one or a few files damaged; mostly without the hashes that would tell at once."""
     source = rng.choice(("pixels", "pixels", "sd", "sd", "vectors"))
     folder = _copy(rng, nest / source, place)
     if rng.random() < 0.8:
@@ -471,7 +471,7 @@ def _expected(name: str, params: tuple[Any, ...], nest: Path) -> list[str]:
 
 
 def _misspelt(rng: Random, argv: list[str], params: tuple[Any, ...]) -> list[str]:
-    """One word left out, put in, replaced, doubled or exchanged with another; or one more option with an odd value."""
+    """One word left out, put in, replaced, doubled or exchanged; or one more option with an odd value."""
     argv, i = list(argv), rng.randrange(len(argv) + 1)
     options = [p for p in params if p.param_type_name == "option"]
     kind = rng.choice(("option", "option", "option", "put", "put", "drop", "add", "twice", "swap", "letters"))
@@ -498,7 +498,7 @@ def _misspelt(rng: Random, argv: list[str], params: tuple[Any, ...]) -> list[str
 
 
 def _file(rng: Random, place: Path, suffix: str) -> Path:
-    """Where the case's file shall lie: every third time under a name that terminals, markup or tables stumble over."""
+    """Where the case's file shall lie: half of the time under a name that terminals stumble over."""
     path = place / "in" / (rng.choice(NAMES) + suffix)
     path.parent.mkdir(exist_ok=True)
     return path

@@ -1,6 +1,6 @@
-"""Ways in which what is read comes damaged or hostile: bytes, JSON, files of a folder, safetensors, NumPy, PNG. All by a seed.
+"""Ways in which what is read comes damaged or hostile: bytes, JSON, files, safetensors, NumPy, PNG.
 
-Every function takes a random.Random first and changes nothing but what it returns (the `…_file` ones: a file of the case's own copy).
+Every function takes a random.Random first and changes nothing but what it returns (`…_file`: the file given).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def recoded(rng: Random, raw: bytes) -> bytes:
 
 
 def foreign(rng: Random, raw: bytes) -> bytes:
-    """Something else altogether, as downloads and mistakes bring it. The pickle would leave a mark when opened."""
+    """Something else altogether, as downloads and mistakes bring it. The pickle leaves a mark when opened."""
     ways = (
         b"", b" ", b"\0" * 100, b"<!DOCTYPE html><html><title>Login</title></html>",
         b"version https://git-lfs.github.com/spec/v1\nsize 9\n", hostile_pickle(), b"PK\x03\x04" + raw[:40],

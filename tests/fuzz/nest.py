@@ -1,4 +1,4 @@
-"""What the cases are made of: small whole models, checkpoints, tokenizers, pictures, data sets, runs and recipes, made once."""
+"""What the cases are made of: small whole models, checkpoints, tokenizers, pictures, data, runs, recipes."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ tensorboard = false
 def build(nest: Path) -> Path:
     """Make everything in the folder `nest` and return it:
 
-    pixels/ sd/ models, sd.safetensors, tokenizer/ (vocabulary and merges) whole/ (tokenizer.json), pictures/, data/, recipes/ (PNG),
-    run/ (a training of two steps, data.npy) and recipe.toml
+    pixels/ vectors/ sd/ (models), sd.safetensors, tokenizer/ (vocabulary and merges) whole/ (tokenizer.json),
+    pictures/, data/, recipes/ (PNG), run/ (a training of two steps, data.npy) and recipe.toml
     """
     nest.mkdir(parents=True, exist_ok=True)
     models.tiny_folder(nest / "pixels")
@@ -151,7 +151,7 @@ def _pictures(folder: Path) -> None:
 
 
 def _data(folder: Path) -> None:
-    """One set of each way to lay out data: captions beside, classes, splits, metadata, and the three kinds of files."""
+    """One set of each way to lay out data: captions, classes, splits, metadata, and files of arrays."""
     rng = np.random.default_rng(0)
     draw = lambda p: (
         p.parent.mkdir(parents=True, exist_ok=True),

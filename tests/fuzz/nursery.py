@@ -1,10 +1,12 @@
-"""Runs cases in short-lived forks of one process that has imported everything: `python -m tests.fuzz.nursery -n 20000 -p 2`.
+"""Runs cases in short-lived forks of one process that has imported everything.
 
-    -n N       cases in all, spread over the kinds        -p P       processes at once            --seed S
-    --kind K   that kind alone (may be repeated)           --log FILE  finished parts, a line each: the same command goes on
-    --one KIND/NUMBER   one case, told in full             --serve     answers requests of a test, one a line
+`python -m tests.fuzz.nursery -n 20000 -p 2`:
 
-Prints one JSON object: counts by kind, and the faults with the numbers of their cases. Exit 1 when there are any.
+    -n N       cases in all, spread over the kinds     -p P    processes at once     --seed S
+    --kind K   that kind alone (may be repeated)       --log FILE   finished parts: the same command goes on
+    --one KIND/NUMBER   one case, told in full         --serve      answers requests of a test, one a line
+
+Prints one JSON object: counts by kind, and the faults with the numbers of their cases; exit 1 with any.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +34,7 @@ Part = tuple[str, int, int]  # kind, first, last + 1
 
 
 def prepare() -> Path:
-    """Import what the cases need, and make what they are made of; returns its folder. Its environment is for forks and their cases."""
+    """Import what the cases need, and make what they are made of; returns its folder."""
     root = Path(tempfile.mkdtemp(prefix="unnoise-fuzz-"))
     for name in ("XDG_CACHE_HOME", "HF_HOME", "UNNOISE_CACHE", "UNNOISE_DATA"):
         os.environ[name] = str(root / "cache")
@@ -60,7 +64,7 @@ def prepare() -> Path:
 
 
 class Fork:
-    """A process that works through a part and tells of each case by a line of JSON: its number when it begins, what came of it after."""
+    """A process that works through a part; a line of JSON tells when a case begins, and what came of it."""
 
     def __init__(self, root: Path, part: Part, seed: int):
         self.part, self.begun, self.told, self.buffer = part, part[1] - 1, time.monotonic(), b""
@@ -90,46 +94,53 @@ class Fork:
 
 def _work(root: Path, part: Part, seed: int, write: int) -> None:
     """The fork's own life. It never returns."""
+    last = [part[1]]
+
+    def tell(d: dict[str, Any]) -> None:
+        last[0] = d.get("begun", last[0])
+        os.write(write, json.dumps(d).encode() + b"\n")
+
+    try:
+        _cases(root, part, seed, tell)
+    except BaseException as e:
+        with suppress(OSError):  # nobody listens any more
+            tell(_untold(last[0], "harness", f"harness: {e!r} {traceback.format_exc()[-600:]}"))
+    finally:
+        os._exit(0)
+
+
+def _cases(root: Path, part: Part, seed: int, tell: Callable[[dict[str, Any]], None]) -> None:
     from tests.fuzz import case, kinds
     from unnoise.cli.main import main
 
     kind, first, last = part
     home = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=root))
-    tell = lambda d: os.write(write, json.dumps(d).encode() + b"\n")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     case.watch(root / "cache")
-    try:
-        for i in range(first, last):
-            tell({"begun": i})
-            place = home / str(i)
-            (place / "tmp").mkdir(parents=True)
-            tempfile.tempdir = os.environ["TMPDIR"] = str(place / "tmp")
-            argv, kept = kinds.make(kind, i, seed, root / "nest", place)
-            tell({"case": i, **case.run(main, argv, place, kept)})
-            os.chdir(root)
-            shutil.rmtree(place, ignore_errors=True)
-    except BaseException as e:
-        import traceback
+    for i in range(first, last):
+        tell({"begun": i})
+        place = home / str(i)
+        (place / "tmp").mkdir(parents=True)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(place / "tmp")
+        argv, kept = kinds.make(kind, i, seed, root / "nest", place)
+        found = case.run(main, argv, place, kept)
+        short = {"argv": [a[:500] for a in argv], "out": found["out"][:2000], "err": found["err"][:2000]}
+        tell({"case": i, **found, **short})
+        os.chdir(root)
+        shutil.rmtree(place, ignore_errors=True)
 
-        tell(
-            {
-                "case": i,
-                "argv": [],
-                "code": "harness",
-                "faults": [f"harness: {e!r} {traceback.format_exc()[-600:]}"],
-                "seconds": 0,
-                "grown": 0,
-                "err": "",
-            }
-        )
-    os._exit(0)
+
+def _untold(number: int, code: str, fault: str) -> dict[str, Any]:
+    """What is told of a case that cannot tell it itself."""
+    return {"case": number, "argv": [], "code": code, "faults": [fault], "seconds": 0, "grown": 0, "err": ""}
 
 
 def results(
     root: Path, parts: Iterable[Part], seed: int, processes: int = 1
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(kind, what came of a case) of all cases of the parts; a case that ends its process is told as one that died, and the rest goes on.
+    """(kind, what came of a case) of all cases of the parts.
 
+    A case that ends its process is told as one that died, and the rest goes on.
     After the last case of a part comes (kind, {"part": it}).
     """
     waiting, forks = list(parts)[::-1], {}
@@ -157,18 +168,7 @@ def _over(fork: Fork, waiting: list[Part], stuck: bool) -> Iterator[tuple[str, d
     status, (kind, _, last) = fork.end(kill=stuck), fork.part
     if status or stuck:
         what = f"hang of {STUCK} s in one call" if stuck else f"the process died: status {status}"
-        yield (
-            kind,
-            {
-                "case": fork.begun,
-                "argv": [],
-                "code": "died",
-                "faults": [what],
-                "seconds": STUCK,
-                "grown": 0,
-                "err": "",
-            },
-        )
+        yield kind, _untold(fork.begun, "died", what)
     if fork.begun + 1 < last:
         waiting.append((kind, fork.begun + 1, last))
     else:
@@ -218,56 +218,68 @@ def spread(n: int, kinds: list[str]) -> list[Part]:
     return [(k, i, min(i + PART, each)) for i in range(0, each, PART) for k in kinds]
 
 
-def survey(root: Path, parts: list[Part], seed: int, processes: int, log: Path | None) -> Counts:
-    """The counts of parts; with a log those that stand in it are not run again."""
-    counts, done, open_parts = Counts(), set(), {}
-    for line in log.read_text().splitlines() if log and log.exists() else ():
-        d = json.loads(line)
-        if d["seed"] != seed:
-            continue
-        done.add((d["kind"], d["first"]))
-        for r in d["results"]:
-            counts.add(d["kind"], r)
-    left = [p for p in parts if p[:2] not in done]
-    began = time.monotonic()
+def survey(root: Path, parts: list[Part], seed: int, processes: int, log: Log) -> Counts:
+    """The counts of parts; those that stand in the log are not run again."""
+    counts = Counts()
+    for kind, d in log.results():
+        counts.add(kind, d)
+    begun, before = time.monotonic(), sum(n["cases"] for n in counts.kinds.values())
     try:
-        for kind, d in results(root, left, seed, processes):
-            if "part" in d:
-                if log:
-                    _note(log, seed, kind, d["part"][1], open_parts)
+        for kind, d in results(root, [p for p in parts if p[:2] not in log.done], seed, processes):
+            if log.keep(kind, d):
                 continue
             counts.add(kind, d)
-            slim = {k: d[k] for k in ("case", "code", "faults", "seconds", "grown")}
-            slim |= {"argv": d["argv"], "err": d["err"][:1000]} if d["faults"] else {"argv": [], "err": ""}
-            open_parts.setdefault((kind, d["case"] // PART), []).append(slim)
-            n = counts.told()["cases"]
+            n = sum(c["cases"] for c in counts.kinds.values())
             if n % 500 == 0:
-                print(
-                    f"{n} cases, {len(counts.faults)} with faults, {n / (time.monotonic() - began):.1f} a second",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                rate = (n - before) / (time.monotonic() - begun)
+                _say(f"{n} cases, {len(counts.faults)} with faults, {rate:.1f} a second")
     except KeyboardInterrupt:
-        print(
-            "interrupted: what is finished is counted"
-            + (f"; the same command goes on from {log}" if log else ""),
-            file=sys.stderr,
-        )
+        _say("interrupted: what is finished is counted" + ("; the same command goes on" if log.path else ""))
     return counts
 
 
-def _note(log: Path, seed: int, kind: str, last: int, open_parts: dict) -> None:
-    first = (last - 1) // PART * PART
-    line = {"seed": seed, "kind": kind, "first": first, "results": open_parts.pop((kind, first // PART), [])}
-    with log.open("a") as f:
-        f.write(json.dumps(line) + "\n")
+class Log:
+    """The finished parts, a line of JSON each, so that the same command goes on where it was stopped."""
+
+    def __init__(self, path: Path | None, seed: int):
+        self.path, self.seed, self.open = path, seed, {}
+        lines = path.read_text().splitlines() if path and path.exists() else []
+        self.lines = [d for d in map(json.loads, lines) if d["seed"] == seed]
+        self.done = {(d["kind"], d["first"]) for d in self.lines}
+
+    def results(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What came of the cases that were run before."""
+        for d in self.lines:
+            yield from ((d["kind"], r) for r in d["results"])
+
+    def keep(self, kind: str, d: dict[str, Any]) -> bool:
+        """Remember what came of a case; write the part once it is over (then True: d is no case)."""
+        if "part" not in d:
+            slim = {k: d[k] for k in ("case", "code", "faults", "seconds", "grown")}
+            slim |= {"argv": d["argv"], "err": d["err"][:1000]} if d["faults"] else {"argv": [], "err": ""}
+            self.open.setdefault((kind, d["case"] // PART), []).append(slim)
+            return False
+        place = (d["part"][1] - 1) // PART
+        line = {"seed": self.seed, "kind": kind, "first": place * PART}
+        line["results"] = self.open.pop((kind, place), [])
+        if self.path:
+            with self.path.open("a") as f:
+                f.write(json.dumps(line) + "\n")
+        return True
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 # --- from outside ---------------------------------------------------------------------------------------
 
 
 def serve(root: Path) -> None:
-    """For each line {kind, count, seed} on stdin, one line with the counts and faults on stdout; {kind, number, seed}: one as a process."""
+    """For each line {kind, count, seed} on stdin, one line with the counts and faults on stdout.
+
+    {kind, number, seed}: that case as a process of its own.
+    """
     print("ready", flush=True)
     for line in sys.stdin:
         d = json.loads(line)
@@ -320,7 +332,8 @@ def main() -> int:
             for _, d in results(root, parts, given.seed):
                 print(json.dumps(d, indent=1))
             return 0
-        counts = survey(root, spread(given.n, given.kind or list(KINDS)), given.seed, given.p, given.log)
+        parts = spread(given.n, given.kind or list(KINDS))
+        counts = survey(root, parts, given.seed, given.p, Log(given.log, given.seed))
         print(json.dumps({**counts.told(), "faults": counts.faults}, indent=1))
         return int(bool(counts.faults))
     finally:

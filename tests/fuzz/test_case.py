@@ -1,4 +1,4 @@
-"""The judge of cases sees what commands may not do: each fault planted once. And cases are the same every time."""
+"""The judge of cases sees what commands may not do: each fault planted once. Cases are always the same."""
 
 from __future__ import annotations
 

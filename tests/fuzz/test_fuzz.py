@@ -1,4 +1,4 @@
-"""Two hundred damaged or hostile inputs of each kind, the same every time; `make fuzz N=20000` for more of them.
+"""Two hundred damaged or hostile inputs of each kind, always the same; `make fuzz N=20000` for more of them.
 
 A fault names its case: `python -m tests.fuzz.nursery --one KIND/NUMBER` tells it in full.
 """
@@ -28,14 +28,15 @@ def nursery():
     """ask(request) -> answer of a process that has imported everything (see `nursery.serve`)."""
     command = [sys.executable, "-m", "tests.fuzz.nursery", "--serve"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as p:
-        assert p.stdin and p.stdout and p.stdout.readline() == "ready\n"
+        stdin, stdout = p.stdin, p.stdout
+        assert stdin and stdout and stdout.readline() == "ready\n"
 
         def ask(**request):
-            print(json.dumps(request), file=p.stdin, flush=True)
-            return json.loads(p.stdout.readline())
+            print(json.dumps(request), file=stdin, flush=True)
+            return json.loads(stdout.readline())
 
         yield ask
-        p.stdin.close()
+        stdin.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,7 +46,7 @@ def test_no_input_does_more_than_be_refused(nursery, kind):
     told = "\n".join(f"{f['case']}: {f['faults'][0]}" for f in found["faults"][:10])
     assert counts["cases"] == CASES
     assert not found["faults"], f"{len(found['faults'])} of {CASES}:\n{told}"
-    # otherwise the damage is either none at all or so coarse that nothing behind the first look at a file is tried
+    # otherwise the damage is none at all, or so coarse that nothing behind the first look at a file is tried
     assert counts["exit 2"] >= CASES // 10 and counts["exit 0"] >= CASES // 20, counts
 
 
