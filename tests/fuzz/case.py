@@ -90,7 +90,7 @@ def _called(main: Callable[[list[str]], Any], argv: list[str]) -> tuple[Any, str
     except SystemExit as e:
         return (e.code if e.code is not None else 0), ""
     except Hang:
-        return "hang", traceback.format_exc()[-1500:]
+        return "hang", ""
     except BaseException:
         return "raised", traceback.format_exc()[-1500:]
     return 0, ""
@@ -107,11 +107,12 @@ def _words(found: dict[str, Any], as_json: bool) -> list[str]:
         if strange := foreign(text):
             faults.append(f"{name} holds {strange}")
     lines = err.splitlines()
-    if code == 2 and (len(lines) != 1 or not lines[0].startswith("error: ") or len(lines[0]) < 12):
+    wrong = [line for line in lines if line.startswith("error")]
+    if code == 2 and (wrong != lines[-1:] or not wrong[0].startswith("error: ") or len(wrong[0]) < 12):
         faults.append(f"not one line `error: …`: {err[:300]!r}")
     if code == 2 and len(err) > 5000:
         faults.append(f"an error of {len(err)} letters")
-    if code == 0 and any(LIBRARY.search(line) or line.startswith("error") for line in lines):
+    if any(LIBRARY.search(line) for line in lines if line not in wrong) or (code == 0 and wrong):
         faults.append(f"on stderr: {err[:300]!r}")
     if code == 2 and out:
         faults.append(f"exit 2, but on stdout: {out[:200]!r}")
@@ -226,7 +227,7 @@ def _note(event: str, args: tuple) -> None:
 
 def _inside(event: str, path: str | bytes) -> None:
     where = os.path.realpath(os.fsdecode(path))
-    if not where.startswith((_SEEN["place"], _SEEN["cache"], "/dev/")):
+    if not where.startswith((_SEEN["place"], _SEEN["cache"], "/dev")):
         _SEEN["events"].append(f"{event} of {where}")
 
 
@@ -259,7 +260,8 @@ def _captured(place: Path) -> Iterator[dict[str, str]]:
 def _limited() -> Iterator[None]:
     """Time and addresses are limited within."""
 
-    def over(*_):
+    def over(_, frame):
+        _SEEN["events"].append("hang at " + "".join(traceback.format_stack(frame)[-4:]))
         raise Hang
 
     old = resource.getrlimit(resource.RLIMIT_AS)
