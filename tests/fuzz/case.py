@@ -108,7 +108,7 @@ def _words(found: dict[str, Any], as_json: bool) -> list[str]:
             faults.append(f"{name} holds {strange}")
     lines = err.splitlines()
     wrong = [line for line in lines if line.startswith("error")]
-    if code == 2 and (wrong != lines[-1:] or not wrong[0].startswith("error: ") or len(wrong[0]) < 12):
+    if code == 2 and (not wrong or wrong != lines[-1:] or not wrong[0].startswith("error: ") or len(wrong[0]) < 12):
         faults.append(f"not one line `error: …`: {err[:300]!r}")
     if code == 2 and len(err) > 5000:
         faults.append(f"an error of {len(err)} letters")
