@@ -72,7 +72,7 @@ def run(
         found |= {"seconds": round(time.process_time() - began, 3), "grown": _status("VmHWM") - rss}
     found |= {"out": streams["out"], "err": streams["err"]}
     found["faults"] = [
-        *_words(found, "--json" in argv),
+        *_words(found, "--json" in argv and not {"--help", "-h"} & set(argv)),
         *_costs(found),
         *_SEEN["events"][:5],
         *_ran(),
