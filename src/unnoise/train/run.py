@@ -37,7 +37,7 @@ from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.process.level import Level, corrupt
 from unnoise.train import checkpoint, inpaint, objective, upscale
-from unnoise.train.build import Source, held_out
+from unnoise.train.build import AnySource, Source, held_out
 from unnoise.train.fit import Run, Step, fit, prepare
 from unnoise.train.recipe import Recipe, parse
 from unnoise.train.tasks import TASKS
@@ -443,7 +443,7 @@ def _grid(run: Run, path: Path) -> None:
     src, recipe, on = run.source, run.recipe, run.accelerator.device
     if recipe.task in TASKS:
         run.net.eval()
-        items = held_out(recipe, src).fetch(np.arange(16)).to(on)
+        items = _first(held_out(recipe, src), 16).to(on)
         with torch.no_grad(), averaged(run) as net: shown = TASKS[recipe.task](recipe).show(net, items)
         run.net.train()
         if shown is None: return
@@ -454,18 +454,23 @@ def _grid(run: Run, path: Path) -> None:
         n = 2 * min(len(src.words), 32) if src.labels is not None else 16
         given = {}
         if src.labels is not None: given = {"labels": torch.arange(n).to(on) % max(len(src.words), 1)}
-        if isinstance(src, LatentSource): given = {"context": src.condition(src.fetch(np.arange(n)).more["ids"].to(on), torch.zeros(n, dtype=torch.bool))}
+        if isinstance(src, LatentSource): given = {"context": src.condition(_first(src, n).more["ids"].to(on), torch.zeros(n, dtype=torch.bool))}
         run.net.eval()
         net = lambda x, t: functional_call(run.net, run.ema[0].weights, (x, t), given)
-        condition = upscale.clean(recipe, held_out(recipe, src).fetch(np.arange(n)).x.to(on)) if recipe.data.low else None
+        condition = upscale.clean(recipe, _first(held_out(recipe, src), n).x.to(on)) if recipe.data.low else None
         if condition is not None: net = upscale.seeing(net, condition)
-        if recipe.data.masked: net = upscale.seeing(net, inpaint.drawn(recipe, held_out(recipe, src).fetch(np.arange(n)).x.to(on), "shown", range(n)))
+        if recipe.data.masked: net = upscale.seeing(net, inpaint.drawn(recipe, _first(held_out(recipe, src), n).x.to(on), "shown", range(n)))
         x = noise.seeded(range(n), "init")(torch.zeros(src.codec.shape(n), device=on))
         with torch.no_grad(): out = last(SAMPLERS["ddim"](process.denoiser(net), x, process.curve.path(12)))
         run.net.train()
         if condition is not None: out = upscale.whole(out, condition)
         images = src.codec.decode(out.nan_to_num())
     with new_file(path) as part: Image.fromarray(tile(images)).save(part, format="png")
+
+
+def _first(src: AnySource, n: int) -> Items:
+    """The first n items; of a set with fewer, some of them again."""
+    return src.fetch(np.arange(n) % len(src.data))
 
 
 def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:
