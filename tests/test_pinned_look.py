@@ -1,4 +1,5 @@
 """Previews within their budget, by a clock that the test turns; sheets, scales and ticks to the number."""
+
 import numpy as np
 import pytest
 import torch
@@ -20,17 +21,21 @@ def pipe(tmp_path_factory):
 class Clock:
     """Seconds that pass when they are told to."""
 
-    def __init__(self): self.now = 0.0
+    def __init__(self):
+        self.now = 0.0
 
-    def __call__(self) -> float: return self.now
+    def __call__(self) -> float:
+        return self.now
 
 
 def shown_at(pipe, steps: int, each: float, cost: float, every: int | None = None) -> list[int]:
     """The steps of a run at which a preview is shown: a step takes `each` seconds, a preview `cost`."""
     clock, at = Clock(), []
+
     def show(image, state, k):
         at.append(k)
         clock.now += cost
+
     preview = look.Preview(pipe, show, every, clock=clock)
     for _ in range(steps):
         clock.now += each
@@ -39,7 +44,9 @@ def shown_at(pipe, steps: int, each: float, cost: float, every: int | None = Non
 
 
 def test_previews_take_a_fiftieth_of_the_time(pipe):
-    """The first may come once .01 s, the guess, is 2 % of what has passed: after .5 s. It took .5 s: so that 1 s is 2 %, the next comes at 50 s."""
+    """The first may come once .01 s, the guess, is 2 % of what has passed: after .5 s. It took .5 s: so that
+    1 s is 2 %, the next comes at 50 s.
+    """
     assert shown_at(pipe, 1200, 0.125, 0.5) == [3, 395, 591, 787, 983, 1179]
     assert len(shown_at(pipe, 1000, 0.1, 0.004)) == 510  # of .004 s each: 2 % of 102 s
 
@@ -52,18 +59,24 @@ def test_the_result_is_not_shown_and_the_next_part_begins_anew(pipe):
     seen = []
     preview = look.Preview(pipe, lambda image, state, k: seen.append(k), every=2)
     x = torch.zeros(1, 4, 8, 8)
-    for l in [ve(3.0), ve(2.0), ve(1.0), clean()] * 2: preview(0, State(x, l, x))
+    for l in [ve(3.0), ve(2.0), ve(1.0), clean()] * 2:
+        preview(0, State(x, l, x))
     assert seen == [0, 2, 0, 2]
 
 
 def test_round_numbers_on_axes():
-    assert look.ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0] and look.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
-    assert look.ticks(-12, 12) == [-10, -5, 0, 5, 10] and look.ticks(0, 999) == [0, 200, 400, 600, 800]
+    assert look.ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert look.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
+    assert look.ticks(-12, 12) == [-10, -5, 0, 5, 10]
+    assert look.ticks(0, 999) == [0, 200, 400, 600, 800]
 
 
 def test_small_pictures_are_enlarged_by_whole_factors_and_large_ones_reduced():
     size = lambda w, h: look._fit(Image.new("RGB", (w, h)), 96, 512).size
-    assert size(8, 8) == (96, 96) and size(10, 5) == (100, 50) and size(97, 3) == (97, 3) and size(1024, 256) == (512, 128)
+    assert size(8, 8) == (96, 96)
+    assert size(10, 5) == (100, 50)
+    assert size(97, 3) == (97, 3)
+    assert size(1024, 256) == (512, 128)
 
 
 def test_a_sheet_shows_24_steps():
@@ -72,17 +85,42 @@ def test_a_sheet_shows_24_steps():
 
 def test_numbers_of_a_level():
     row = look._numbers(0.6, 0.8)
-    assert row == {"alpha": 0.6, "sigma": 0.8, "ratio": pytest.approx(4 / 3), "snr": pytest.approx(0.5625), "logsnr": pytest.approx(-0.575364)}
-    assert look._numbers(1.0, 0.0)["snr"] is None and look._numbers(0.0, 1.0)["ratio"] is None
-    told = look._spread(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 4.0]]), (torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]])))
-    assert (told["x_mean"], told["x_std"], told["x_change"], told["x0_std"], told["x0_change"]) == (2.0, 1.0, 3.0, 2.0, 4.0)
+    assert row == {
+        "alpha": 0.6,
+        "sigma": 0.8,
+        "ratio": pytest.approx(4 / 3),
+        "snr": pytest.approx(0.5625),
+        "logsnr": pytest.approx(-0.575364),
+    }
+    assert look._numbers(1.0, 0.0)["snr"] is None
+    assert look._numbers(0.0, 1.0)["ratio"] is None
+    told = look._spread(
+        torch.tensor([[1.0, 3.0]]),
+        torch.tensor([[0.0, 4.0]]),
+        (torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]])),
+    )
+    assert (told["x_mean"], told["x_std"], told["x_change"], told["x0_std"], told["x0_change"]) == (
+        2.0,
+        1.0,
+        3.0,
+        2.0,
+        4.0,
+    )
 
 
 def test_colours_of_positions_are_an_affine_map(pipe):
-    """Of pixels, which run from -1 to 1, it is half of each and a half; of latents one column a colour for each of their channels and a 1."""
-    torch.testing.assert_close(look.fit_rgb(Pixels(16, 16, 3)), torch.cat([torch.eye(3) / 2, torch.full((1, 3), 0.5)]), atol=1e-4, rtol=0)
+    """Of pixels, which run from -1 to 1, it is half of each and a half; of latents one column a colour for
+    each of their channels and a 1.
+    """
+    torch.testing.assert_close(
+        look.fit_rgb(Pixels(16, 16, 3)),
+        torch.cat([torch.eye(3) / 2, torch.full((1, 3), 0.5)]),
+        atol=1e-4,
+        rtol=0,
+    )
     images = look.smooth(8, 16, 16)
-    assert images.shape == (8, 16, 16, 3) and images[0, 0, 0].tolist() == [162, 220, 34]
+    assert images.shape == (8, 16, 16, 3)
+    assert images[0, 0, 0].tolist() == [162, 220, 34]
     z = pipe.codec.encode(images).permute(0, 2, 3, 1).reshape(-1, 4).double().numpy()
     means = (images / 255).reshape(8, 8, 2, 8, 2, 3).mean((2, 4)).reshape(-1, 3)
     want = np.linalg.lstsq(np.c_[z, np.ones(len(z))], means, rcond=None)[0]
@@ -93,4 +131,5 @@ def test_labels_and_ranges():
     assert look._label({"step": 3, "ratio": 1.23456, "t": 17.25}) == "step 3\nt 17.25\nsigma/alpha 1.23"
     assert look._label({"step": 9, "ratio": 0.0, "t": -1.0}) == "step 9\nclean\nsigma/alpha 0"
     assert look._label({"step": 0, "ratio": None, "t": 999.0}) == "step 0\nt 999\nsigma/alpha inf"
-    assert look._range(np.array([1.0, 3.0]), 0.04) == pytest.approx((0.92, 3.08)) and look._range(np.array([2.0]), 0.0) == (1.5, 2.5)
+    assert look._range(np.array([1.0, 3.0]), 0.04) == pytest.approx((0.92, 3.08))
+    assert look._range(np.array([2.0]), 0.0) == (1.5, 2.5)

@@ -1,4 +1,7 @@
-"""Pictures by the number: paint, what is told of a drawing before scenes are made of it, the order and the windows of training data."""
+"""Pictures by the number: paint, what is told of a drawing before scenes are made of it, the order and the
+windows of training data.
+"""
+
 import numpy as np
 import pytest
 
@@ -7,9 +10,16 @@ from unnoise.data.colour import GROUND_LAB, LAB, dominant, oklab, recolour, srgb
 from unnoise.data.draw import Draw
 from unnoise.data.transforms import crop, flip, permutation
 
-RED = np.array([[[200, 30, 30, 255], [120, 20, 20, 255], [128, 128, 128, 255], [240, 90, 90, 255]],
-                [[200, 30, 30, 255], [210, 40, 40, 255], [250, 200, 200, 128], [0, 0, 0, 0]]], np.uint8)
-GREY = np.array([[[200, 200, 200, 255], [100, 100, 100, 255], [150, 120, 120, 255], [30, 30, 30, 255]]], np.uint8)
+RED = np.array(
+    [
+        [[200, 30, 30, 255], [120, 20, 20, 255], [128, 128, 128, 255], [240, 90, 90, 255]],
+        [[200, 30, 30, 255], [210, 40, 40, 255], [250, 200, 200, 128], [0, 0, 0, 0]],
+    ],
+    np.uint8,
+)
+GREY = np.array(
+    [[[200, 200, 200, 255], [100, 100, 100, 255], [150, 120, 120, 255], [30, 30, 30, 255]]], np.uint8
+)
 
 
 def close(a: np.ndarray, b: list) -> bool:
@@ -17,15 +27,25 @@ def close(a: np.ndarray, b: list) -> bool:
 
 
 def test_paint_keeps_shading_at_three_quarters_and_greys():
-    """Of a red thing: its plain red becomes the blue itself, its shadow and its light lie about that; the grey stays, the transparent too."""
-    assert close(recolour(RED, "blue"), [[[44, 98, 225, 255], [28, 67, 159, 255], [128, 128, 128, 255], [77, 127, 236, 255]],
-                                         [[44, 98, 225, 255], [48, 103, 231, 255], [174, 182, 232, 128], [0, 0, 0, 0]]])
+    """Of a red thing: its plain red becomes the blue itself, its shadow and its light lie about that; the
+    grey stays, the transparent too.
+    """
+    assert close(
+        recolour(RED, "blue"),
+        [
+            [[44, 98, 225, 255], [28, 67, 159, 255], [128, 128, 128, 255], [77, 127, 236, 255]],
+            [[44, 98, 225, 255], [48, 103, 231, 255], [174, 182, 232, 128], [0, 0, 0, 0]],
+        ],
+    )
     assert close(recolour(RED, "black")[0, :2, :3], [[39, 39, 41], [24, 24, 26]])
 
 
 def test_a_grey_thing_is_painted_all_over():
     """Under .55 of coloured pixels: all of it, as grey is what it is."""
-    assert close(recolour(GREY, "green"), [[[136, 200, 138, 255], [45, 150, 58, 255], [69, 171, 79, 255], [18, 74, 25, 255]]])
+    assert close(
+        recolour(GREY, "green"),
+        [[[136, 200, 138, 255], [45, 150, 58, 255], [69, 171, 79, 255], [18, 74, 25, 255]]],
+    )
     some = np.full((1, 100, 4), 128, np.uint8)
     some[..., 3] = 255
     for red, painted in ((50, True), (60, False)):
@@ -34,7 +54,9 @@ def test_a_grey_thing_is_painted_all_over():
 
 
 def test_lightness_lies_between_a_quarter_of_the_target_and_six_tenths_of_the_way_to_white():
-    """The darkest may be at a quarter of the paint's lightness, the lightest at .6 of the way from it to white."""
+    """The darkest may be at a quarter of the paint's lightness, the lightest at .6 of the way from it to
+    white.
+    """
     ends = np.zeros((1, 3, 4), np.uint8)
     ends[0, :, :3], ends[..., 3] = [[0, 0, 0], [119, 119, 119], [255, 255, 255]], 255
     light = oklab(recolour(ends, "green")[..., :3])[0, :, 0]
@@ -43,7 +65,9 @@ def test_lightness_lies_between_a_quarter_of_the_target_and_six_tenths_of_the_wa
 
 
 def test_of_the_dominant_colour_lightness_counts_half():
-    """A dark orange is an orange and no brown once lightness counts half; what lies within .1 of the border's colour is ground."""
+    """A dark orange is an orange and no brown once lightness counts half; what lies within .1 of the border's
+    colour is ground.
+    """
     picture = np.full((10, 10, 3), 255, np.uint8)
     assert dominant(picture) is None
     ground = oklab(picture)[0, 0]
@@ -54,13 +78,17 @@ def test_of_the_dominant_colour_lightness_counts_half():
     for rgb in rng.integers(0, 256, (200, 3), dtype=np.uint8):
         picture[4:6, 4:6] = rgb
         lab = oklab(rgb)
-        if np.linalg.norm(lab - ground) < 0.12: continue
-        nearest = min(LAB, key=lambda n, lab=lab: ((0.5 * (lab - LAB[n])[0]) ** 2 + ((lab - LAB[n])[1:] ** 2).sum()))
+        if np.linalg.norm(lab - ground) < 0.12:
+            continue
+        nearest = min(
+            LAB, key=lambda n, lab=lab: (0.5 * (lab - LAB[n])[0]) ** 2 + ((lab - LAB[n])[1:] ** 2).sum()
+        )
         assert dominant(picture) == nearest
     assert (colour.NEUTRAL, colour.COLOURED, colour.APART) == (0.035, 0.55, 0.1)
 
 
-# --- what is told of a drawing ----------------------------------------------------------------------------------------------
+# --- what is told of a drawing ------------------------------------------------------------------------------
+
 
 def drawing(alpha: np.ndarray, rgb=(200, 30, 30)) -> np.ndarray:
     return np.dstack([np.broadcast_to(np.array(rgb, np.uint8), (*alpha.shape, 3)), alpha.astype(np.uint8)])
@@ -80,33 +108,49 @@ def test_how_much_of_a_drawing_is_lost_on_each_ground():
     told = prepare.measures([rgba])
     want = [np.mean(np.linalg.norm(lab - g, axis=1) < 0.16) for g in GROUND_LAB.values()]
     assert told["clash"][0].tolist() == pytest.approx(255 * np.array(want), abs=0.51)
-    assert told["lab"][0] == pytest.approx(lab.mean(0), abs=1e-5) and told["box"][0].tolist() == [0, 0, 32, 32]
+    assert told["lab"][0] == pytest.approx(lab.mean(0), abs=1e-5)
+    assert told["box"][0].tolist() == [
+        0,
+        0,
+        32,
+        32,
+    ]
 
 
 def test_turning_and_mirroring_are_told_by_what_then_looks_different():
-    """A half: mirrored nothing of it is where it was; a bar: turned a half, it is itself; an L differs every way."""
+    """A half: mirrored nothing of it is where it was; a bar: turned a half, it is itself; an L differs every
+    way.
+    """
     half, bar, corner = (np.zeros((24, 24)) for _ in range(3))
     half[:, :12] = half[0, :] = half[:, 23] = 255
     bar[:, 10:14] = 255
     corner[:, :6] = corner[18:] = 255
     told = prepare.measures([drawing(a) for a in (half, bar, corner)])
-    assert told["turn"][1] == 0 and told["mirror"][1] == 0
+    assert told["turn"][1] == 0
+    assert told["mirror"][1] == 0
     small = [prepare._small(drawing(a), prepare.tight(drawing(a))) for a in (half, corner)]
     for k, s in zip((0, 2), small):
         other = lambda t, s=s: np.abs(s - t).sum() / (s.sum() + t.sum())
-        assert told["mirror"][k] == round(255 * other(s[:, ::-1])) and told["turn"][k] == round(255 * min(other(np.rot90(s, j)) for j in (1, 2, 3)))
-    assert prepare.unlike(small[0], small[0]) == 0 and prepare.unlike(np.array([1.0, 0]), np.array([0, 1.0])) == 1
+        assert told["mirror"][k] == round(255 * other(s[:, ::-1]))
+        assert told["turn"][k] == round(255 * min(other(np.rot90(s, j)) for j in (1, 2, 3)))
+    assert prepare.unlike(small[0], small[0]) == 0
+    assert prepare.unlike(np.array([1.0, 0]), np.array([0, 1.0])) == 1
 
 
 def test_a_drawing_faces_as_the_first_vendors_does():
     left = np.zeros((24, 24))
     left[:, :8] = left[4, :] = 255
     right, even = left[:, ::-1], np.maximum(left, left[:, ::-1])
-    faces = prepare._agreement([drawing(a) for a in (left, right, left, even, right)], np.array([0, 0, 0, 0, 1]), np.array([0, 1, 2, 3, 0]))
+    faces = prepare._agreement(
+        [drawing(a) for a in (left, right, left, even, right)],
+        np.array([0, 0, 0, 0, 1]),
+        np.array([0, 1, 2, 3, 0]),
+    )
     assert faces.tolist() == [1, 0, 1, 1, 1]
 
 
-# --- order, windows, chances ------------------------------------------------------------------------------------------------
+# --- order, windows, chances --------------------------------------------------------------------------------
+
 
 def test_the_order_of_an_epoch_is_for_ever_the_same():
     assert permutation(7, 1, 2).tolist() == [4, 2, 0, 6, 1, 5, 3]

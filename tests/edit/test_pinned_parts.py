@@ -1,4 +1,7 @@
-"""What edits are made of, by hand: levels of strengths, masks of greys, sizes, scores, statistics, wishes; and the figures that each method stands on."""
+"""What edits are made of, by hand: levels of strengths, masks of greys, sizes, scores, statistics, wishes;
+and the figures that each method stands on.
+"""
+
 import math
 import sys
 from typing import Any
@@ -29,24 +32,32 @@ def pipe(tmp_path_factory):
     return unnoise.load(painter(tmp_path_factory.mktemp("models") / "painter"), device="cpu", dtype="fp32")
 
 
-# --- strength ---------------------------------------------------------------------------------------------------------------
+# --- strength -----------------------------------------------------------------------------------------------
+
 
 def test_a_strength_is_a_share_of_the_schedules_time(pipe):
     """4 steps at 1, .75, .5, .25 of the time; at strength .5 at half of those: as many steps."""
-    r = asked(pipe, (16, 16), "a red apple", num_inference_steps=4, sampler="ddim", spacing="trailing", seed=0)
+    r = asked(
+        pipe, (16, 16), "a red apple", num_inference_steps=4, sampler="ddim", spacing="trailing", seed=0
+    )
     times = lambda s: [float(pipe.schedule.time(l)) for l in part(pipe, r, s)[:-1]]
     full = times(1.0)
-    assert full == pytest.approx([1.0, 0.75, 0.5, 0.25], abs=2e-3) and times(0.5) == pytest.approx([t / 2 for t in full], abs=2e-3)
-    assert 0 < float(part(pipe, r, 0.0)[0].sigma) < 1e-2 and run.VANISHING == 1e-6
+    assert full == pytest.approx([1.0, 0.75, 0.5, 0.25], abs=2e-3)
+    assert times(0.5) == pytest.approx([t / 2 for t in full], abs=2e-3)
+    assert 0 < float(part(pipe, r, 0.0)[0].sigma) < 1e-2
+    assert run.VANISHING == 1e-6
 
 
 def test_decibels():
     a = np.zeros((2, 2, 3), np.uint8)
-    assert psnr(a, a + np.uint8(255)) == 0 and psnr(a, a) == math.inf
-    assert psnr(a, a + np.uint8(5)) == pytest.approx(20 * math.log10(51)) and psnr(a + np.uint8(5), a) == psnr(a, a + np.uint8(5))
+    assert psnr(a, a + np.uint8(255)) == 0
+    assert psnr(a, a) == math.inf
+    assert psnr(a, a + np.uint8(5)) == pytest.approx(20 * math.log10(51))
+    assert psnr(a + np.uint8(5), a) == psnr(a, a + np.uint8(5))
 
 
-# --- pictures and masks -----------------------------------------------------------------------------------------------------
+# --- pictures and masks -------------------------------------------------------------------------------------
+
 
 def test_grey_of_a_colour_is_its_luma():
     white = Picture(np.full((1, 4, 3), 255, np.uint8))
@@ -57,16 +68,31 @@ def test_grey_of_a_colour_is_its_luma():
 def test_of_a_white_mask_the_holes_change():
     rgba = np.full((1, 3, 4), 255, np.uint8)
     rgba[0, :, 3] = [0, 255, 102]
-    assert read_mask(rgba, Picture(np.zeros((1, 3, 3), np.uint8)))[0].tolist() == pytest.approx([1.0, 0.0, 0.6])
+    assert read_mask(rgba, Picture(np.zeros((1, 3, 3), np.uint8)))[0].tolist() == pytest.approx(
+        [1.0, 0.0, 0.6]
+    )
 
 
-@pytest.mark.parametrize(("size", "want"), [((16, 16), (16, 16)), ((100, 100), (16, 16)), ((100, 400), (8, 32)), ((400, 100), (32, 8)), ((10, 15), (14, 20)),
-                                            ((1, 500), (4, 358))])
+@pytest.mark.parametrize(
+    ("size", "want"),
+    [
+        ((16, 16), (16, 16)),
+        ((100, 100), (16, 16)),
+        ((100, 400), (8, 32)),
+        ((400, 100), (32, 8)),
+        ((10, 15), (14, 20)),
+        ((1, 500), (4, 358)),
+    ],
+)
 def test_a_model_works_at_about_its_own_area(pipe, size, want):
     """16 x 16 pixels at the picture's proportions, in multiples of 2 and at least two cells."""
     h, w = size
     f = math.sqrt(256 / (h * w)) / 2
-    assert working_size(pipe, Picture(np.zeros((*size, 3), np.uint8))) == want == (max(round(h * f), 2) * 2, max(round(w * f), 2) * 2)
+    assert (
+        working_size(pipe, Picture(np.zeros((*size, 3), np.uint8)))
+        == want
+        == (max(round(h * f), 2) * 2, max(round(w * f), 2) * 2)
+    )
 
 
 def test_a_blend_is_in_between_and_the_ends_are_exact():
@@ -80,14 +106,18 @@ def test_a_cell_changes_where_any_of_its_pixels_does():
     assert torch.nonzero(cells(mask, torch.zeros(1, 4, 8, 8))[0, 0]).tolist() == [[1, 2]]
 
 
-# --- anomalies and noise ----------------------------------------------------------------------------------------------------
+# --- anomalies and noise ------------------------------------------------------------------------------------
+
 
 def test_the_relative_score_is_the_score_over_the_detail(tiny):
     pixels = unnoise.load(tiny, device="cpu", dtype="fp32")
     a = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     told = anomaly(pixels, a, noises=2)
-    assert told.relative == pytest.approx(told.score / float(detail(torch.from_numpy(a / 127.5)[None, None])), rel=1e-4)
-    assert told.score == pytest.approx(float(told.map.mean())) and told.nfe == 1
+    assert told.relative == pytest.approx(
+        told.score / float(detail(torch.from_numpy(a / 127.5)[None, None])), rel=1e-4
+    )
+    assert told.score == pytest.approx(float(told.map.mean()))
+    assert told.nfe == 1
 
 
 def test_a_flat_picture_has_the_detail_of_one_step_of_a_byte():
@@ -99,33 +129,54 @@ def test_a_flat_picture_has_the_detail_of_one_step_of_a_byte():
 
 def test_figures_of_anomalies_and_noise():
     m = module("anomaly")
-    assert (m.STRENGTH, m.NOISES, m.FLAT) == (0.7, 8, 2 / 255) and module("denoise").PROBES == 4
+    assert (m.STRENGTH, m.NOISES, m.FLAT) == (0.7, 8, 2 / 255)
+    assert module("denoise").PROBES == 4
 
 
 def test_a_noisy_picture_is_a_level_of_its_own_sigma(pipe):
-    """E[x0 | x] of x = x0 + sigma eps, by the one call at the level of that ratio; the sample begins there too, scaled."""
-    r, x, seen = asked(pipe, (16, 16), "", num_inference_steps=2, sampler="ddim", seed=0), normal(1, 4, 8, 8).float(), []
+    """E[x0 | x] of x = x0 + sigma eps, by the one call at the level of that ratio; the sample begins there
+    too, scaled.
+    """
+    r, x, seen = (
+        asked(pipe, (16, 16), "", num_inference_steps=2, sampler="ddim", seed=0),
+        normal(1, 4, 8, 8).float(),
+        [],
+    )
     model = lambda y, l: seen.append((y, l)) or y
     for sample in (False, True):
         seen.clear()
         come_down(pipe, r, x, 0.75, model, sample)
         y, l = seen[0]
-        assert float(l.ratio) == pytest.approx(0.75, rel=2e-3) and len(seen) == 1 + sample
+        assert float(l.ratio) == pytest.approx(0.75, rel=2e-3)
+        assert len(seen) == 1 + sample
         torch.testing.assert_close(y, x * float(l.alpha), atol=1e-5, rtol=1e-4)
 
 
 def test_noise_of_latents_is_what_the_encoding_moves_by(pipe, monkeypatch):
     """Here the encoding is the picture itself, in [-1, 1]: noise of .1 moves it by .1."""
-    monkeypatch.setattr(module("denoise"), "encoded", lambda pipe, pixels, size=None: torch.from_numpy(pixels / 127.5 - 1)[None])
-    assert latent_sigma(pipe, Picture(np.full((64, 64, 3), 128, np.uint8)), 0.1) == pytest.approx(0.1, rel=0.02)
+    monkeypatch.setattr(
+        module("denoise"),
+        "encoded",
+        lambda pipe, pixels, size=None: torch.from_numpy(pixels / 127.5 - 1)[None],
+    )
+    assert latent_sigma(pipe, Picture(np.full((64, 64, 3), 128, np.uint8)), 0.1) == pytest.approx(
+        0.1, rel=0.02
+    )
 
 
 def test_known_noise_is_taken_as_it_is():
-    picture = Picture((128 + 20 * np.random.default_rng(0).standard_normal((64, 64, 3))).round().clip(0, 255).astype(np.uint8))
-    assert known(0.25, picture) == 0.25 and known("estimate", picture) == pytest.approx(20 / 127.5, rel=0.08)
+    picture = Picture(
+        (128 + 20 * np.random.default_rng(0).standard_normal((64, 64, 3)))
+        .round()
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
+    assert known(0.25, picture) == 0.25
+    assert known("estimate", picture) == pytest.approx(20 / 127.5, rel=0.08)
 
 
-# --- style ------------------------------------------------------------------------------------------------------------------
+# --- style --------------------------------------------------------------------------------------------------
+
 
 def test_style_by_hand():
     x, like = torch.tensor([[0.0], [2.0]]), torch.tensor([[10.0], [14.0]])
@@ -134,7 +185,8 @@ def test_style_by_hand():
     assert METHODS == {"aligned": 2.0, "loss": 1.0, "adapter": 1.0}
 
 
-# --- DiffEdit ---------------------------------------------------------------------------------------------------------------
+# --- DiffEdit -----------------------------------------------------------------------------------------------
+
 
 def test_the_figures_of_diffedit():
     m = module("diffedit")
@@ -143,7 +195,9 @@ def test_the_figures_of_diffedit():
 
 
 def test_the_map_of_differences_by_hand(pipe):
-    """In cells: the mean over noises and channels of the two estimates' distance, at half of the schedule's time."""
+    """In cells: the mean over noises and channels of the two estimates' distance, at half of the schedule's
+    time.
+    """
     x0 = normal(1, 4, 8, 8, seed=3).float()
     from unnoise.process.level import corrupt
     from unnoise.process.noise import seeded
@@ -151,33 +205,43 @@ def test_the_map_of_differences_by_hand(pipe):
     like = x0.expand(10, -1, -1, -1)
     l = pipe.schedule.level(0.5)
     x = corrupt(like, seeded(range(10), "diffedit")(like), l)
-    with torch.no_grad(): one, two = (pipe.denoiser([p] * 10)(x, l) for p in ("a red apple", "two blue cars"))
-    torch.testing.assert_close(difference(pipe, x0, "a red apple", "two blue cars", space="cells"), (one - two).abs().mean((0, 1), keepdim=True))
+    with torch.no_grad():
+        one, two = (pipe.denoiser([p] * 10)(x, l) for p in ("a red apple", "two blue cars"))
+    torch.testing.assert_close(
+        difference(pipe, x0, "a red apple", "two blue cars", space="cells"),
+        (one - two).abs().mean((0, 1), keepdim=True),
+    )
 
 
 def test_a_mask_is_what_lies_above_the_threshold_between_the_extremes():
     """Of 101 even values the outer 3 at either end are cut off: .5 of what is left lies at the middle."""
     d = torch.arange(101.0).reshape(1, 1, 1, 101)
     m = mask_of(d, (1, 101))
-    assert int(m.sum()) == 51 and m[0, 49] == 0 and m[0, 50] == 1
+    assert int(m.sum()) == 51
+    assert m[0, 49] == 0
+    assert m[0, 50] == 1
     d[..., -1] = 1e6  # an outlier moves nothing
     assert int(mask_of(d, (1, 101)).sum()) == 51
 
 
 def test_otsu_and_the_two_thresholds():
-    """Values 0 and .2 in halves are divided at .1; of a mask in pixels parts reach down to 1.5 x .5 x that and must come up to 4.6 x .5 x that."""
+    """Values 0 and .2 in halves are divided at .1; of a mask in pixels parts reach down to 1.5 x .5 x that
+    and must come up to 4.6 x .5 x that.
+    """
     assert otsu(torch.tensor([0.0, 0.0, 0.2, 0.2])) == pytest.approx(0.1)
 
 
 def test_the_guided_filter_smooths_what_no_edge_backs():
-    """On a plain picture the map becomes its windows' means twice over; with an edge of the picture's own it stays sharp there: an edge of .1 of the
-    range, whose variance of .0025 is 2.5 times SMOOTH."""
+    """On a plain picture the map becomes its windows' means twice over; with an edge of the picture's own it
+    stays sharp there: an edge of .1 of the range, whose variance of .0025 is 2.5 times SMOOTH.
+    """
     d = torch.zeros(1, 1, 16, 16, dtype=torch.float64)
     d[..., 8:] = 1
     edge = np.full((16, 16, 3), 100, np.uint8)
     edge[:, 8:] = 126
     step = lambda pixels: float(snapped(d, pixels, 2)[0, 0, 8, 8] - snapped(d, pixels, 2)[0, 0, 8, 7])
-    assert step(np.full((16, 16, 3), 100, np.uint8)) == pytest.approx(0.2, abs=0.01) and step(edge) == pytest.approx(0.2 + 0.8 * 0.88, abs=0.06)
+    assert step(np.full((16, 16, 3), 100, np.uint8)) == pytest.approx(0.2, abs=0.01)
+    assert step(edge) == pytest.approx(0.2 + 0.8 * 0.88, abs=0.06)
 
 
 def test_what_is_drawn_further_than_the_room_does_not_join():
@@ -186,38 +250,47 @@ def test_what_is_drawn_further_than_the_room_does_not_join():
     mask[8:12, 8:12] = 1
     after[8:12, :] = 0
     grown = reached(before, after, mask, 3)
-    assert np.flatnonzero(grown[10]).tolist() == list(range(5, 15)) and grown[7].sum() == 0
+    assert np.flatnonzero(grown[10]).tolist() == list(range(5, 15))
+    assert grown[7].sum() == 0
 
 
-# --- guides -----------------------------------------------------------------------------------------------------------------
+# --- guides -------------------------------------------------------------------------------------------------
+
 
 def test_figures_of_guides():
-    assert guides.FORMED == 1.0 and guides.LATE == ("mean", "style") and guides.TOGETHER == 64 * 64 * 64
+    assert guides.FORMED == 1.0
+    assert guides.LATE == ("mean", "style")
+    assert guides.TOGETHER == 64 * 64 * 64
     assert (canvas.OVERLAP, losses.CROPS, losses.LUMA) == (8, 4, (0.299, 0.587, 0.114))
     assert (module("upscale").STRENGTH, module("upscale").ZETA, module("upscale").TRUST) == (0.5, 0.5, 3.0)
     assert (module("outpaint").OVERLAP, module("image_to_image").STRENGTH) == (0.5, 0.6)
     m = module("prompt_to_prompt")
     assert (m.CROSS, m.SELF, m.SIDE, m.LOCAL_FROM, m.LOCAL_ABOVE) == (0.8, 0.4, 16, 0.2, 0.5)
     m = module("imagic")
-    assert m.ETAS == (0.2, 0.4, 0.6, 0.8) and m.Training() == m.Training(100, 5e-3, 100, 1e-4, 8, 0)
+    assert m.ETAS == (0.2, 0.4, 0.6, 0.8)
+    assert m.Training() == m.Training(100, 5e-3, 100, 1e-4, 8, 0)
     from unnoise.edit import adapter
 
     assert (adapter.TOKENS, adapter.DROP) == (4, 0.1)
 
 
 def test_wishes_of_the_whole_picture_wait_until_it_is_formed(pipe):
-    """"mean" acts where sigma / alpha <= 1, "brightness" always."""
+    """ "mean" acts where sigma / alpha <= 1, "brightness" always."""
     x = normal(1, 4, 8, 8).float()
+
     def moved(guide: str, l) -> bool:
         r = pipe.request("a red apple", num_inference_steps=4, guide=[guide], seed=0)
         plain = lambda y, _: y * 0.1
         return not torch.equal(guides.guided(pipe, r, plain)(x, l), plain(x, l))
+
     assert [moved("mean=red", ve(v)) for v in (0.98, 1.02)] == [True, False]
     assert [moved("brightness=0.9", ve(v)) for v in (0.98, 1.02)] == [True, True]
 
 
 def test_noised_images_are_of_their_level():
-    """Of middle grey, 0 in [-1, 1], only the noise is left: sigma / sqrt(alpha^2 + sigma^2) of it, halved and put about .5."""
+    """Of middle grey, 0 in [-1, 1], only the noise is left: sigma / sqrt(alpha^2 + sigma^2) of it, halved and
+    put about .5.
+    """
     grey, white = torch.full((1, 3, 64, 64), 0.5), torch.ones(1, 3, 64, 64)
     noise = guides.at_level(grey, level(0.6, 0.8)) - 0.5
     assert float(noise.std()) == pytest.approx(0.4, rel=0.03)
@@ -225,8 +298,15 @@ def test_noised_images_are_of_their_level():
     assert torch.equal(guides.at_level(grey, level(0.6, 0.8)), guides.at_level(grey, level(0.6, 0.8)))
 
 
-@pytest.mark.parametrize(("text", "name", "value", "weight"), [
-    ("colour=green:2", "colour", "green", 2.0), ("color=green", "colour", "green", 1.0), ("smooth:0.5", "smooth", "", 0.5), ("smooth", "smooth", "", 1.0)])
+@pytest.mark.parametrize(
+    ("text", "name", "value", "weight"),
+    [
+        ("colour=green:2", "colour", "green", 2.0),
+        ("color=green", "colour", "green", 1.0),
+        ("smooth:0.5", "smooth", "", 0.5),
+        ("smooth", "smooth", "", 1.0),
+    ],
+)
 def test_guides_as_they_are_typed(text, name, value, weight):
     g = guides.parse(text)
     assert (g.name, g.value, g.weight) == (name, value, weight)
@@ -236,19 +316,26 @@ def test_encoding_and_what_a_picture_is_worth(pipe):
     """Latents are those of the codec, of the picture at the working size."""
     a = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     torch.testing.assert_close(encoded(pipe, a), pipe.codec.encode(a[None]))
-    assert read(a).sha256 != read(a[::-1].copy()).sha256 and read(a[..., 0]).sha256 == read(np.repeat(a[..., :1], 3, 2)).sha256
+    assert read(a).sha256 != read(a[::-1].copy()).sha256
+    assert read(a[..., 0]).sha256 == read(np.repeat(a[..., :1], 3, 2)).sha256
 
 
 def test_eta_goes_from_the_picture_to_the_prompt(pipe, tmp_path, monkeypatch):
-    """e = eta e_tgt + (1 - eta) e_opt: what is drawn at each eta of an imagic whose training found nothing but zeros."""
+    """e = eta e_tgt + (1 - eta) e_opt: what is drawn at each eta of an imagic whose training found nothing
+    but zeros.
+    """
     from unnoise.edit import imagic
 
     m, drawn = module("imagic"), []
     monkeypatch.setattr(m, "trained", lambda pipe, x0, target, *_: (torch.zeros_like(target), pipe.net))
+
     def draw(pipe: Any, request: Any, contexts: Any, *_: Any):
         drawn.append([float(c.norm()) for c in contexts])
         return torch.zeros(len(contexts), 4, 8, 8), 1
+
     monkeypatch.setattr(m, "_drawn", draw)
     imagic(pipe, np.zeros((16, 16, 3), np.uint8), "a red apple", eta=(0.0, 0.25, 1.0), seed=0, work=tmp_path)
     none, some, whole = drawn[0]
-    assert none == 0 and some == pytest.approx(0.25 * whole, rel=1e-5) and whole > 0
+    assert none == 0
+    assert some == pytest.approx(0.25 * whole, rel=1e-5)
+    assert whole > 0

@@ -1,4 +1,7 @@
-"""The report on scenes, to the number: near-copies, how prompts are shared out, what a pair of things is judged by."""
+"""The report on scenes, to the number: near-copies, how prompts are shared out, what a pair of things is
+judged by.
+"""
+
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,54 +26,108 @@ def test_a_near_copy_is_nearer_than_a_hundredth_of_the_training_pictures_to_thei
     x = copies.x.double().numpy()
     near = np.array([np.sort(np.sqrt(((x - row) ** 2).sum(1)))[1] for row in x])
     assert copies.threshold == pytest.approx(np.quantile(near, 0.01), rel=1e-3)  # distances in float32
-    assert copies.threshold < 0.9 * np.quantile(near, 0.1) and len(x) == len(Scenes(SET, "train", {"plain": 1.0}, 40).plain)
+    assert copies.threshold < 0.9 * np.quantile(near, 0.1)
+    assert len(x) == len(Scenes(SET, "train", {"plain": 1.0}, 40).plain)
 
 
 def test_a_picture_is_a_near_copy_by_its_nearest_one_and_the_median_is_a_number_a_pixel(copies):
     x = torch.zeros(1, 3072)
     grey = lambda v: np.full((32, 32, 3), v, np.uint8)
-    told = Copies(x, 0.1 * 3072**0.5).share(np.stack([grey(0), grey(25), grey(26), grey(255)]))  # root mean squares of 0, .098, .102 and 1
-    assert told["value"] == 0.5 and told["threshold"] == pytest.approx(0.1) and told["n"] == 4
-    assert told["median"] == pytest.approx(25 / 255, rel=1e-4) and told["se"] == pytest.approx(0.25)
+    told = Copies(x, 0.1 * 3072**0.5).share(
+        np.stack([grey(0), grey(25), grey(26), grey(255)])
+    )  # root mean squares of 0, .098, .102 and 1
+    assert told["value"] == 0.5
+    assert told["threshold"] == pytest.approx(0.1)
+    assert told["n"] == 4
+    assert told["median"] == pytest.approx(25 / 255, rel=1e-4)
+    assert told["se"] == pytest.approx(0.25)
 
 
 def test_large_pictures_are_looked_at_in_blocks():
     """A row of two white pixels of 64 x 64 is half of one block of 32 x 32: .5 in 3 of 3072 numbers."""
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[0, :2] = 255
-    assert Copies(torch.zeros(1, 3072), 1.0).share(picture[None])["median"] == pytest.approx((3 * 0.5**2 / 3072) ** 0.5, rel=1e-4)
+    assert Copies(torch.zeros(1, 3072), 1.0).share(picture[None])["median"] == pytest.approx(
+        (3 * 0.5**2 / 3072) ** 0.5, rel=1e-4
+    )
 
 
-HEADS = {"noun_a": ("cat", "dog"), "noun_b": ("cat", "dog"), "axis": ("horizontal", "vertical"), "colour_a": ("as drawn", "red"),
-         "colour_b": ("as drawn", "red")}
+HEADS = {
+    "noun_a": ("cat", "dog"),
+    "noun_b": ("cat", "dog"),
+    "axis": ("horizontal", "vertical"),
+    "colour_a": ("as drawn", "red"),
+    "colour_b": ("as drawn", "red"),
+}
 
 
-def judged(relation: str, a: str, b: str, axis: str, sure: float = 0.9, colours=("", ""), seen=("as drawn", "as drawn")) -> dict[str, bool]:
+def judged(
+    relation: str,
+    a: str,
+    b: str,
+    axis: str,
+    sure: float = 0.9,
+    colours=("", ""),
+    seen=("as drawn", "as drawn"),
+) -> dict[str, bool]:
     """The verdict on "cat <relation> dog" of a judge that sees a and b, upper or left one first."""
     scene = Attributes("pair", ("cat", "dog"), ("cat", "dog"), "noto", colours, relation=relation)
-    told = {"noun_a": HEADS["noun_a"].index(a), "noun_b": HEADS["noun_b"].index(b), "axis": HEADS["axis"].index(axis),
-            "colour_a": HEADS["colour_a"].index(seen[0]), "colour_b": HEADS["colour_b"].index(seen[1])}
+    told = {
+        "noun_a": HEADS["noun_a"].index(a),
+        "noun_b": HEADS["noun_b"].index(b),
+        "axis": HEADS["axis"].index(axis),
+        "colour_a": HEADS["colour_a"].index(seen[0]),
+        "colour_b": HEADS["colour_b"].index(seen[1]),
+    }
     p = lambda head, answer: sure if HEADS[head][told[head]] == answer else 1 - sure
     return verdict(scene, told, p, HEADS)
 
 
-@pytest.mark.parametrize(("relation", "a", "b", "axis", "right"), [
-    ("left of", "cat", "dog", "horizontal", True), ("left of", "dog", "cat", "horizontal", False), ("left of", "cat", "dog", "vertical", False),
-    ("right of", "dog", "cat", "horizontal", True), ("right of", "cat", "dog", "horizontal", False),
-    ("above", "cat", "dog", "vertical", True), ("above", "dog", "cat", "vertical", False), ("below", "dog", "cat", "vertical", True),
-    ("below", "cat", "dog", "vertical", False), ("next to", "dog", "cat", "horizontal", True), ("next to", "cat", "dog", "vertical", False)])
+@pytest.mark.parametrize(
+    ("relation", "a", "b", "axis", "right"),
+    [
+        ("left of", "cat", "dog", "horizontal", True),
+        ("left of", "dog", "cat", "horizontal", False),
+        ("left of", "cat", "dog", "vertical", False),
+        ("right of", "dog", "cat", "horizontal", True),
+        ("right of", "cat", "dog", "horizontal", False),
+        ("above", "cat", "dog", "vertical", True),
+        ("above", "dog", "cat", "vertical", False),
+        ("below", "dog", "cat", "vertical", True),
+        ("below", "cat", "dog", "vertical", False),
+        ("next to", "dog", "cat", "horizontal", True),
+        ("next to", "cat", "dog", "vertical", False),
+    ],
+)
 def test_a_relation_is_right_by_axis_and_order(relation, a, b, axis, right):
     assert judged(relation, a, b, axis) == {"noun": True, "relation": right}
 
 
 def test_one_thing_twice_is_no_pair_and_colours_belong_to_their_things():
     assert judged("left of", "cat", "cat", "horizontal")["noun"] is False
-    assert judged("left of", "cat", "dog", "horizontal", colours=("red", ""), seen=("red", "as drawn"))["colour"] is True
-    assert judged("left of", "cat", "dog", "horizontal", colours=("red", ""), seen=("as drawn", "red"))["colour"] is False
-    assert judged("right of", "dog", "cat", "horizontal", colours=("red", ""), seen=("as drawn", "red"))["colour"] is True
+    assert (
+        judged("left of", "cat", "dog", "horizontal", colours=("red", ""), seen=("red", "as drawn"))["colour"]
+        is True
+    )
+    assert (
+        judged("left of", "cat", "dog", "horizontal", colours=("red", ""), seen=("as drawn", "red"))["colour"]
+        is False
+    )
+    assert (
+        judged("right of", "dog", "cat", "horizontal", colours=("red", ""), seen=("as drawn", "red"))[
+            "colour"
+        ]
+        is True
+    )
 
 
 def test_what_is_asked_and_counted():
-    assert room.GUIDANCES == (1.0, 2.0, 3.0, 5.0, 8.0) and room.SHARES == {"noun": 0.4, "seen": 0.3, "held out": 0.3}
-    assert room.WORLD == {"objects": 0.55, "pair": 0.25, "hand": 0.20} and room.PROMPTS == 990_000
+    assert room.GUIDANCES == (1.0, 2.0, 3.0, 5.0, 8.0)
+    assert room.SHARES == {
+        "noun": 0.4,
+        "seen": 0.3,
+        "held out": 0.3,
+    }
+    assert room.WORLD == {"objects": 0.55, "pair": 0.25, "hand": 0.20}
+    assert room.PROMPTS == 990_000
     assert [room.contradictions(n) for n in (0, 1, 3, 9, 300)] == [0, 2, 2, 3, 100]

@@ -1,4 +1,7 @@
-"""The step of a wish, by hand: four numbers at sigma / alpha = 1, where the furthest step is .5 sqrt(1/2) sqrt(4) = .7071 long."""
+"""The step of a wish, by hand: four numbers at sigma / alpha = 1, where the furthest step is .5 sqrt(1/2)
+sqrt(4) = .7071 long.
+"""
+
 import math
 
 import pytest
@@ -17,30 +20,43 @@ def moved(loss, weight=1.0, x0=0.0, **how) -> list[float]:
 
 
 @pytest.mark.parametrize("through", [False, True])
-@pytest.mark.parametrize(("loss", "where"), [
-    (lambda v: (v - 0.2).square().sum(1), 0.1),             # L / s = .16 / .8: a square is halved
-    (lambda v: 9 * (v - 0.2).square().sum(1), 0.1),         # whatever its scale
-    (lambda v: (v + 0.2).square().sum(1), -0.1),            # to where it is less
-    (lambda v: (v - 1).square().sum(1), FAR / 2),           # 4 / 4 = 1 would be too far
-    (lambda v: v.sum(1) - 10, -FAR / 2),                    # below 0 nobody knows how far: the furthest, downhill
-    (lambda v: -v.sum(1) - 10, FAR / 2),
-    (lambda v: v.sum(1), 0.0),                              # a wish that is granted moves nothing
-    (lambda v: 0 * v.sum(1) + 1, 0.0),                      # nor does one without a slope
-    (lambda v: v.sum(1) * math.nan, 0.0)])
+@pytest.mark.parametrize(
+    ("loss", "where"),
+    [
+        (lambda v: (v - 0.2).square().sum(1), 0.1),  # L / s = .16 / .8: a square is halved
+        (lambda v: 9 * (v - 0.2).square().sum(1), 0.1),  # whatever its scale
+        (lambda v: (v + 0.2).square().sum(1), -0.1),  # to where it is less
+        (lambda v: (v - 1).square().sum(1), FAR / 2),  # 4 / 4 = 1 would be too far
+        (lambda v: v.sum(1) - 10, -FAR / 2),  # below 0 nobody knows how far: the furthest, downhill
+        (lambda v: -v.sum(1) - 10, FAR / 2),
+        (lambda v: v.sum(1), 0.0),  # a wish that is granted moves nothing
+        (lambda v: 0 * v.sum(1) + 1, 0.0),  # nor does one without a slope
+        (lambda v: v.sum(1) * math.nan, 0.0),
+    ],
+)
 def test_a_step_is_as_long_as_it_should_be_and_downhill(loss, where, through):
     assert moved(loss, through=through) == pytest.approx([where] * 4, abs=1e-9)
 
 
 def test_weights_multiply_the_step_and_steps_add_up():
     wish = lambda v: (v - 0.2).square().sum(1)
-    assert moved(wish, 2.0) == pytest.approx([0.2] * 4) and moved(wish, 0.5) == pytest.approx([0.05] * 4)
+    assert moved(wish, 2.0) == pytest.approx([0.2] * 4)
+    assert moved(wish, 0.5) == pytest.approx([0.05] * 4)
     both = steer(lambda y, l: y, [(lambda v, l: wish(v), 1.0), (lambda v, l: (v + 0.4).square().sum(1), 1.0)])
     assert both(torch.zeros(1, 4, dtype=torch.float64), ve(1.0))[0].tolist() == pytest.approx([0.1 - 0.2] * 4)
 
 
 def test_the_furthest_step_shrinks_with_the_noise():
-    far = lambda l: -float(steer(lambda y, l: y, [(lambda v, l: v.sum(1) - 10, 1.0)])(torch.zeros(1, 4, dtype=torch.float64), l)[0, 0])
-    assert far(ve(1.0)) == pytest.approx(0.25 * math.sqrt(2)) and far(ve(1e6)) == pytest.approx(0.5) and far(ve(0.1)) == pytest.approx(0.05 / math.sqrt(1.01))
+    far = lambda l: (
+        -float(
+            steer(lambda y, l: y, [(lambda v, l: v.sum(1) - 10, 1.0)])(
+                torch.zeros(1, 4, dtype=torch.float64), l
+            )[0, 0]
+        )
+    )
+    assert far(ve(1.0)) == pytest.approx(0.25 * math.sqrt(2))
+    assert far(ve(1e6)) == pytest.approx(0.5)
+    assert far(ve(0.1)) == pytest.approx(0.05 / math.sqrt(1.01))
 
 
 def test_across_the_network_a_step_is_at_most_ten_times_the_own_one():

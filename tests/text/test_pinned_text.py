@@ -1,4 +1,7 @@
-"""Prompts, encodings and words by the number: weights of brackets, the step of a change, how weighted tokens are restored, what prompts may say."""
+"""Prompts, encodings and words by the number: weights of brackets, the step of a change, how weighted tokens
+are restored, what prompts may say.
+"""
+
 import json
 import math
 
@@ -15,21 +18,44 @@ from unnoise.text.words import SHOWN, Words
 
 
 def weights(text: str) -> list[tuple[str, float]]:
-    (share, segments), = parse(text).at().branches
+    ((share, segments),) = parse(text).at().branches
     assert share == 1
     return [(t, round(w, 6)) for t, w in segments]
 
 
-@pytest.mark.parametrize(("text", "want"), [
-    ("(a)", [("a", 1.1)]), ("((a))", [("a", 1.21)]), ("[a]", [("a", round(1 / 1.1, 6))]), ("[[a]]", [("a", round(1 / 1.21, 6))]), ("(a:1.3)", [("a", 1.3)]),
-    ("([a])", [("a", 1.0)]), ("((a:2):0.5) b", [("a b", 1.0)]), ("a (b:0) c", [("a ", 1.0), ("b", 0.0), (" c", 1.0)])])
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("(a)", [("a", 1.1)]),
+        ("((a))", [("a", 1.21)]),
+        ("[a]", [("a", round(1 / 1.1, 6))]),
+        ("[[a]]", [("a", round(1 / 1.21, 6))]),
+        ("(a:1.3)", [("a", 1.3)]),
+        ("([a])", [("a", 1.0)]),
+        ("((a:2):0.5) b", [("a b", 1.0)]),
+        ("a (b:0) c", [("a ", 1.0), ("b", 0.0), (" c", 1.0)]),
+    ],
+)
 def test_weights_of_brackets(text, want):
     assert weights(text) == want
 
 
-@pytest.mark.parametrize(("text", "steps", "want"), [
-    ("[a:b:0.5]", 4, "aabb"), ("[a:b:0.5]", 5, "aabbb"), ("[a:b:0.25]", 4, "abbb"), ("[a:b:0.0]", 3, "bbb"), ("[a:b:1.0]", 3, "aaa"),
-    ("[a:b:2]", 5, "aabbb"), ("[a:b:0]", 2, "bb"), ("[a:b:9]", 3, "aaa"), ("[a|b|c]", 5, "abcab"), ("[b:0.5]", 2, " b"), ("[a::0.5]", 2, "a ")])
+@pytest.mark.parametrize(
+    ("text", "steps", "want"),
+    [
+        ("[a:b:0.5]", 4, "aabb"),
+        ("[a:b:0.5]", 5, "aabbb"),
+        ("[a:b:0.25]", 4, "abbb"),
+        ("[a:b:0.0]", 3, "bbb"),
+        ("[a:b:1.0]", 3, "aaa"),
+        ("[a:b:2]", 5, "aabbb"),
+        ("[a:b:0]", 2, "bb"),
+        ("[a:b:9]", 3, "aaa"),
+        ("[a|b|c]", 5, "abcab"),
+        ("[b:0.5]", 2, " b"),
+        ("[a::0.5]", 2, "a "),
+    ],
+)
 def test_the_step_at_which_a_prompt_changes(text, steps, want):
     """A step counts to the share that is done after it: of 4 steps .5 are the first two."""
     said = lambda i: "".join(t for t, _ in parse(text).at(i, steps).branches[0][1]) or " "
@@ -44,12 +70,15 @@ def test_shares_of_blends():
 def test_limits_of_prompts():
     assert (prompts.MOST, prompts.BRANCHES, prompts.WAYS) == (1000.0, 64, 1000)
     assert weights("(a:1000)") == [("a", 1000.0)]
-    with pytest.raises(BadInput, match="at most 1000"): parse("((a:1000):1.01)")
+    with pytest.raises(BadInput, match="at most 1000"):
+        parse("((a:1000):1.01)")
     assert len(parse("{" + "|".join(f"w{i}" for i in range(64)) + "}").at().branches) == 64
-    with pytest.raises(BadInput, match="at most 64"): parse("{" + "|".join(f"w{i}" for i in range(65)) + "}")
+    with pytest.raises(BadInput, match="at most 64"):
+        parse("{" + "|".join(f"w{i}" for i in range(65)) + "}")
 
 
-# --- encodings --------------------------------------------------------------------------------------------------------------
+# --- encodings ----------------------------------------------------------------------------------------------
+
 
 def test_weighted_tokens_are_brought_back_to_their_mean():
     """States 1, 2, 3 of mean 2, the second doubled: 1, 4, 3 of mean 8/3, so times .75."""
@@ -66,7 +95,8 @@ def test_a_mean_that_is_nothing_restores_nothing(mean, restored):
     y = weighted(h, Chunk((0, 1, 2, 3), (1.0, 1.0, 2.0, 2.0), 2))
     plain = h * torch.tensor([1.0, 1.0, 2.0, 2.0], dtype=torch.float64)[:, None]
     assert torch.allclose(y, plain) == (not restored)
-    if restored: assert float(y.mean()) == pytest.approx(float(h.mean()))
+    if restored:
+        assert float(y.mean()) == pytest.approx(float(h.mean()))
 
 
 def test_mixing_by_hand():
@@ -84,17 +114,20 @@ def test_a_prompt_is_its_branches_by_their_shares():
     torch.testing.assert_close(text.encode("a red apple BREAK two blue cars"), torch.cat([one, two], 1))
 
 
-# --- tokens -----------------------------------------------------------------------------------------------------------------
+# --- tokens -------------------------------------------------------------------------------------------------
+
 
 def test_chunks_by_hand():
     words = painter.tokenizer()
     (chunk,) = words.chunks([("a red", 1.5), (" apple", 1.0)])
     own = words.ids("a red"), words.ids("apple")
     n = len(own[0]) + len(own[1])
-    assert chunk.ids == (words.bos, *own[0], *own[1], words.eos, *[words.pad] * (14 - n)) and chunk.count == n
+    assert chunk.ids == (words.bos, *own[0], *own[1], words.eos, *[words.pad] * (14 - n))
+    assert chunk.count == n
     assert chunk.weights == (1.0, *[1.5] * len(own[0]), *[1.0] * len(own[1]), *[1.0] * (15 - n))
     long = words.chunks([("a " * 15, 1.0)])
-    assert [c.count for c in long] == [14, 1] and words.length == 16
+    assert [c.count for c in long] == [14, 1]
+    assert words.length == 16
 
 
 @pytest.mark.parametrize(("given", "length"), [(None, 77), (100_000, 100_000), (10**30, 77), (20, 20)])
@@ -102,29 +135,55 @@ def test_how_long_a_chunk_is_where_the_files_say_it_or_not(tmp_path, given, leng
     folder = painter.tokenizer().save(tmp_path / "words")
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config["model_max_length"] = given
-    (folder / "tokenizer_config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({k: v for k, v in config.items() if v is not None})
+    )
     assert Tokenizer.load(folder).length == length
 
 
 def test_a_trained_tokenizer_is_for_ever_the_same():
     words = painter.tokenizer()
-    assert words.size == 544 and words.tokens("a red apple on its side") == ["a</w>", "red</w>", "apple</w>", "on</w>", "its</w>", "side</w>"]
+    assert words.size == 544
+    assert words.tokens("a red apple on its side") == [
+        "a</w>",
+        "red</w>",
+        "apple</w>",
+        "on</w>",
+        "its</w>",
+        "side</w>",
+    ]
     assert (words.bos, words.eos, words.pad) == (words.size - 2, words.size - 1, words.size - 1)
 
 
-# --- closed vocabularies ----------------------------------------------------------------------------------------------------
+# --- closed vocabularies ------------------------------------------------------------------------------------
 
 CLASSES = Words(("zero", "seven", "a t-shirt", "an ankle boot", "trousers"))
 
 
-@pytest.mark.parametrize(("text", "label"), [("a photo of a zero", 0), ("The handwritten digit 7", 1), ("picture of the number seven", 1), ("T-shirt", 2),
-                                             ("an image of an ankle boot", 3), ("boot", 3), ("a drawing of trousers", 4), (" ", 5)])
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("a photo of a zero", 0),
+        ("The handwritten digit 7", 1),
+        ("picture of the number seven", 1),
+        ("T-shirt", 2),
+        ("an image of an ankle boot", 3),
+        ("boot", 3),
+        ("a drawing of trousers", 4),
+        (" ", 5),
+    ],
+)
 def test_what_carries_meaning(text, label):
     assert CLASSES.label(text) == label
 
 
 def test_an_error_lists_so_many_words_and_no_more():
     words = Words(tuple(f"word{i:03}" for i in range(50)))
-    with pytest.raises(BadInput) as e: words.label("zebra")
-    assert SHOWN == 40 and "word039" in str(e.value) and "word040" not in str(e.value) and "50 in all" in str(e.value)
-    assert words.label("") == words.null == 50 and words.label("a word007") == 7
+    with pytest.raises(BadInput) as e:
+        words.label("zebra")
+    assert SHOWN == 40
+    assert "word039" in str(e.value)
+    assert "word040" not in str(e.value)
+    assert "50 in all" in str(e.value)
+    assert words.label("") == words.null == 50
+    assert words.label("a word007") == 7
