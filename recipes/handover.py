@@ -1,9 +1,10 @@
 """Hand weights over, from one machine, recipe or world to the next: a run, or a model and another text encoder, to a model folder.
 
     python recipes/handover.py --run runs/default/world --out runs/default/start/model [--weights ema1] [--half]
+    python recipes/handover.py --run runs/default/words --weights raw --out runs/default/words-now/model
     python recipes/handover.py --model emoji --text runs/default/words/model --out runs/default/start/model
 
-The first takes the newest whole checkpoint of a run that goes on meanwhile; --half writes float16, for a snapshot that is committed. Another
+The first two take the newest whole checkpoint of a run that goes on meanwhile; --half writes float16, for a snapshot that is committed. Another
 recipe begins with the folder (train.start). A checkpoint that fits no longer, a world that is not fetched, a full disk: one line, exit 2.
 """
 
@@ -22,6 +23,7 @@ from unnoise.hub import parts
 from unnoise.text import known
 from unnoise.train import checkpoint, fit
 from unnoise.train.recipe import parse
+from unnoise.train.tasks import TASKS
 
 
 def from_run(run: Path, out: Path, which: str, half: bool) -> Path:
@@ -38,9 +40,13 @@ def from_run(run: Path, out: Path, which: str, half: bool) -> Path:
     made = fit.prepare(recipe.model_copy(update={"train": recipe.train.model_copy(update={"start": "", "workers": 0})}))
     weights = found[0][which]
     fit_or_say(made.net, weights, run)
-    folder = hub.save_run(made, weights, out)
-    if half:
-        folder = halved(folder)
+    if recipe.task in TASKS:
+        made.net.load_state_dict(weights)
+        folder = TASKS[recipe.task](recipe).save(made.net, made.source, recipe.name, out)
+    else:
+        folder = hub.save_run(made, weights, out)
+        if half:
+            folder = halved(folder)
     print(f"step {found[1]['step']} ({found[1]['step'] * recipe.train.batch:,} samples)", file=sys.stderr)
     return folder
 

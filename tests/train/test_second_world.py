@@ -86,6 +86,18 @@ def test_a_run_that_was_stopped_says_the_same(stages, tmp_path):
     assert stopped_and_resumed(r, tmp_path / "two")["raw_sha256"] == done["raw_sha256"]
 
 
+def test_captions_of_other_processes_are_the_same(stages, tmp_path, monkeypatch):
+    done = {}
+    for workers in (0, 2):
+        monkeypatch.setattr(worlds, "cache", lambda at=tmp_path / str(workers): at)
+        made = prepare(latent(stages, n=16, steps=4, workers=workers, accumulate=2, text=True))
+        list(fit.fit(made))
+        done[workers] = checkpoint.weights_hash(made.net.state_dict())
+        if made.ahead:
+            made.ahead.close()
+    assert done[0] == done[2]
+
+
 def test_worlds_have_caches_of_their_own(stages, tmp_path):
     for world in (1, 2):
         prepare(latent(stages, world=world))

@@ -167,7 +167,7 @@ def network(recipe: Recipe, src: AnySource) -> nn.Module:
     kind, own = recipe.net["kind"], _own(recipe)
     if recipe.task in TASKS:
         net = _seeded(recipe, lambda: TASKS[recipe.task](recipe).net(recipe, src))
-        if recipe.train.start: _begin_with(net, recipe.train.start)
+        if recipe.train.start and recipe.task != "words": _begin_with(net, recipe.train.start)  # words have taken their encoder
         return net
     follows = _follows(recipe, src)
     for key, value in follows.items():

@@ -35,7 +35,8 @@ from unnoise.train.checkpoint import first_nonfinite
 from unnoise.train.ema import EMA
 from unnoise.train.recipe import Recipe, TrainSection
 from unnoise.train.tasks import TASKS, Autoencode, Matcher
-from unnoise.train.worlds import Items, LatentSource, Reader, SceneSource
+from unnoise.train.words import begin_with
+from unnoise.train.worlds import Items, LatentSource, Reader, Sayings, SceneSource
 
 
 @dataclass(frozen=True)
@@ -181,14 +182,9 @@ def _learning(start: str, src: AnySource) -> nn.Module:
     text = deepcopy(_text(src)).requires_grad_(True)
     if not start or not parts.has_text(start): return text
     assert isinstance(src, LatentSource)
-    theirs, own = parts.load_text(start), text.state_dict()
-    if theirs.tokenizer.vocab != src.text.tokenizer.vocab:
+    if parts.load_text(start).tokenizer.vocab != src.text.tokenizer.vocab:
         raise BadInput(f"train.start: {start!r} has another tokenizer than data.text, {src.pixels.section.text!r}")
-    state = theirs.net.state_dict()
-    for k, v in own.items():
-        if k in state and state[k].shape == v.shape: continue
-        raise BadInput(f"train.start: {start!r} has another text encoder than data.text: {k} differs")
-    text.load_state_dict(state)
+    begin_with(text, start)
     return text
 
 
@@ -282,15 +278,15 @@ class Ahead:
     """Items of the next steps, made by `train.workers` other processes while this one trains: scenes, which are drawn as they are needed, and noise.
 
     What a step takes is a function of its number, so it is the same items, in the same order, as without workers. Latents are at hand: of these
-    steps the noise alone is made ahead.
+    steps the noise is made ahead, and captions where they are drawn anew.
     """
 
     def __init__(self, workers: int, src: SceneSource | LatentSource, recipe: Recipe, net: nn.Module):
         shape: tuple[int, ...] | None = None  # of a sample's noise, where the task asks for such
         if recipe.task == "denoise": shape = tuple(src.codec.shape(1)[1:])
         elif isinstance(task := TASKS[recipe.task](recipe), Autoencode): shape = task.noised(net, src.codec.shape(1)[2:])
-        scenes = src if isinstance(src, SceneSource) else None
-        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (scenes, recipe, shape))
+        drawn = src if isinstance(src, SceneSource) else src.sayings
+        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (drawn, recipe, shape))
         self.depth, self.waiting = 2 * workers, {}
 
     def fetch(self, run: Run, where: tuple[int, ...]) -> Items:
@@ -300,10 +296,10 @@ class Ahead:
         for w in ahead:
             if w[0] < t.steps and (run.rollbacks, w) not in self.waiting:
                 self.waiting[run.rollbacks, w] = self.pool.submit(_work, run.rollbacks, w)
-        items, eps = self.waiting.pop(key).result()
+        items, made = self.waiting.pop(key).result()
         for old in [k for k in self.waiting if k[0] != run.rollbacks or k[1][0] < step]: self.waiting.pop(old).cancel()
-        items = items or fetch(run.source, run.recipe, run.rollbacks, where, positions(*where))
-        return items if eps is None else replace(items, more={**items.more, "noise": eps})
+        items = items or run.source.fetch(run.source.indices(run.recipe.seed + run.rollbacks, where))
+        return replace(items, more={**items.more, **made})
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
@@ -312,17 +308,19 @@ class Ahead:
 _WORKER: list = []
 
 
-def _begin(src: SceneSource | None, recipe: Recipe, shape: tuple[int, ...] | None) -> None:
+def _begin(src: SceneSource | Sayings | None, recipe: Recipe, shape: tuple[int, ...] | None) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
     _WORKER[:] = [src, recipe, shape]
 
 
-def _work(rollbacks: int, where: tuple[int, ...]) -> tuple[Items | None, Tensor | None]:
+def _work(rollbacks: int, where: tuple[int, ...]) -> tuple[Items | None, dict[str, Tensor]]:
     src, recipe, shape = _WORKER
     place, stream = positions(*where), Autoencode.stream if recipe.task == "autoencode" else f"train/{rollbacks}"
-    eps = None if shape is None else noise.draws(recipe.seed, stream, place, shape).float()
-    return fetch(src, recipe, rollbacks, where, place) if src else None, eps
+    made: dict[str, Tensor] = {}
+    if shape is not None: made["noise"] = noise.draws(recipe.seed, stream, place, shape).float()
+    if isinstance(src, Sayings): made["ids"] = src.at(recipe.seed + rollbacks, where)
+    return fetch(src, recipe, rollbacks, where, place) if isinstance(src, SceneSource) else None, made
 
 
 def _seed_dropout(run: Run, batch: objective.Batch) -> None:

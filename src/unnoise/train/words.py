@@ -161,7 +161,10 @@ class Words:
                 raise BadInput(
                     f"unknown key 'net.{key}': net.kind 'reader' is data.text's encoder (accepted: kind)"
                 )
-        return Understanding(src.text.net, src.heads, src.concepts())
+        net = Understanding(src.text.net, src.heads, src.concepts())
+        if recipe.train.start:
+            begin_with(net.text, recipe.train.start)
+        return net
 
     def loss(self, net: Any, x: Tensor, more: dict[str, Tensor], places: np.ndarray) -> Tensor:
         logits, h, h0 = net(x, more["plain"])
@@ -202,6 +205,17 @@ class Words:
         from unnoise.text.encode import PromptEncoder
 
         return parts.save_text(folder, name, PromptEncoder(src.text.tokenizer, net.text))
+
+
+def begin_with(text: nn.Module, name: str) -> None:
+    """Take over the weights of a model folder's text encoder. BadInput names the first tensor of another shape."""
+    from unnoise.hub import parts
+
+    theirs = parts.load_text(name).net.state_dict()
+    for key, own in text.state_dict().items():
+        if key not in theirs or theirs[key].shape != own.shape:
+            raise BadInput(f"train.start: {name!r} has another text encoder: {key} differs")
+    text.load_state_dict(theirs)
 
 
 class Understanding(nn.Module):

@@ -189,6 +189,23 @@ def targets(made: Sequence[Attributes], heads: dict[str, tuple[str, ...]]) -> di
     return {head: np.array([place[head].get(k.get(head, ""), IGNORED) for k in known], dtype=np.int64) for head in heads}
 
 
+@dataclass(frozen=True)
+class Sayings:
+    """The captions of `n` cached scenes at the places of a run, as ids: what other processes can make of them ahead."""
+
+    scenes: Scenes
+    tokenizer: Tokenizer
+    seed: int
+    n: int
+
+    def __call__(self, index: Sequence[int] | np.ndarray, place: Sequence[int] | np.ndarray) -> Tensor:
+        return ids(self.tokenizer, [self.scenes.again(self.seed, int(i), int(p)) for i, p in zip(index, place)])
+
+    def at(self, seed: int, where: tuple[int, ...]) -> Tensor:
+        """Those of the places `where` (see `data.positions`) of a run that goes by `seed`."""
+        return self(batch_indices(self.n, seed, *where), positions(*where))
+
+
 # --- latents ----------------------------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
@@ -215,9 +232,13 @@ class LatentSource:
 
     def fetch(self, index: Sequence[int] | np.ndarray, seed: int = 0, place: Sequence[int] | np.ndarray | None = None, **_: Any) -> Items:
         x = torch.from_numpy(self.x[index].astype(np.float32))
-        if place is None or self.pixels.section.world == 1: return Items(x, None, {"ids": torch.from_numpy(self.ids[index].astype(np.int64))})
-        texts = [self.pixels.scenes.again(self.seed, int(i), int(p)) for i, p in zip(index, place)]
-        return Items(x, None, {"ids": ids(self.text.tokenizer, texts)})
+        rows = torch.from_numpy(self.ids[index].astype(np.int64)) if place is None or not self.sayings else self.sayings(index, place)
+        return Items(x, None, {"ids": rows})
+
+    @cached_property
+    def sayings(self) -> Sayings | None:
+        """How scenes are said anew; None where they are not."""
+        return Sayings(self.pixels.scenes, self.text.tokenizer, self.seed, len(self.data)) if self.pixels.section.world > 1 else None
 
     @torch.no_grad()
     def condition(self, ids: Tensor, dropped: Tensor) -> Tensor:
