@@ -19,6 +19,7 @@ from PIL import Image  # noqa: F401
 import unnoise.hub
 import unnoise.sample  # noqa: F401
 from tests.train.tiny import poison
+from unnoise.base.stop import exit_code
 from unnoise.train import build, fit, run
 from unnoise.train.recipe import Recipe, parse
 
@@ -35,19 +36,20 @@ def child(recipe: Recipe, folder: Path, fault: tuple, result: Path | None = None
         out = run.train(recipe, folder, resume=True)
         if result: result.write_text(json.dumps(out))
         os._exit(0)
+    except KeyboardInterrupt as e: os._exit(exit_code(e))
     except BaseException as e:
         print(f"{type(e).__name__}: {e}", file=sys.stderr, flush=True)
         os._exit(1)
 
 
-def inject(kind: str, n: int = 0) -> None:
-    """Arrange for this process's own death."""
+def inject(kind: str, n: int = 0, sig: int = signal.SIGKILL) -> None:
+    """Arrange for a signal to this process before its n-th call of a kind: for its death, unless the signal is another."""
     left = [n]
 
     def then(f):
         def call(*a, **kw):
             left[0] -= 1
-            if left[0] < 0: os.kill(os.getpid(), signal.SIGKILL)
+            if left[0] < 0 and (sig == signal.SIGKILL or left[0] == -1): os.kill(os.getpid(), sig)
             return f(*a, **kw)
         return call
 

@@ -12,16 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
+import torch
 
 from unnoise import data as datasets
+from unnoise.base import read
+from unnoise.base.lock import alone
+from unnoise.base.write import new_file, put
+from unnoise.data import numpy_file
 from unnoise.data.fetch import cache
 from unnoise.data.sources import SOURCES
 from unnoise.data.transforms import permutation
@@ -75,7 +78,8 @@ def evaluate(model: str | os.PathLike | Generator = "digits", n: int = 2000, *, 
     labels = _labels(pipe, by, n)
     settings = _settings(pipe, request, batch_size)
     folder = work_folder(Path(work) if work else cache() / "evaluate", settings)
-    seen, nfe = _look(by, images(pipe, request, batch_size, folder), progress)
+    with alone(folder, "evaluating"):
+        seen, nfe = _look(by, images(pipe, request, batch_size, folder), progress)
     return {"model": {"name": pipe.name, "sha256": pipe.sha256}, "n": n, "settings": settings, "nfe": nfe,
             **_measure(by, seen, labels, real, n), "work": str(folder)}
 
@@ -222,40 +226,40 @@ def _look(judge: Judge, chunks: Iterator[tuple[np.ndarray, int]], progress: Adva
 def _settings(pipe: Generator, request: Request, batch_size: int) -> dict:
     """Everything that the images depend on besides their number: the recipe of the first, the words, the size of a batch."""
     recipe = {k: v for k, v in request.recipe(pipe, 0).items() if k not in ("prompt", "negative_prompt")}  # type: ignore[arg-type]
-    return {**recipe, "words": list(pipe.words.words) if pipe.words else [], "batch_size": batch_size}
+    return {**recipe, **machine(pipe), "words": list(pipe.words.words) if pipe.words else [], "batch_size": batch_size}
+
+
+def machine(pipe: Generator) -> dict:
+    """How the networks run, as far as pictures depend on it: number type, kind of device, on a CPU threads; {} for other generators."""
+    runner = getattr(pipe, "runner", None)
+    if runner is None: return {}
+    kind = torch.device(runner.device).type
+    return {"dtype": str(runner.dtype).removeprefix("torch."), "device": kind, **({"threads": torch.get_num_threads()} if kind == "cpu" else {})}
 
 
 def work_folder(root: Path, settings: dict) -> Path:
     """The work folder of these settings, made where it is missing; its settings.json tells a reader what lies in it."""
     text = json.dumps(settings, indent=2, sort_keys=True)
     folder = root / f"{settings['model']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    told = folder / "settings.json"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (told := folder / "settings.json").exists(): _put(told, lambda file: file.write(text.encode() + b"\n"))
-        known = json.loads(told.read_bytes())
-    except OSError as e: raise BadInput(f"cannot write to work folder {folder}: {e.strerror or e}") from e
-    except ValueError: known = None
+        if not told.exists(): put(told, text.encode() + b"\n")
+        known = read.object_file(told)
+    except BadInput as e:
+        if told.is_file(): known = None
+        else: raise BadInput(f"cannot write to work folder {folder}: {e}") from None
     if known != json.loads(text): raise BadInput(f"{told} does not belong to these settings: remove its folder")
     return folder
 
 
 def _read(file: Path, n: int) -> tuple[np.ndarray, int] | None:
     """A kept chunk; None when it is not there or not whole (check sums tell): it is made again."""
-    try:
-        with np.load(file, allow_pickle=False) as d: x, nfe = d["images"], int(d["nfe"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error): return None
-    return (x, nfe) if len(x) == n else None
+    try: kept = numpy_file.load(file)
+    except BadInput: return None
+    x, nfe = kept.get("images"), kept.get("nfe")
+    if x is None or nfe is None or nfe.ndim or nfe.dtype.kind not in "iu" or x.ndim < 2 or len(x) != n: return None
+    return x, int(nfe)
 
 
 def _write(file: Path, x: np.ndarray, nfe: int) -> None:
-    try: _put(file, lambda to: np.savez_compressed(to, images=x, nfe=nfe))
-    except OSError as e: raise BadInput(f"cannot write {file}: {e.strerror or e}") from e
-
-
-def _put(file: Path, write: Callable[[Any], object]) -> None:
-    """Write a file whole or not at all; two processes at once each use a temporary name of their own."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as to: write(to)
-        os.replace(part, file)
-    finally: part.unlink(missing_ok=True)
+    with new_file(file) as part, open(part, "wb") as to: np.savez_compressed(to, images=x, nfe=nfe)

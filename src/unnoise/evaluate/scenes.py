@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from unnoise import hub
+from unnoise.base.lock import alone
 from unnoise.codec import Pixels
 from unnoise.data.colour import dominant
 from unnoise.data.draw import Draw
@@ -32,7 +33,7 @@ from unnoise.data.scenes import Attributes, Scenes, caption, combinations, held_
 from unnoise.errors import BadInput
 from unnoise.evaluate import metrics
 from unnoise.evaluate.inception import Inception
-from unnoise.evaluate.run import Advance, chunks, share, work_folder
+from unnoise.evaluate.run import Advance, chunks, machine, share, work_folder
 from unnoise.nets.recogniser import Recogniser
 from unnoise.pipeline import Pipeline
 from unnoise.pipeline import load as load_pipeline
@@ -253,13 +254,14 @@ class _Draw:
         n = len(prompts)
         told = None if negatives is None else list(negatives)
         request = self.pipe.request(list(prompts), told, self.steps, guidance, self.seed, 1, self.sampler, self.spacing)
-        settings = {k: v for k, v in request.recipe(self.pipe, 0).items() if k not in ("prompt", "negative_prompt")}
+        settings = {k: v for k, v in request.recipe(self.pipe, 0).items() if k not in ("prompt", "negative_prompt")} | machine(self.pipe)
         self.settings = self.settings or {k: v for k, v in settings.items() if k not in ("guidance", "seed")}
         folder = work_folder(self.root, {**settings, "batch_size": self.batch, "prompts": _hash([*prompts, *(negatives or [])])})
         made = []
-        for x, _ in chunks(self.pipe, request, self.batch, folder):
-            made.append(x)
-            if self.progress: self.progress(len(x))
+        with alone(folder, "evaluating"):
+            for x, _ in chunks(self.pipe, request, self.batch, folder):
+                made.append(x)
+                if self.progress: self.progress(len(x))
         assert sum(map(len, made)) == n
         return np.concatenate(made)
 

@@ -69,7 +69,7 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, report: Repo
     """
     folder, began, s = Path(folder), time.perf_counter(), None
     _check_folder(folder, recipe, resume)
-    session = None
+    session: _Session | None = None
     try:
         session = _Session(prepare(recipe, accelerator), folder, resume)
         with _signals() as got:
@@ -82,6 +82,7 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, report: Repo
     except KeyboardInterrupt as e: raise _interrupted(e, session, recipe.train.steps) from None
     finally:
         if session: session.close()
+    assert session is not None
     return {"steps": session.run.step, "loss": s and s.loss, **result, "rollbacks": session.run.rollbacks,
             "seconds": round(time.perf_counter() - began, 3)}
 
