@@ -109,8 +109,9 @@ class SceneSource:
 
     @cached_property
     def data(self) -> Facts:
-        first = {"world"} if self.section.world == 1 else set()  # what was made before there was a second one stays what it was
-        told = [self.scenes.emoji.made_with, self.section.model_dump(exclude=ELSEWHERE | first), self.scenes.split, len(self.scenes.emoji)]
+        # Who reads and who encodes changes no scene; of the first world that was told all the same, and stays, and no world.
+        more = {"world"} if self.section.world == 1 else {"text", "autoencoder", "tokenizer"}
+        told = [self.scenes.emoji.made_with, self.section.model_dump(exclude=ELSEWHERE | more), self.scenes.split, len(self.scenes.emoji)]
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
         return Facts(self.section.name, self.scenes.split, digest, _licence(self.section), ENDLESS)
 
