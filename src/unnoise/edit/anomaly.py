@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unnoise.base import arguments
 from unnoise.codec import Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Given, decoded, encoded, read, working_size
-from unnoise.edit.run import Progress, strength_of
+from unnoise.edit.run import Progress, parts_of, strength_of
 from unnoise.errors import BadInput
 from unnoise.pipeline import Count, Pipeline
 from unnoise.process.level import corrupt
@@ -35,7 +36,7 @@ FLAT = 2 / 255  # the detail of a picture that has none: one step of a byte
 @dataclass(frozen=True)
 class Anomaly:
     """score: the map's mean; relative: the score over the picture's detail; map: float (h, w) of the model's pixels, squared differences with
-    pictures running from -1 to 1, mean over channels; restored: uint8 (h, w, 3), the mean of what came back; nfe: network calls."""
+    pictures running from -1 to 1, mean over channels; restored: uint8 (h, w, 3), the mean of what came back; nfe: network calls a noise."""
 
     score: float
     relative: float
@@ -50,31 +51,34 @@ class Anomaly:
 
 
 def anomaly(pipe: Pipeline, image: Given, prompt: str | None = None, *, strength: float = STRENGTH, noises: int = NOISES, steps: int = 1, seed: int = 0,
-            progress: Progress | None = None) -> Anomaly:
+            batch_size: int | None = None, progress: Progress | None = None) -> Anomaly:
     """How far a picture is from what the model takes for normal, and where. The picture is brought to the model's size.
 
-    strength: how much noise, a fraction of the schedule's time above 0. noises: how many are averaged. Errors: BadInput.
+    strength: how much noise, a fraction of the schedule's time above 0. noises: how many are averaged; batch_size: at once. Errors: BadInput.
     """
     picture, strength = read(image), strength_of(strength)
-    _check(pipe, strength, noises, steps)
-    pipe.check_prompt(prompt or "")
+    noises, steps, seed = _checked(pipe, strength, noises, steps, seed)
+    prompt = arguments.string("prompt", prompt or "")
+    pipe.check_prompt(prompt)
     count = Count(progress)
     x0 = encoded(pipe, picture.pixels, working_size(pipe, picture))
-    model = pipe.denoiser([prompt or ""] * noises, net=pipe.runner.counted(count))
-    back = restored(model, x0.repeat(noises, 1, 1, 1), pipe.schedule, strength, seeded(range(seed, seed + noises), "anomaly"), steps)
+    back = []
+    for part in parts_of(pipe, seed, noises, x0.shape, batch_size):
+        model = pipe.denoiser([prompt] * len(part), net=pipe.runner.counted(count))
+        back.append(restored(model, x0.repeat(len(part), 1, 1, 1), pipe.schedule, strength, seeded(part, "anomaly"), steps))
     seen = read(pipe.decode(x0)[0])
-    pixels = decoded(pipe, back, seen).astype(np.float64)
+    pixels = decoded(pipe, torch.cat(back), seen).astype(np.float64)
     gap = ((pixels - seen.pixels) / 127.5) ** 2
     score, busy = float(gap.mean()), float(detail(torch.from_numpy(seen.pixels / 127.5).movedim(-1, 0)[None]))
-    return Anomaly(score, score / busy, gap.mean((0, 3)), pixels.mean(0).round().astype(np.uint8), count.calls)
+    return Anomaly(score, score / busy, gap.mean((0, 3)), pixels.mean(0).round().astype(np.uint8), count.calls // len(back))
 
 
-def _check(pipe: Pipeline, strength: float, noises: int, steps: int) -> None:
+def _checked(pipe: Pipeline, strength: float, noises: int, steps: int, seed: int) -> tuple[int, int, int]:
     if isinstance(pipe.codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it cannot look at pictures")
     pipe._draws()
     if strength == 0: raise BadInput("strength must be above 0: without noise everything is restored")
-    for name, value in (("noises", noises), ("steps", steps)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1: raise BadInput(f"{name} must be a whole number of at least 1, given {value!r}")
+    seed = arguments.integer("seed", seed, -(2**63), 2**63 - 10_001)
+    return arguments.integer("noises", noises, 1, 10_000), arguments.integer("steps", steps, 1, 10_000), seed
 
 
 def restored(model: Denoiser, x0: Tensor, schedule, strength: float, noise, steps: int = 1) -> Tensor:

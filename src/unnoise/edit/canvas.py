@@ -42,7 +42,8 @@ def whole(pipe: Pipeline, condition: Tensor, count: Count) -> Denoiser:
 
 def alone(pipe: Pipeline, shape: tuple[int, int]) -> Tensor:
     """The condition that shows nothing: with it the network is a plain denoiser of pictures of `shape` cells."""
-    return hidden(torch.zeros(1, pipe.codec.shape(1)[1] + 1, *shape), torch.tensor([True]))
+    on = pipe.runner.device
+    return hidden(torch.zeros(1, pipe.codec.shape(1)[1] + 1, *shape, device=on), torch.tensor([True], device=on))
 
 
 def folded(pipe: Pipeline, x: Tensor) -> Tensor:
@@ -62,11 +63,11 @@ def _pixels(pipe: Pipeline) -> Pixels:
     return pipe.codec
 
 
-def tensor(pixels: np.ndarray) -> Tensor:
-    """uint8 (h, w, 3) -> float32 (1, 3, h, w) in [-1, 1]."""
-    return torch.tensor(pixels).movedim(-1, 0)[None].float() / 127.5 - 1
+def tensor(pipe: Pipeline, pixels: np.ndarray) -> Tensor:
+    """uint8 (h, w, 3) -> float32 (1, 3, h, w) in [-1, 1], where the model's networks run."""
+    return (torch.tensor(pixels).movedim(-1, 0)[None].float() / 127.5 - 1).to(pipe.runner.device)
 
 
 def numbers(x: Tensor) -> np.ndarray:
     """(n, 3, h, w) in [-1, 1] -> float64 (n, h, w, 3) in 0 … 255, not yet rounded or held."""
-    return ((x.double().movedim(1, -1) + 1) * 127.5).cpu().numpy()
+    return ((x.cpu().double().movedim(1, -1) + 1) * 127.5).numpy()  # not every device has float64

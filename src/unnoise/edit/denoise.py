@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unnoise.base import arguments
 from unnoise.codec import Latents, Pixels, Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.edit.canvas import alone, folded, numbers, shows, tensor, unfolded, whole
 from unnoise.edit.picture import Given, Picture, decoded, encoded, read, working_size
-from unnoise.edit.run import Progress, asked, part, result
+from unnoise.edit.run import Progress, asked, batched, part, result
 from unnoise.edit.upscale import known
 from unnoise.errors import BadInput
 from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result
@@ -28,23 +29,26 @@ from unnoise.process.level import spread, ve
 from unnoise.process.noise import seeded
 from unnoise.sample import SAMPLERS, last
 
+MOST = 10.0  # sigma, of pictures from -1 to 1, at which nothing can be seen of them any more
 PROBES = 4  # noises by which a model of latents measures its level
 
 
 def denoise(pipe: Pipeline, image: Given, prompt: str | None = None, *, sigma: float | None = None, sample: bool = False,
-            progress: Progress | None = None, **how: Any) -> Result:
+            batch_size: int | None = None, progress: Progress | None = None, **how: Any) -> Result:
     """Pictures of the image's size with less noise; the recipe's edit says the sigma that was taken.
 
-    sigma: the standard deviation of its noise, pictures running from -1 to 1; None estimates it (`evaluate.noise_level`), 0 gives the picture back. sample:
-    come down by the sampler, from the image itself, instead of one call. how: what `Pipeline.request` takes. Errors: BadInput.
+    sigma: the standard deviation of its noise, pictures running from -1 to 1; None estimates it (`evaluate.noise_level`),
+    0 gives the picture back, MOST is the most. sample:
+    come down by the sampler, from the image itself, instead of one call. batch_size: pictures at once. how: what `Pipeline.request` takes. Errors: BadInput.
     """
     picture = read(image)
     if isinstance(pipe.codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it cannot edit pictures")
-    sigma = known("estimate" if sigma is None else sigma, picture)
-    count = Count(progress)
+    sigma = known("estimate" if sigma is None else arguments.number("sigma", sigma, 0, MOST), picture)
+    sample = arguments.flag("sample", sample)
     request = _request(pipe, picture, prompt, how)
-    arrays = _cleaned(pipe, request, picture, sigma, sample, count) if sigma else np.stack([picture.whole()] * len(request.seeds))
-    return result(pipe, request, arrays, count.calls, "denoise", {"image": picture}, {"sigma": sigma, "sample": sample})
+    arrays, calls = np.stack([picture.whole()] * len(request.seeds)), 0
+    if sigma: arrays, calls = _cleaned(pipe, request, picture, sigma, sample, batch_size, progress)
+    return result(pipe, request, arrays, calls, "denoise", {"image": picture}, {"sigma": sigma, "sample": sample})
 
 
 def _request(pipe: Pipeline, picture: Picture, prompt: str | None, how: dict[str, Any]) -> Request:
@@ -55,18 +59,22 @@ def _request(pipe: Pipeline, picture: Picture, prompt: str | None, how: dict[str
     return asked(pipe, working_size(pipe, picture), prompt, **how)
 
 
-def _cleaned(pipe: Pipeline, r: Request, picture: Picture, sigma: float, sample: bool, count: Count) -> np.ndarray:
-    n = len(r.seeds)
-    if shows(pipe):
-        x = folded(pipe, tensor(picture.pixels))
-        z = come_down(pipe, r, x.repeat(n, 1, 1, 1), sigma, whole(pipe, alone(pipe, (x.shape[2], x.shape[3])), count), sample)
-        pixels = numbers(unfolded(pipe, z, picture.size)).round().clip(0, 255).astype(np.uint8)
-    else:
-        x, borne = encoded(pipe, picture.pixels, working_size(pipe, picture)), sigma
-        if isinstance(pipe.codec, Latents): borne = latent_sigma(pipe, picture, sigma)
-        model = pipe.denoiser(r.prompts, r.negatives, r.guidance, r.rescale, pipe.runner.counted(count), clip_skip=r.clip_skip)
-        pixels = decoded(pipe, come_down(pipe, r, x.repeat(n, 1, 1, 1), borne, model, sample), picture)
-    return np.stack([picture.whole(p) for p in pixels])
+def _cleaned(pipe: Pipeline, request: Request, picture: Picture, sigma: float, sample: bool, batch_size: int | None,
+             progress: Progress | None) -> tuple[np.ndarray, int]:
+    """uint8 (n, h, w, 3 or 4), and network calls a picture."""
+    shown, borne = shows(pipe) is not None, sigma
+    x = folded(pipe, tensor(pipe, picture.pixels)) if shown else encoded(pipe, picture.pixels, working_size(pipe, picture))
+    if isinstance(pipe.codec, Latents): borne = latent_sigma(pipe, picture, sigma)
+
+    def draw(places: list[int], count: Count) -> Tensor:
+        r = request.only(places)
+        if shown: model = whole(pipe, alone(pipe, (x.shape[2], x.shape[3])), count)
+        else: model = pipe.denoiser(r.prompts, r.negatives, r.guidance, r.rescale, pipe.runner.counted(count), clip_skip=r.clip_skip)
+        return come_down(pipe, r, x.repeat(len(places), 1, 1, 1), borne, model, sample)
+    at_once = pipe.runner.batch(tuple(x.shape)) if batch_size is None else arguments.integer("batch_size", batch_size, 1)
+    z, calls = batched(pipe, request, draw, at_once, progress)
+    pixels = numbers(unfolded(pipe, z, picture.size)).round().clip(0, 255).astype(np.uint8) if shown else decoded(pipe, z, picture)
+    return np.stack([picture.whole(p) for p in pixels]), calls
 
 
 def come_down(pipe: Pipeline, r: Request, x: Tensor, sigma: float, model: Denoiser, sample: bool) -> Tensor:

@@ -22,15 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unnoise.base import arguments
 from unnoise.data.colour import APART, oklab
 from unnoise.edit.invert import Steps, check_method, denoiser, follow, for_ddim, inverted
-from unnoise.edit.picture import Given, Picture, cells, encoded, pasted, read, read_mask, resized, shown, working_size
-from unnoise.edit.run import Progress, asked, drawn, part, result, strength_of
+from unnoise.edit.picture import LIMIT, Given, Picture, cells, encoded, pasted, read, read_mask, resized, shown, working_size
+from unnoise.edit.run import Progress, asked, drawn, part, parts_of, result, strength_of
 from unnoise.errors import BadInput, unknown
 from unnoise.pipeline import Count, Pipeline, Result
 from unnoise.process.level import corrupt
 from unnoise.process.noise import seeded
-from unnoise.sample.ladder import bounded, whole
 
 STRENGTH = 0.8
 NOISES, NOISE_LEVEL, EXTREMES, THRESHOLD = 10, 0.5, 0.03, 0.5
@@ -48,19 +48,22 @@ class Masked(Result):
 
 
 def difference(pipe: Pipeline, x0: Tensor, prompt: str, source: str = "", *, noises: int = NOISES, noise_level: float = NOISE_LEVEL,
-               space: str = "pixels", progress: Progress | None = None) -> Tensor:
+               space: str = "pixels", batch_size: int | None = None, progress: Progress | None = None) -> Tensor:
     """How far the estimates of two prompts lie apart at each pixel or cell of x0 (1, c, h, w): (1, 1, …), mean over noises and channels.
 
-    noises: how many, from seeds of their own (0, 1, …): the map depends on nothing else. noise_level: of the schedule's time. Guidance would
+    noises: how many, from seeds of their own (0, 1, …): the map depends on nothing else; batch_size: how many at once.
+    noise_level: of the schedule's time. Guidance would
     only scale the map. Errors: BadInput.
     """
     if space not in SPACES: raise unknown("space", space, SPACES)
-    whole("noises", noises, 1, 1000); bounded("noise_level", noise_level, 0.01, 1)
-    l, like = pipe.schedule.level(noise_level), x0.expand(noises, *x0.shape[1:])
-    x = corrupt(like, seeded(range(noises), "diffedit")(like), l)
-    count = Count(progress)
-    with torch.no_grad():
-        d = [denoiser(pipe, [p] * noises, count=count)(x, l) for p in (prompt, source)]  # of x0; that of eps is alpha / sigma times it
+    noises = arguments.integer("noises", noises, 1, 1000)
+    l = pipe.schedule.level(arguments.number("noise_level", noise_level, 0.01, 1))
+    count, found = Count(progress), []
+    for places in parts_of(pipe, 0, noises, x0.shape, batch_size):
+        like = x0.expand(len(places), *x0.shape[1:])
+        x = corrupt(like, seeded(places, "diffedit")(like), l)
+        with torch.no_grad(): found.append([denoiser(pipe, [p] * len(places), count=count)(x, l) for p in (prompt, source)])
+    d = [torch.cat(v) for v in zip(*found)]  # of x0; that of eps is alpha / sigma times it
     if space == "pixels": d = [torch.from_numpy(pipe.decode(v.mean(0, keepdim=True)).astype(np.float64)).permute(0, 3, 1, 2) for v in d]
     far = (d[0] - d[1]).abs().mean((0, 1), keepdim=True)
     k = far.shape[-1] // x0.shape[-1] // 2 | 1  # half a cell: what a decoder says of single pixels is not worth more
@@ -77,8 +80,8 @@ def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, thresh
     one pixel around them: an outline's blended pixels.
     BadInput where there is no difference anywhere.
     """
-    bounded("extremes", extremes, 0, 0.49); bounded("threshold", threshold, 0, 1)
-    d = d.double()
+    extremes, threshold = arguments.number("extremes", extremes, 0, 0.49), arguments.number("threshold", threshold, 0, 1)
+    d = d.cpu().double()  # not every device has float64
     low, high = (torch.quantile(d, q) for q in (extremes, 1 - extremes))
     if not high > low: raise BadInput("the two prompts make no difference to this picture: give another source prompt, or a mask")
     d = ((d - low) / (high - low)).clamp(0, 1)
@@ -160,16 +163,19 @@ def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source:
     all images of one call are equal. Errors: BadInput, also for a prompt that equals its source.
     """
     strength, picture = strength_of(strength), read(image)
-    whole("grow", grow, 0); whole("room", room, 0); check_method(method)
+    grow, room = arguments.integer("grow", grow, 0, LIMIT), arguments.integer("room", room, 0, LIMIT)
+    source = arguments.string("source", source)
+    check_method(method)
     if method == "coupled": raise BadInput("DiffEdit follows a single way up: method must be 'plain' or 'fixed-point', given 'coupled'")
     size = working_size(pipe, picture, height, width)
     request = asked(pipe, size, prompt, **for_ddim(how))
-    x0, count = encoded(pipe, picture.pixels, size), Count(progress)
+    x0, tick = encoded(pipe, picture.pixels, size), progress or (lambda n: None)
     given = None if mask is None else read(mask)
     m = _mask(pipe, picture, x0, size, request.prompts[0], source, given, (extremes, threshold), noises=noises, noise_level=noise_level, space=space,
-              progress=lambda n: count())
+              batch_size=batch_size, progress=tick)
     path = part(pipe, request, strength)
-    xs = inverted(pipe, x0, "", method=method, path=path, progress=lambda n: count()).xs
+    up = inverted(pipe, x0, "", method=method, path=path, progress=tick)
+    xs, found = up.xs, up.nfe + (2 if given is None else 0)  # calls of the way up, and of the mask for each of its noises
     room = room if given is None and space == "pixels" else 0
     inside, steps = _grown(cells(m, x0), grow + room), Steps(path)
     x, calls = drawn(pipe, request, path=path, start=lambda eps, l, places: xs[0].expand_as(eps), batch_size=batch_size, progress=progress,
@@ -179,7 +185,7 @@ def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source:
     arrays = np.stack([pasted(picture, resized(p, picture.size), m) for p in made])
     options = {"source": source, "strength": strength, "noises": noises, "noise_level": noise_level, "extremes": extremes, "threshold": threshold,
                "space": space, "room": room, "grow": grow, "method": method, "height": height, "width": width}
-    edited = result(pipe, request, arrays, count.calls + calls, "diffedit", {"image": picture, "mask": given}, options)
+    edited = result(pipe, request, arrays, found + calls, "diffedit", {"image": picture, "mask": given}, options)
     return Masked(edited.arrays, edited.seeds, edited.nfe, edited.recipes, (m * 255).round().astype(np.uint8))
 
 

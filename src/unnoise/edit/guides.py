@@ -1,6 +1,7 @@
 """Guides by name: what `guide=["color=green:2.0", "clip=a happy face:1"]` and `--guide` mean, built for a pipeline.
 
-    name=value:weight      weight 1 where it is left out, 0 is off
+    name=value:weight      weight 1 where it is left out, 0 is off; in the text of `clip` a colon between two digits is the text's own
+                           (clip=a clock at 10:30), unless a space stands before it (clip=a house number 7 :2)
 
     colour=green, #32a541       the object's pixels (what differs from the ground) in a colour of that name; `color` is the same
     mean=#c8dcc8, green         the mean colour of the whole picture
@@ -33,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unnoise.base import arguments
 from unnoise.codec import Latents, Pixels
 from unnoise.data.colour import NAMED
 from unnoise.denoiser import Denoiser
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 Item = str | Callable[[Tensor], Tensor] | tuple[Callable[[Tensor], Tensor], float]
 TOGETHER = 64 * 64 * 64  # pixels whose decoding is differentiated at once
+CPU = torch.device("cpu")
 FORMED = 1.0  # sigma / alpha: above it what is drawn is still being decided
 LATE = ("mean", "style")  # guides of how the whole picture looks: they act from FORMED on, where they cost less of what it shows
 _FILE = re.compile(r"(.+)@([0-9a-f]{16})")
@@ -67,7 +70,10 @@ class Guide:
     @property
     def text(self) -> str:
         """As it is given and stored."""
-        return f"{self.name}={self.value}:{self.weight:g}" if self.value else f"{self.name}:{self.weight:g}"
+        short = f"{self.weight:g}"
+        weight = short if float(short) == self.weight else repr(self.weight)
+        space = " " if self.name in TEXTS and self.value[-1:].isdigit() else ""
+        return f"{self.name}={self.value}{space}:{weight}" if self.value else f"{self.name}:{weight}"
 
 
 def parse(item: Item) -> Guide:
@@ -77,15 +83,25 @@ def parse(item: Item) -> Guide:
     if isinstance(item, tuple) and len(item) == 2 and callable(item[0]):
         return Guide("python", getattr(item[0], "__qualname__", type(item[0]).__name__), _weight(item[1]), item[0])
     if not isinstance(item, str): raise BadInput(f"a guide is a text such as 'colour=green:2', a function, or (function, weight), given {item!r:.80}")
-    head, colon, tail = item.rpartition(":")
-    weighted = bool(colon) and _numeric(tail)
-    name, _, value = (head if weighted else item).partition("=")
-    name, value = {"color": "colour"}.get(name.strip().lower(), name.strip().lower()), value.strip()
+    name, value, weight = _split(arguments.string("a guide", item))
     if name == "python": raise BadInput(f"guide {value!r} is a function in Python, which a recipe or a command cannot hold: give the function itself")
     if name not in GUIDES: raise unknown("guide", name, GUIDES)
     if name != "smooth" and not value: raise BadInput(f"guide {name!r} needs a value: {name}={EXAMPLES[name]}")
     if name == "smooth" and value: raise BadInput(f"guide 'smooth' takes a weight only, as in smooth:0.5, given {item!r}")
-    return Guide(name, value, _weight(tail if weighted else 1.0))
+    return Guide(name, value, _weight(weight))
+
+
+def _split(item: str) -> tuple[str, str, float | str]:
+    """Name, value and weight of a text. What follows the last colon is the weight where it is a number, but in a text for CLIP a colon
+    between two digits is the text's own, as in "clock at 10:30"; a space before it makes it the weight's: "number 7 :2"."""
+    left, equals, right = item.partition("=")
+    name, given = left.strip().lower(), right if equals else left
+    body, colon, tail = given.rpartition(":")
+    inside = name in TEXTS and body[-1:].isdigit() and tail[:1].isdigit()
+    weighted = bool(colon) and _numeric(tail) and tail == tail.strip() and not inside
+    if not weighted: body = given
+    name, value = (name, body.strip()) if equals else (body.strip().lower(), "")
+    return {"color": "colour"}.get(name, name), value, tail if weighted else 1.0
 
 
 def _numeric(text: str) -> bool:
@@ -103,6 +119,7 @@ def _weight(given: Any) -> float:
 def settled(pipe: Pipeline, items: Item | Sequence[Item] | None) -> tuple[Guide, ...]:
     """The guides of a request, checked by building them; files by their content. BadInput on whatever cannot be used."""
     if items is None: return ()
+    if not isinstance(items, Sequence | Callable): raise BadInput(f"guide must be a text such as 'colour=green:2', a function, or several, given {items!r:.80}")
     several: list[Any] = [items] if isinstance(items, str) or callable(items) else [*items]
     guides = tuple(_with_content(parse(i)) for i in several)
     for g in guides: wish(pipe, g)
@@ -241,16 +258,16 @@ def _edges(pipe: Pipeline, value: str) -> Wish:
 
 
 def _style(pipe: Pipeline, value: str) -> Wish:
-    features = trunk(judge())
+    features = trunk(judge(pipe.runner.device))
     with torch.no_grad(): wanted = [losses.gram(f) for f in features(picture_of(value))]
     return lambda images, l: losses.style(images, wanted, features)
 
 
 def trunk(by: SceneJudge) -> Callable[[Tensor], list[Tensor]]:
     """Images (n, 3, h, w) in [0, 1], of any size -> the outputs of the judge's stem and of all its stages but the last."""
-    size = by.codec.height, by.codec.width
+    size, at = (by.codec.height, by.codec.width), next(by.net.parameters())
     def features(images: Tensor) -> list[Tensor]:
-        h = F.relu(by.net.stem(fitted(images.cpu(), size) * 2 - 1))
+        h = F.relu(by.net.stem(fitted(images.to(at), size) * 2 - 1))
         out = [h]
         for stage in by.net.stages[:-1]: out.append(h := stage(h))
         return out
@@ -258,15 +275,15 @@ def trunk(by: SceneJudge) -> Callable[[Tensor], list[Tensor]]:
 
 
 def _judge(pipe: Pipeline, value: str) -> Wish:
-    log_prob = _digit(value) if pipe.codec.shape(1)[1] == 1 or getattr(pipe.codec, "channels", 3) == 1 else _answer(value)
+    log_prob = _digit(pipe, value) if pipe.codec.shape(1)[1] == 1 or getattr(pipe.codec, "channels", 3) == 1 else _answer(pipe, value)
     return lambda images, l: losses.improbability(images, log_prob)
 
 
-def _answer(value: str) -> Callable[[Tensor], Tensor]:
+def _answer(pipe: Pipeline, value: str) -> Callable[[Tensor], Tensor]:
     """log p of a noun, a colour, a count or an orientation by the judge of scenes."""
     from unnoise.evaluate.scenes import name
 
-    by = judge()
+    by = judge(pipe.runner.device)
     known = {a: (head, i) for head in ("orientation", "count", "colour", "noun") if head in by.heads for i, a in enumerate(by.heads[head])}
     known |= {name(a): ("noun", i) for i, a in enumerate(by.heads["noun"])}
     if value not in known: raise _not_seen(value, known)
@@ -275,15 +292,15 @@ def _answer(value: str) -> Callable[[Tensor], Tensor]:
     return lambda images: by.net(fitted(images, size) * 2 - 1)[head].log_softmax(1)[:, i]
 
 
-def _digit(value: str) -> Callable[[Tensor], Tensor]:
+def _digit(pipe: Pipeline, value: str) -> Callable[[Tensor], Tensor]:
     """log p of a class by the judge of digits and clothes."""
     from unnoise.evaluate.judge import load
     from unnoise.text.words import Words
 
     by = load()
     i = Words(by.words).label(value)
-    size, norm = (by.codec.height, by.codec.width), by.codec
-    return lambda images: by.net(F.pixel_unshuffle(fitted(images[:, :1], size) * 2 - 1, norm.patch)).log_softmax(1)[:, i]
+    size, norm, net = (by.codec.height, by.codec.width), by.codec, by.net.to(pipe.runner.device)
+    return lambda images: net(F.pixel_unshuffle(fitted(images[:, :1], size) * 2 - 1, norm.patch)).log_softmax(1)[:, i]
 
 
 def _not_seen(value: str, known: Sequence[str] | dict) -> BadInput:
@@ -298,7 +315,7 @@ def _clip(pipe: Pipeline, value: str, noised: bool = False) -> Wish:
     text, size = both.texts([value]).clone(), both.net.vision_model.config.image_size
     from unnoise.nets.clip import prepare
 
-    encode = lambda images: both.net.encode_image(prepare(images.cpu() * 2 - 1, size))
+    encode = lambda images: both.net.encode_image(prepare(images * 2 - 1, size))
     def loss(images: Tensor, l: Level) -> Tensor:
         return losses.similarity(at_level(images, l) if noised else images, text, encode)
     return loss
@@ -315,26 +332,32 @@ def _clip_noised(pipe: Pipeline, value: str) -> Wish:
     return _clip(pipe, value, noised=True)
 
 
+def judge(device: torch.device = CPU) -> SceneJudge:
+    """The bundled judge of scenes, with its network on a device."""
+    return _judge_on(torch.device(device))
+
+
 @cache
-def judge() -> SceneJudge:
-    """The bundled judge of scenes."""
+def _judge_on(device: torch.device) -> SceneJudge:
     from unnoise.evaluate.scenes import load_judge
 
-    return load_judge()
+    by = load_judge()
+    by.net.to(device)
+    return by
 
 
 def clip_for(pipe: Pipeline) -> Clip:
     """The CLIP of a model's own folder; of a model without one, the bundled emoji CLIP, which knows that world alone."""
     path = pipe.folder.path
-    return _clip_at(str(path) if path and (path / "clip").is_dir() else "emoji")
+    return _clip_at(str(path) if path and (path / "clip").is_dir() else "emoji", pipe.runner.device)
 
 
 @cache
-def _clip_at(path: str) -> Clip:
+def _clip_at(path: str, device: torch.device) -> Clip:
     from unnoise.hub.parts import load_clip
 
     both = load_clip(path)
-    both.net.eval().requires_grad_(False)
+    both.net.eval().requires_grad_(False).to(device)
     return both
 
 
@@ -345,3 +368,4 @@ GUIDES: dict[str, Callable[[Pipeline, str], Wish]] = {
 EXAMPLES = {"colour": "green", "mean": "#c8dcc8", "brightness": "0.6", "clip": "a happy face", "clip-noised": "a happy face", "target": "photo.png",
             "edges": "sketch.png", "style": "ref.png", "judge": "a car"}
 FILES = ("target", "edges", "style")
+TEXTS = ("clip", "clip-noised")

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from unnoise.base.text import short
 from unnoise.edit.picture import Given, decoded, encoded, read, working_size
 from unnoise.edit.run import Progress, asked, drawn, noised_from, part, result, strength_of
+from unnoise.errors import BadInput
 from unnoise.pipeline import Pipeline, Result
 
 STRENGTH = 0.6
@@ -30,6 +32,7 @@ def image_to_image(pipe: Pipeline, image: Given, prompt: str | None = None, *, s
     the model works. The Result's nfe counts all calls an image. Errors: BadInput.
     """
     strength, picture = strength_of(strength), read(image)
+    if isinstance(then, str) or not isinstance(then, Sequence): raise BadInput(f"then must be a list of prompts, given {short(then)}")
     size = working_size(pipe, picture, height, width)
     first = asked(pipe, size, prompt, **how)
     later = [asked(pipe, size, p, **{**how, "seed": first.seeds}) for p in then]

@@ -31,6 +31,8 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from unnoise.base import arguments
+from unnoise.base.text import short
 from unnoise.codec import Vectors
 from unnoise.edit.picture import Given, decoded, encoded, read, working_size
 from unnoise.edit.run import Progress, asked, batched, result
@@ -58,11 +60,9 @@ class Training:
 
     def __post_init__(self):
         for k in ("embedding_steps", "tuning_steps", "levels", "train_seed"):
-            v = getattr(self, k)
-            if isinstance(v, bool) or not isinstance(v, int) or v < (k == "levels"):
-                raise BadInput(f"{k} must be a whole number of at least {int(k == 'levels')}, given {v!r}")
+            object.__setattr__(self, k, arguments.integer(k, getattr(self, k), int(k == "levels"), 2**31))
         for k in ("embedding_rate", "tuning_rate"):
-            if not 0 < float(getattr(self, k)) < 1: raise BadInput(f"{k} must lie between 0 and 1, given {getattr(self, k)!r}")
+            object.__setattr__(self, k, arguments.number(k, getattr(self, k), most=1, above=0))
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def imagic(pipe: Pipeline, image: Given, prompt: str | None = None, *, eta: floa
     """
     t = Training(embedding_steps, embedding_rate, tuning_steps, tuning_rate, levels, train_seed)
     etas, picture = _etas(eta), read(image)
+    if work is not None and not isinstance(work, str | os.PathLike): raise BadInput(f"work must name a folder, given {short(work)}")
     if isinstance(pipe.codec, Vectors) or pipe.text is None: raise BadInput(f"model {pipe.name!r} has no text encoder, whose words Imagic moves between")
     size = working_size(pipe, picture, height, width)
     request = asked(pipe, size, prompt, **how)
@@ -123,10 +124,12 @@ def imagic(pipe: Pipeline, image: Given, prompt: str | None = None, *, eta: floa
 
 
 def _etas(given: float | Sequence[float]) -> tuple[float, ...]:
-    values = tuple(given) if isinstance(given, Sequence) else (given,)
-    ok = values and all(isinstance(v, (int, float)) and not isinstance(v, bool) and -1 <= v <= 2 for v in values) and len({*values}) == len(values)
-    if not ok: raise BadInput(f"eta must be different numbers from -1 to 2 (0 is the picture, 1 the prompt), given {given!r}")
-    return tuple(float(v) for v in values)
+    several = isinstance(given, Sequence) and not isinstance(given, str | bytes)
+    try: values = tuple(arguments.number("eta", v, -1, 2) for v in (given if several else (given,)))  # type: ignore[union-attr]
+    except BadInput: values = ()
+    if not values or len({*values}) < len(values):
+        raise BadInput(f"eta must be different numbers from -1 to 2 (0 is the picture, 1 the prompt), given {short(given)}")
+    return values
 
 
 def _target(pipe: Pipeline, r: Request) -> Tensor:

@@ -23,11 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unnoise.base import arguments
 from unnoise.codec import Latents
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized, working_size
 from unnoise.edit.run import Progress, Wrap, asked, drawn, noised_from, part, result, rows, strength_of
-from unnoise.errors import BadInput, unknown
+from unnoise.errors import BadInput
 from unnoise.guide import covariance, dps, interval, keep, pigdm, replace, seen
 from unnoise.pipeline import Pipeline, Request, Result
 from unnoise.process.noise import seeded
@@ -55,17 +56,16 @@ class Filling:
     def of(cls, pipe: Pipeline, method: str | None, strength: float, soft: int, times: int | None, jump: int | None) -> Filling:
         """method None: "model" for a network that takes the mask, else "repaint". BadInput on what does not go together."""
         trained = takes_mask(pipe)
-        method = method or ("model" if trained else "repaint")
-        if method not in METHODS: raise unknown("inpainting method", method, METHODS)
+        method = ("model" if trained else "repaint") if method is None else arguments.choice("inpainting method", method, METHODS)
         if (method == "model") != trained:
             fits = "takes the mask itself: method must be model" if trained else "does not take a mask: method must be another than model"
             raise BadInput(f"model {pipe.name!r} {fits}, given {method!r}")
         for name, value, low in (("soft", soft, 0), ("times", times, 1), ("jump", jump, 1)):
             if value is None: continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise BadInput(f"{name} must be a whole number of at least {low}, given {value!r}")
+            arguments.integer(name, value, low, 10_000)
             if name != "soft" and method != "repaint": raise BadInput(f"{name} is for method repaint, given method {method!r}")
-        return cls(method, strength_of(strength), soft, times or TIMES, jump or JUMP)
+        counts = (int(default if v is None else v) for v, default in ((soft, SOFT), (times, TIMES), (jump, JUMP)))
+        return cls(method, strength_of(strength), *counts)
 
 
 def inpaint(pipe: Pipeline, image: Given, mask: Given, prompt: str | None = None, *, method: str | None = None, strength: float = 1.0,

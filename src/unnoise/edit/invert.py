@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unnoise.base import arguments
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Given, decoded, encoded, read, working_size
 from unnoise.edit.run import Progress, asked, drawn, part, psnr, result
-from unnoise.errors import BadInput, unknown
+from unnoise.errors import BadInput
 from unnoise.guide import clip
 from unnoise.nets.unet import Prepared
 from unnoise.pipeline import Count, Pipeline, Request, Result
@@ -96,7 +97,7 @@ def inverted(pipe: Pipeline, x0: Tensor, prompt: str = "", steps: int = STEPS, m
 
 
 def check_method(method: str) -> None:
-    if method not in METHODS: raise unknown("inversion method", method, METHODS)
+    arguments.choice("inversion method", method, METHODS)
 
 
 def reconstruct(pipe: Pipeline, found: Inversion, guidance: float = 1.0, anchor: str = "none", negative: str = "", *,
@@ -190,7 +191,7 @@ class Anchored:
 def anchored(pipe: Pipeline, found: Inversion, guidance: float, anchor: str, negative: str = "", *, progress: Progress | None = None,
              **options: Any) -> Anchored:
     """The anchor of that name for coming down from an inversion with guidance. options: of `null_text`. BadInput where it can do nothing."""
-    if anchor not in ANCHORS: raise unknown("anchor", anchor, ANCHORS)
+    arguments.choice("anchor", anchor, ANCHORS)
     steps = Steps(found.path)
     if anchor == "none": return Anchored(steps, negative)
     if guidance == 1: raise BadInput(f"anchor {anchor!r} works on the guidance, which is off (1): ask for more, or for no anchor")
@@ -250,7 +251,9 @@ def invert(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: s
     iterations: of the fixed point. how: what `Pipeline.request` takes; there is no chance in an inversion, so seeds change nothing and one
     picture comes out. Errors: BadInput.
     """
-    picture = read(image)
+    check_method(method)
+    arguments.choice("anchor", anchor, ANCHORS)
+    picture, iterations = read(image), arguments.integer("iterations", iterations, 1, 1000)
     size = working_size(pipe, picture, height, width)
     how = for_ddim(how, ("guidance_rescale", "guidance_interval"), num_inference_steps=None if how.get("timesteps") else num_inference_steps)
     request = one(asked(pipe, size, prompt, guidance_scale=guidance_scale, **how))
@@ -267,7 +270,7 @@ def invert(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: s
 
 def rms(a: Tensor, b: Tensor) -> float:
     """Root mean square difference."""
-    return float((a.double() - b.double()).square().mean().sqrt())
+    return float((a.cpu().double() - b.cpu().double()).square().mean().sqrt())  # not every device has float64
 
 
 def for_ddim(how: dict[str, Any], without: Sequence[str] = (), **more: Any) -> dict[str, Any]:

@@ -12,11 +12,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from unnoise.base import arguments, write
+from unnoise.base.picture import MOST_PIXELS
 from unnoise.edit.inpaint import SOFT, Filling, fill
 from unnoise.edit.picture import LIMIT, Given, Picture, read, resized, working_size
 from unnoise.edit.run import Progress, asked, result
@@ -39,7 +43,7 @@ def outpaint(pipe: Pipeline, image: Given, prompt: str | None = None, *, left: i
     """
     filling, picture = Filling.of(pipe, method, 1.0, soft, times, jump), read(image)
     grow = _sides(picture, left, right, top, bottom)
-    if not isinstance(overlap, (int, float)) or not 0.1 <= overlap <= 0.9: raise BadInput(f"overlap must be a number from 0.1 to 0.9, given {overlap!r}")
+    overlap = arguments.number("overlap", overlap, 0.1, 0.9)
     request = asked(pipe, working_size(pipe, picture), prompt, **how)
     pictures, nfe = [picture], 0
     for side, n in windows(picture.size, grow, overlap):
@@ -50,12 +54,12 @@ def outpaint(pipe: Pipeline, image: Given, prompt: str | None = None, *, left: i
 
 
 def _sides(picture: Picture, *amounts: int) -> dict[str, int]:
-    for side, n in zip(SIDES, amounts):
-        if isinstance(n, bool) or not isinstance(n, int) or n < 0: raise BadInput(f"{side} must be a whole number of pixels, at least 0, given {n!r}")
+    amounts = tuple(arguments.integer(f"{side} (pixels)", n, 0) for side, n in zip(SIDES, amounts))
     left, right, top, bottom = amounts
     if not any(amounts): raise BadInput("nothing to draw: give pixels for at least one of left, right, top and bottom")
     h, w = picture.size[0] + top + bottom, picture.size[1] + left + right
-    if max(h, w) > LIMIT: raise BadInput(f"the picture would have {w} x {h} pixels: at most {LIMIT} a side are accepted")
+    if max(h, w) > LIMIT or h * w > MOST_PIXELS:
+        raise BadInput(f"the picture would have {w} x {h} pixels: at most {LIMIT} a side and {MOST_PIXELS // 10**6} million in all are accepted")
     return dict(zip(SIDES, amounts))
 
 
@@ -122,24 +126,25 @@ class Zoom:
         out = [_view(small, large, self.factor, k / each) for small, large in zip(self.pictures, self.pictures[1:]) for k in range(each)]
         return [*out, self.pictures[-1]]
 
-    def save(self, path: str | os.PathLike, each: int = 12, fps: int = 15) -> Path:
-        """Write the frames as an animated .gif (256 colours), .png or .webp (all colours, lossless) or as an .mp4 film, whole or not at all; returns the path.
+    def save(self, path: str | os.PathLike, each: int = 12, fps: int = 15, overwrite: bool = False) -> Path:
+        """Write the frames as an animated .gif (256 colours), .png or .webp (all colours, lossless) or as an .mp4 film, whole or not at all.
 
-        An .mp4 needs PyAV (`pip install "unnoise[video]"`). Errors: BadInput.
+        Returns the path: where a file of that name lies, its first free number, unless `overwrite`. The frames' mean rate is `fps`: a GIF
+        counts hundredths of a second, .png and .webp thousandths, so that single frames differ by one of them; a GIF plays at most 50 a
+        second. An .mp4 needs PyAV (`pip install "unnoise[video]"`). Errors: BadInput.
         """
         path = Path(path)
         check_format(path)
         for name, v in (("frames", each), ("fps", fps)):
-            if isinstance(v, bool) or not isinstance(v, int) or not 1 <= v <= 100: raise BadInput(f"{name} must be a whole number from 1 to 100, given {v!r}")
-        part = path.with_name(f".{path.name}.part")
-        write = _film if path.suffix.lower() == ".mp4" else _animation
-        try:
-            write(part, self.frames(each), fps, path.suffix.lower())
-            part.rename(path)
-        except OSError as e:
-            raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
-        finally: part.unlink(missing_ok=True)
-        return path
+            arguments.integer(name, v, 1, 100)
+        make = _film if path.suffix.lower() == ".mp4" else _animation
+        if overwrite:
+            with write.new_file(path) as part: make(part, self.frames(each), fps, path.suffix.lower())
+            return path
+        with TemporaryDirectory() as folder:
+            made = Path(folder) / path.name
+            make(made, self.frames(each), fps, path.suffix.lower())
+            return write.put_beside(path, made.read_bytes())
 
 
 def check_format(path: Path) -> None:
@@ -153,8 +158,15 @@ def _animation(path: Path, frames: Sequence[np.ndarray], fps: int, suffix: str) 
     from PIL import Image
 
     first, *others = [Image.fromarray(f) for f in frames]
-    first.save(path, format=STILLS[suffix], save_all=True, append_images=others, duration=round(1000 / fps), loop=0,
+    times = durations(len(frames), fps, 10 if suffix == ".gif" else 1)
+    first.save(path, format=STILLS[suffix], save_all=True, append_images=others, duration=times, loop=0,
                **({"lossless": True} if suffix == ".webp" else {}))
+
+
+def durations(n: int, fps: int, unit: int) -> list[int]:
+    """Milliseconds of each of n frames, whole units of a format, whose sums keep to the rate: the k-th frame ends at k / fps to the nearest unit."""
+    ends = [round(1000 * k / (fps * unit)) for k in range(n + 1)]
+    return [unit * (b - a) for a, b in pairwise(ends)]
 
 
 def _film(path: Path, frames: Sequence[np.ndarray], fps: int, suffix: str) -> None:
@@ -179,9 +191,7 @@ def zoom_out(pipe: Pipeline, image: Given, prompt: str | None = None, *, passes:
     Pass k has seed `seed` + k. The rest as for `inpaint`. Errors: BadInput.
     """
     filling, picture = Filling.of(pipe, method, 1.0, soft, times, jump), Picture(read(image).pixels)
-    if isinstance(passes, bool) or not isinstance(passes, int) or not 1 <= passes <= 100:
-        raise BadInput(f"passes must be a whole number from 1 to 100, given {passes!r}")
-    if not isinstance(factor, (int, float)) or not 1.1 <= factor <= 4: raise BadInput(f"factor must be a number from 1.1 to 4, given {factor!r}")
+    passes, factor = arguments.integer("passes", passes, 1, 100), arguments.number("factor", factor, 1.1, 4)
     size, made, nfe = working_size(pipe, picture), [picture.pixels], 0
     y, x, inner = _inner(picture.size, factor)
     mask = np.ones(picture.size)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unnoise.base import arguments
 from unnoise.base.picture import MOST_PIXELS, ROWS, opened, without_opaque_alpha
 from unnoise.base.picture import MOST_SIDE as LIMIT
 from unnoise.codec import Latents, Pixels, Vectors
@@ -122,6 +123,7 @@ def working_size(pipe: Pipeline, picture: Picture, height: int | None = None, wi
     """
     codec = pipe.codec
     if isinstance(codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it cannot edit pictures")
+    height, width = (None if v is None else arguments.integer(k, v, 1, LIMIT) for k, v in (("height", height), ("width", width)))
     if isinstance(codec, Pixels):
         if (height or codec.height, width or codec.width) != (codec.height, codec.width):
             raise BadInput(f"model {pipe.name!r} works at {codec.height} x {codec.width} only, given {height} x {width}")

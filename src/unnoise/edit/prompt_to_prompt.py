@@ -22,17 +22,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unnoise.base import arguments
+from unnoise.base.text import short
 from unnoise.denoiser import Denoiser
 from unnoise.edit.hooks import hooked, maps, mixed
 from unnoise.edit.invert import ANCHORS, Anchored, Inversion, Steps, anchored, check_method, for_ddim, inverted, landing
 from unnoise.edit.picture import Given, decoded, encoded, pasted, read, working_size
 from unnoise.edit.run import Progress, asked, batched, result
-from unnoise.errors import BadInput, unknown
+from unnoise.errors import BadInput
 from unnoise.nets.layers import attention
 from unnoise.nets.unet import Place
 from unnoise.pipeline import Count, Pipeline, Request, Result
 from unnoise.process.level import Level, move
-from unnoise.sample.ladder import bounded
 
 CROSS, SELF = 0.8, 0.4
 SIDE = 16  # cells: the largest place whose self-attention is replaced, and whose words are located
@@ -59,9 +60,10 @@ def prompt_to_prompt(pipe: Pipeline, image: Given | None = None, prompt: str | N
     "none", "negative-prompt" or "null-text", method: "plain" or "fixed-point", both for an image. how: what `Pipeline.request` takes.
     Errors: BadInput, for a model without text or attention too, and for words that are not in the prompts.
     """
-    control = Control.of(pipe, source, prompt or "", cross, self_, weights or {}, local)
+    source, target = arguments.string("source", source), arguments.string("prompt", prompt or "")
+    control = Control.of(pipe, source, target, cross, self_, _weights(weights), _words(local))
     if image is None: return _drawn(pipe, prompt, source, control, height, width, batch_size, progress, how)
-    if anchor not in HOLDS: raise unknown("anchor", anchor, HOLDS)
+    arguments.choice("anchor", anchor, HOLDS)
     check_method(method)
     if method == "coupled": raise BadInput("prompt-to-prompt follows a single way up: method must be 'plain' or 'fixed-point', given 'coupled'")
     picture, count = read(image), Count(progress)
@@ -74,7 +76,7 @@ def prompt_to_prompt(pipe: Pipeline, image: Given | None = None, prompt: str | N
     n = len(request.seeds)
     x, calls, masks = _run(pipe, replace(request, negatives=(held.negative,) * n), source, control, held, found, anchor == "direct", batch_size, progress)
     pixels = decoded(pipe, x, picture)
-    where = None if masks is None else F.interpolate(masks, picture.size, mode="nearest")[:, 0].double().cpu().numpy()
+    where = None if masks is None else F.interpolate(masks, picture.size, mode="nearest")[:, 0].cpu().double().numpy()
     arrays = [picture.whole(p) if where is None else pasted(picture, p, where[i]) for i, p in enumerate(pixels[n:])]
     options = _options(source, cross, self_, weights, local) | {"anchor": anchor, "method": method, "height": height, "width": width}
     made = result(pipe, request, np.stack(arrays), count.calls + calls, "prompt-to-prompt", {"image": picture}, options)
@@ -89,8 +91,19 @@ def _drawn(pipe: Pipeline, prompt: str | None, source: str, control: Control, he
     n, pixels = len(request.seeds), pipe.decode(x)
     options = _options(source, control.cross, control.self_, control.weights, control.local) | {"height": height, "width": width}
     made = result(pipe, request, pixels[n:], calls, "prompt-to-prompt", {}, options)
-    where = None if masks is None else F.interpolate(masks, pixels.shape[1:3], mode="nearest")[:, 0].double().cpu().numpy()
+    where = None if masks is None else F.interpolate(masks, pixels.shape[1:3], mode="nearest")[:, 0].cpu().double().numpy()
     return Edited(made.arrays, made.seeds, made.nfe, made.recipes, pixels[:n], where)
+
+
+def _weights(given: Mapping[str, float] | None) -> dict[str, float]:
+    if given is None: return {}
+    if not isinstance(given, Mapping): raise BadInput(f"weights must be {{word: factor}}, given {short(given)}")
+    return {arguments.string("a word of weights", k): v for k, v in given.items()}
+
+
+def _words(given: Sequence[str]) -> list[str]:
+    if isinstance(given, str) or not isinstance(given, Sequence): raise BadInput(f"local must be a list of words, given {short(given)}")
+    return [arguments.string("a word of local", w) for w in given]
 
 
 def _options(source: str, cross: float, self_: float, weights: Mapping[str, float] | None, local: Sequence[str]) -> dict[str, Any]:
@@ -179,13 +192,13 @@ class Control:
 
     @classmethod
     def of(cls, pipe: Pipeline, source: str, target: str, cross: float, self_: float, weights: Mapping[str, float], local: Sequence[str]) -> Control:
-        bounded("cross", cross, 0, 1); bounded("self_", self_, 0, 1)
+        cross, self_ = arguments.number("cross", cross, 0, 1), arguments.number("self_", self_, 0, 1)
         (s, ns), (t, nt) = token_ids(pipe, source), token_ids(pipe, target)
         factor, words = torch.ones(len(t)), ([], [])
         for word, w in weights.items():
             at = places_of(pipe, word, t)
             if not at: raise BadInput(f"the word {word!r} is not in the prompt {target!r}: it cannot be weighted")
-            factor[at] = float(bounded(f"the weight of {word!r}", w, 0))
+            factor[at] = arguments.number(f"the weight of {word!r}", w, 0)
         for word in local:
             pair = places_of(pipe, word, s), places_of(pipe, word, t)
             if not any(pair): raise BadInput(f"the word {word!r} is in neither prompt: given {source!r} and {target!r}")

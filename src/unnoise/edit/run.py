@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unnoise.base import arguments
+from unnoise.base.text import short
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Picture
 from unnoise.errors import BadInput
@@ -33,14 +35,15 @@ Wrap = Callable[[Denoiser, Sequence[int]], Denoiser]
 
 def asked(pipe: Pipeline, size: tuple[int, int], prompt: str | Sequence[str] | None = None, **how: Any) -> Request:
     """The request for edits at a working size, checked: `how` is what `Pipeline.request` takes beside it."""
+    for name in ("height", "width"):
+        if name in how: raise BadInput(f"{name} is not for this edit, which works at the picture's own size: given {how[name]!r}")
     return pipe.request(prompt, height=size[0], width=size[1], **how)
 
 
 def strength_of(given: float) -> float:
     """A strength, a number from 0 (the picture itself) to 1 (nothing of it), or BadInput."""
-    ok = isinstance(given, (int, float)) and not isinstance(given, bool) and 0 <= given <= 1
-    if not ok: raise BadInput(f"strength must be a number from 0 (the picture itself) to 1 (nothing of it), given {given!r}")
-    return float(given)
+    try: return arguments.number("strength", given, 0, 1)
+    except BadInput: raise BadInput(f"strength must be a number from 0 (the picture itself) to 1 (nothing of it), given {short(given)}") from None
 
 
 def part(pipe: Pipeline, request: Request, strength: float) -> Path:
@@ -101,6 +104,12 @@ def result(pipe: Pipeline, request: Request, arrays: np.ndarray, nfe: int, kind:
     edit = {"kind": kind, "inputs": told, "options": {k: v for k, v in options.items() if v is not None}}
     recipes = tuple({**request.recipe(pipe, i), "edit": edit} for i in range(len(request.seeds)))
     return Result(arrays, request.seeds, nfe, recipes)
+
+
+def parts_of(pipe: Pipeline, first: int, n: int, shape: Sequence[int], batch_size: int | None = None) -> list[range]:
+    """The seeds first, …, first + n - 1 in batches: of batch_size, or of as many samples of this shape as the pipeline makes at once."""
+    size = pipe.runner.batch(tuple(shape)) if batch_size is None else arguments.integer("batch_size", batch_size, 1)
+    return [range(i, min(i + size, first + n)) for i in range(first, first + n, size)]
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

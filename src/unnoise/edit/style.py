@@ -25,15 +25,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unnoise.base import arguments
+from unnoise.base.text import short
 from unnoise.codec import Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.edit import guides
 from unnoise.edit.hooks import hooked, maps, mixed
 from unnoise.edit.picture import Given, Picture, encoded, read, shown
 from unnoise.edit.run import Progress, asked, batched, drawn, result
-from unnoise.errors import BadInput, unknown
+from unnoise.errors import BadInput
 from unnoise.guide import losses
-from unnoise.guide.scale import number
 from unnoise.guide.steer import steer
 from unnoise.nets.layers import attention
 from unnoise.nets.unet import Hook, Place
@@ -55,12 +56,12 @@ def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: st
     how: what `Pipeline.request` takes. nfe counts the calls an image; those of the inversion, one a step for all, are not in it.
     Errors: BadInput.
     """
-    if method not in METHODS: raise unknown("style method", method, METHODS)
-    amount = number("amount", METHODS[method] if amount is None else amount)
-    if amount < 0: raise BadInput(f"amount must not be negative, given {amount:g} (0 is off)")
+    method = arguments.choice("style method", method, METHODS)
+    amount = arguments.number("amount", METHODS[method] if amount is None else amount, 0)
     if isinstance(pipe.codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it has no style")
     picture, size = read(image), (height or pipe.codec.height, width or pipe.codec.width)
-    pipe.check_prompt(reference_prompt)
+    pipe.check_prompt(arguments.string("reference_prompt", reference_prompt))
+    if adapter is not None and not isinstance(adapter, str | os.PathLike): raise BadInput(f"adapter must name a file, given {short(adapter)}")
     request = asked(pipe, size, prompt, **how)
     if not amount: x, nfe = drawn(pipe, request, progress=progress, batch_size=batch_size)
     elif method == "loss": x, nfe = drawn(pipe, request, wrap=_by_loss(pipe, request, picture, amount, size), progress=progress, batch_size=batch_size)
@@ -74,7 +75,7 @@ def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: st
 # --- by a loss --------------------------------------------------------------------------------------------------------------
 
 def _by_loss(pipe: Pipeline, r: Request, picture: Picture, weight: float, size: tuple[int, int]) -> Callable[..., Denoiser]:
-    wish, decode = gram_to(picture), guides.pictures(pipe)
+    wish, decode = gram_to(picture, pipe.runner.device), guides.pictures(pipe)
     chunk, until = max(1, guides.TOGETHER // (size[0] * size[1])), guides.formed(pipe, r)
     def wrap(denoise: Denoiser, places: Sequence[int]) -> Denoiser:
         steered = steer(denoise, [(lambda images, l: wish(images), weight)], decode, chunk=chunk)
@@ -82,9 +83,9 @@ def _by_loss(pipe: Pipeline, r: Request, picture: Picture, weight: float, size: 
     return wrap
 
 
-def gram_to(picture: Picture) -> Callable[[Tensor], Tensor]:
+def gram_to(picture: Picture, device: torch.device = guides.CPU) -> Callable[[Tensor], Tensor]:
     """Images (n, 3, h, w) in [0, 1] -> (n,) relative squared distances of the judge's Gram matrices to a picture's."""
-    features = guides.trunk(guides.judge())
+    features = guides.trunk(guides.judge(device))
     x = picture.tensor()
     with torch.no_grad(): wanted = [losses.gram(f) for f in features(x)]
     return lambda images: losses.style(images, wanted, features)

@@ -15,21 +15,23 @@ consistency "range" puts what y tells into the outcome: the averages of its bloc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unnoise.base import arguments
+from unnoise.base.text import short
 from unnoise.codec import Latents
 from unnoise.codec import scale as scales
 from unnoise.codec.scale import down, up
 from unnoise.denoiser import Denoiser
 from unnoise.edit.canvas import folded, numbers, shows, tensor, unfolded, whole
 from unnoise.edit.picture import LIMIT, Given, Picture, encoded, read, resized
-from unnoise.edit.run import Progress, asked, drawn, noised_from, part, result, strength_of
-from unnoise.errors import BadInput, unknown
+from unnoise.edit.run import Progress, asked, batched, drawn, noised_from, part, result, strength_of
+from unnoise.errors import BadInput
 from unnoise.evaluate.noise_level import SMALLEST, estimate_sigma
 from unnoise.guide import dps, interval
 from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result
@@ -51,18 +53,18 @@ def upscale(pipe: Pipeline, image: Given, prompt: str | None = None, *, scale: i
     at the whole picture. Errors: BadInput.
     """
     picture = read(image)
-    if scale not in SCALES or isinstance(scale, bool): raise BadInput(f"scale must be 2 or 4, given {scale!r}")
+    if arguments.integer("scale", scale) not in SCALES: raise BadInput(f"scale must be 2 or 4, given {short(scale)}")
+    augment = arguments.number("augment", augment, 0)
+    if batch_size is not None: batch_size = arguments.integer("batch_size", batch_size, 1)
     if scale * max(picture.size) > LIMIT: raise BadInput(f"{scale} times {max(picture.size)} pixels are more than {LIMIT}, the most that is accepted")
     borne = known(noise, picture)
-    consistency = consistency or ("none" if borne or augment else "range")
-    if consistency not in CONSISTENCIES: raise unknown("consistency", consistency, CONSISTENCIES)
+    consistency = ("none" if borne or augment else "range") if consistency is None else arguments.choice("consistency", consistency, CONSISTENCIES)
     trained = shows(pipe)
     if not trained and (borne or augment): raise BadInput(f"noise and augment are for a model that is shown the picture (emoji-upscale), given {pipe.name!r}")
     if trained and (prompt or strength is not None): raise BadInput(f"model {pipe.name!r} takes no prompt and no strength: it is shown the picture")
     request = pipe.request(prompt, **how)
-    small = [picture.pixels] * len(request.seeds)
-    if trained: arrays, nfe = _cascade(pipe, request, small, scale, borne, augment, consistency, progress)
-    else: arrays, nfe = _inverse(pipe, picture, prompt, scale, strength_of(STRENGTH if strength is None else strength), consistency, progress, batch_size, how)
+    if trained: arrays, nfe = _cascade(pipe, request, picture.pixels, scale, borne, augment, consistency, progress, batch_size)
+    else: arrays, nfe = _inverse(pipe, request, picture, scale, strength_of(STRENGTH if strength is None else strength), consistency, progress, batch_size)
     if picture.alpha is not None: arrays = [np.dstack([a, resized(np.repeat(picture.alpha[..., None], 3, 2), a.shape[:2])[..., 0]]) for a in arrays]
     return result(pipe, request, np.stack(arrays), nfe, "upscale", {"image": picture},
                   {"scale": scale, "noise": noise, "augment": augment, "consistency": consistency, "strength": strength})
@@ -70,32 +72,37 @@ def upscale(pipe: Pipeline, image: Given, prompt: str | None = None, *, scale: i
 
 def known(noise: float | str, picture: Picture) -> float:
     """The standard deviation of a picture's noise: as given, or estimated from it where `noise` is "estimate"."""
-    if noise == "estimate":
+    if isinstance(noise, str) and noise == "estimate":
         if min(picture.size) < SMALLEST:
             raise BadInput(f"to tell its noise a picture needs {SMALLEST} pixels a side, given {picture.size[1]} x {picture.size[0]}: say how much it is")
         return float(estimate_sigma(picture.pixels[None])[0])
-    ok = isinstance(noise, (int, float)) and not isinstance(noise, bool) and 0 <= noise < math.inf
-    if not ok: raise BadInput(f"noise must be a number from 0 (pictures run from -1 to 1), or 'estimate', given {noise!r}")
-    return float(noise)
+    try: return arguments.number("noise", noise, 0)
+    except BadInput: raise BadInput(f"noise must be a number from 0 (pictures run from -1 to 1), or 'estimate', given {short(noise)}") from None
 
 
 # --- a network that is shown the small picture -------------------------------------------------------------------------------
 
-def _cascade(pipe: Pipeline, r: Request, small: Sequence[np.ndarray], scale: int, borne: float, augment: float, consistency: str,
-             progress: Progress | None) -> tuple[list[np.ndarray], int]:
+def _cascade(pipe: Pipeline, r: Request, small: np.ndarray, scale: int, borne: float, augment: float, consistency: str,
+             progress: Progress | None, batch_size: int | None) -> tuple[list[np.ndarray], int]:
     trained = shows(pipe) or {}
     f, most = trained["factor"], trained["noise"]
     stages = round(math.log(scale, f))
     if f**stages != scale: raise BadInput(f"model {pipe.name!r} makes pictures {f} times as large: scale {scale} is none of its powers")
     told = math.hypot(borne, augment)
     if told > max(most, 1e-9) or augment < 0: raise BadInput(f"model {pipe.name!r} knows noise from 0 to {most}, given {told:.3g} (noise and augment together)")
-    y, count = torch.cat([tensor(p) for p in small]), Count(progress)
-    arrays: list[np.ndarray] = []
-    for stage in range(stages):
-        x = samples(pipe, r, y, told if stage == 0 else 0.0, augment if stage == 0 else 0.0, count, f"upscale/{stage}")
-        arrays = [_held(numbers(a[None])[0], s, consistency) for a, s in zip(x, arrays or small)]
-        y = torch.cat([tensor(a) for a in arrays])
-    return arrays, count.calls
+
+    def draw(places: list[int], count: Count) -> Tensor:
+        """The pictures of some places, uint8 (n, h, w, 3), through all stages."""
+        arrays, own = [small] * len(places), r.only(places)
+        for stage in range(stages):
+            y = torch.cat([tensor(pipe, a) for a in arrays])
+            x = samples(pipe, own, y, told if stage == 0 else 0.0, augment if stage == 0 else 0.0, count, f"upscale/{stage}")
+            arrays = [_held(numbers(a[None])[0], s, consistency) for a, s in zip(x, arrays)]
+        return torch.from_numpy(np.stack(arrays))
+    p = pipe.codec.patch  # type: ignore[union-attr]
+    at_once = batch_size or pipe.runner.batch((1, 3, scale * small.shape[0] // p, scale * small.shape[1] // p))
+    x, nfe = batched(pipe, r, draw, at_once, progress)
+    return list(x.numpy()), nfe
 
 
 def samples(pipe: Pipeline, r: Request, y: Tensor, told: float, augment: float, count: Count, stream: str = "upscale/0") -> Tensor:
@@ -118,8 +125,8 @@ def _held(a: np.ndarray, small: np.ndarray, consistency: str) -> np.ndarray:
 
 # --- a model that was not trained for it -------------------------------------------------------------------------------------
 
-def _inverse(pipe: Pipeline, picture: Picture, prompt: str | None, scale: int, strength: float, consistency: str, progress: Progress | None,
-             batch_size: int | None, how: dict[str, Any]) -> tuple[list[np.ndarray], int]:
+def _inverse(pipe: Pipeline, request: Request, picture: Picture, scale: int, strength: float, consistency: str, progress: Progress | None,
+             batch_size: int | None) -> tuple[list[np.ndarray], int]:
     codec = pipe.codec
     if not isinstance(codec, Latents):
         raise BadInput(f"model {pipe.name!r} was not trained to upscale, and only models of latents can do so without (accepted: emoji-upscale, emoji, …)")
@@ -127,8 +134,8 @@ def _inverse(pipe: Pipeline, picture: Picture, prompt: str | None, scale: int, s
     size = tuple(max(-(-scale * s // m), 2) * m for s in (h, w))
     small = np.pad(picture.pixels, [(0, -(-size[0] // scale) - h), (0, -(-size[1] // scale) - w), (0, 0)], mode="edge")
     size = scale * small.shape[0], scale * small.shape[1]
-    request = asked(pipe, size, prompt, **how)
-    y = tensor(small)
+    request = replace(request, size=asked(pipe, size, seed=0).size)  # its seeds stay those that are recorded
+    y = tensor(pipe, small)
     x, nfe = drawn(pipe, request, path=part(pipe, request, strength), start=noised_from(encoded(pipe, resized(small, size))), progress=progress,
                    batch_size=batch_size, wrap=lambda d, places: _measured(d, codec, y, scale))
     made = [numbers(_pixels(codec, z[None]))[0] for z in x]

@@ -25,7 +25,7 @@ from torch import Tensor
 from unnoise.denoiser.adapt import Denoiser
 from unnoise.errors import BadInput, unknown
 from unnoise.guide.scale import Scale, at, checked, number
-from unnoise.process.level import Level
+from unnoise.process.level import Level, wide
 from unnoise.process.posterior import weights
 
 Operator = Callable[[Tensor], Tensor]
@@ -166,10 +166,10 @@ def _solved(p: _Problem, noise: float) -> Tensor:
     """u of the whole system: a row of A C A' for each number seen, made symmetric and positive in float64."""
     flat = p.r.flatten(1)
     basis = torch.eye(flat.shape[1], dtype=flat.dtype, device=flat.device)
-    s = torch.stack([p.forward(p.pull(e.expand_as(flat).reshape(p.r.shape))).flatten(1) for e in basis], 1).double()
+    s = wide(torch.stack([p.forward(p.pull(e.expand_as(flat).reshape(p.r.shape))).flatten(1) for e in basis], 1))
     value, vector = torch.linalg.eigh((s + s.mT) / 2)
     value = (value.clamp(min=0) + noise**2).clamp(min=_TINY).maximum(1e-9 * value[:, -1:])
-    return (vector @ ((vector.mT @ flat.double()[..., None]) / value[..., None]))[..., 0].to(flat).reshape(p.r.shape)
+    return (vector @ ((vector.mT @ wide(flat)[..., None]) / value[..., None]))[..., 0].to(flat).reshape(p.r.shape)
 
 
 def conjugate(matrix: Callable[[Tensor], Tensor], b: Tensor, iterations: int, least: float = 0.0) -> Tensor:
@@ -195,7 +195,7 @@ def conjugate(matrix: Callable[[Tensor], Tensor], b: Tensor, iterations: int, le
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     """Each sample's product <a, b>, as it broadcasts against a; summed in float64, so that it hardly depends on the batch."""
-    return _wide((a.double() * b).flatten(1).sum(1).to(a), a)
+    return _wide((wide(a) * wide(b)).flatten(1).sum(1).to(a), a)
 
 
 def _wide(c: Tensor, x: Tensor) -> Tensor:

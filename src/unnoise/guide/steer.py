@@ -53,13 +53,16 @@ def steer(denoise: Denoiser, wishes: Sequence[tuple[Wish, float]], decode: Calla
 def _estimate(denoise: Denoiser, x: Tensor, l: Level, through: bool) -> tuple[Tensor, Callable[[Tensor, bool], Tensor]]:
     """The estimate, and g -> the direction p of a step, which may be asked again (`more`)."""
     outer = torch.is_grad_enabled() and x.requires_grad
-    if not through or float(l.alpha.min()) == 0:  # at pure noise x says nothing of x0: the network's slope is chance
+    says = l.alpha != 0  # at pure noise x says nothing of x0: the network's slope is chance
+    if not through or not says.any():
         x0 = denoise(x, l)
         return x0, lambda g, more: g
     with torch.enable_grad():
         y = x if outer else x.detach().requires_grad_()
         x0 = denoise(y, l)
-    def back(g: Tensor, more: bool) -> Tensor: return torch.autograd.grad(x0, y, g, retain_graph=more or outer)[0]
+    def back(g: Tensor, more: bool) -> Tensor:
+        p = torch.autograd.grad(x0, y, g, retain_graph=more or outer)[0]
+        return p if says.all() else torch.where(says.to(g.device).reshape(-1, *[1] * (g.ndim - 1)), p, g)
     return x0 if outer else x0.detach(), back if not outer else lambda g, more: back(g, True)
 
 
@@ -72,7 +75,7 @@ def _slope(loss: Wish, x0: Tensor, l: Level, decode: Callable[[Tensor], Tensor],
             y = x0[i : i + chunk].detach().requires_grad_()
             value = loss(decode(y), part)
             g = torch.autograd.grad(value.sum(), y, allow_unused=True)[0] if value.requires_grad else None
-        values.append(value.detach())
+        values.append(value.detach().to(y))
         slopes.append(torch.zeros_like(y) if g is None else g)
     return torch.cat(values), torch.cat(slopes)
 

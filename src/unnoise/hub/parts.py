@@ -49,7 +49,8 @@ class Clip:
     def texts(self, texts: list[str], batch: int = 256) -> Tensor:
         """Texts -> (n, d) unit vectors; of a text longer than one chunk the first is read."""
         ids = torch.tensor([self.tokenizer.chunks([(t, 1.0)] if t else [])[0].ids for t in texts])
-        return torch.cat([self.net.encode_text(rows) for rows in ids.split(batch)])
+        device = next(self.net.parameters()).device
+        return torch.cat([self.net.encode_text(rows.to(device)) for rows in ids.split(batch)])
 
 
 def save_autoencoder(folder: str | os.PathLike, name: str, codec: Latents) -> Path:

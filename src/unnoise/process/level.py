@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_NARROW = {"mps"}  # kinds of device without float64
+
 
 class Level(NamedTuple):
     """x = alpha * x0 + sigma * eps. Both are tensors of one shape: () for a whole batch, or (n,) one a sample."""
@@ -79,6 +81,11 @@ def spread(c: Tensor, x: Tensor) -> Tensor | float:
     """
     if c.ndim == 0 and c.device.type == "cpu" and not c.requires_grad: return c.item()
     return c.to(x).reshape(c.shape + (1,) * (x.ndim - c.ndim))
+
+
+def wide(v: Tensor) -> Tensor:
+    """v in float64: where it lies, or on the CPU where its device has no such numbers (MPS)."""
+    return v.cpu().double() if v.device.type in _NARROW else v.double()
 
 
 def move(x: Tensor, x0: Tensor, a: Level, b: Level) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unnoise.denoiser.adapt import Denoiser
 from unnoise.errors import BadInput
-from unnoise.process.level import Level, noisier, spread
+from unnoise.process.level import Level, noisier, spread, wide
 from unnoise.sample.ladder import Path, State, checked, eps_of, last, whole
 
 MEMORY = 3  # residuals of earlier iterations that the acceleration looks back on
@@ -61,7 +61,7 @@ def _run(denoise: Denoiser, x: Tensor, path: Path, iterations: int) -> Iterator[
 def _accelerated(tried: list[Tensor], found: list[Tensor]) -> Tensor:
     """The next guess at y = f(y), sample by sample, from guesses y (n, …) and their f(y)."""
     if len(found) == 1: return found[0]
-    flat = lambda u: u.flatten(1).double()
+    flat = lambda u: wide(u.flatten(1))
     off = torch.stack([flat(f - y) for y, f in zip(tried, found)], 1)
     moved, changes = torch.stack([flat(b - a) for a, b in pairwise(found)], 1), off.diff(dim=1)
     gram = changes @ changes.mT

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from unnoise.errors import BadInput, unknown
-from unnoise.process.level import Level, ve
+from unnoise.process.level import Level, ve, wide
 from unnoise.process.noise import Noise, seeded
 from unnoise.sample.ladder import bounded, whole
 
@@ -178,7 +178,7 @@ def _checked(score: Score, x: Tensor, k: int) -> Tensor:
 
 def _steady(drift: Tensor, e: float, k: int, first: Tensor | None) -> Tensor:
     """Each sample's first drift and noise in length, (n,), against which it is seen that its drift explodes: BadInput."""
-    length = drift.double().flatten(1).norm(dim=1)
+    length = wide(drift).flatten(1).norm(dim=1)
     if first is None: return length + math.sqrt(2 * e * drift[0].numel())
     growth = (length / first).max()
     if growth < _GROWTH: return first
