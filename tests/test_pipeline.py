@@ -134,12 +134,13 @@ def test_files_carry_their_recipe(pipe, tmp_path):
 
 
 def test_a_failing_write_leaves_nothing_under_the_final_name(pipe, tmp_path, monkeypatch):
-    def full(self, fp, **kw):
-        Path(fp).write_bytes(b"half")
+    def full(self, raw):
+        with open(self, "wb") as f: f.write(raw[:20])
         raise OSError(28, "No space left on device")
     r = pipe("one", seed=3, num_inference_steps=1)
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(BadInput, match="No space left"): r.save(tmp_path / "x.png")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for overwrite in False, True:
+        with pytest.raises(BadInput, match="No space left"): r.save(tmp_path / "x.png", overwrite)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,6 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from unnoise.base.text import short
 from unnoise.errors import BadInput, unknown
 from unnoise.nets.fuse import available
 
@@ -19,9 +20,10 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "m
 def device(name: str | torch.device = "auto") -> torch.device:
     """The device called `name`; "auto" is a GPU where there is one. BadInput when it is unknown or not there."""
     there = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.backends.mps.is_available() else [])]
+    if not isinstance(name, str | torch.device): raise unknown("device", name, ["auto", *there])
     if str(name) == "auto": return torch.device(there[-1])
     try: found = torch.device(name)
-    except (RuntimeError, TypeError): raise unknown("device", name, ["auto", *there]) from None
+    except (RuntimeError, TypeError, ValueError): raise unknown("device", name, ["auto", *there]) from None
     if found.type not in there or (found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count()):
         raise BadInput(f"device {str(name)!r} is not on this machine (accepted: auto, {', '.join(there)})")
     return found
@@ -33,6 +35,11 @@ def dtype(name: str | torch.dtype = "auto", on: torch.device | None = None) -> t
     if name == "auto": return probe(on or device())
     if not isinstance(name, str) or name not in _NAMES: raise unknown("dtype", name, ["auto", *DTYPES])
     return DTYPES[_NAMES[name]]
+
+
+def name_of(t: torch.dtype) -> str:
+    """The name of a number type: fp32, fp16 or bf16, of others torch's own."""
+    return next((k for k, v in DTYPES.items() if v == t), str(t).removeprefix("torch."))
 
 
 @cache
@@ -73,7 +80,7 @@ def _seconds(f, on: torch.device) -> float:
 
 def size_of(text: str | int) -> int:
     """Bytes of "2GB", "900 MiB" or a number. BadInput when it is none of these."""
-    if isinstance(text, int) and not isinstance(text, bool) and text > 0: return text
-    m = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", str(text))
-    if not m or m[2].lower() not in _UNITS or not 0 < float(m[1]) < 1e15: raise BadInput(f"memory must be a size such as 2GB or 900MiB, given {text!r}")
+    if isinstance(text, int) and not isinstance(text, bool) and 0 < text < 2**63: return text
+    m = re.fullmatch(r"\s*([0-9]{1,19}(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", str(text))
+    if not m or m[2].lower() not in _UNITS or not 0 < float(m[1]) < 1e18: raise BadInput(f"memory must be a size such as 2GB or 900MiB, given {short(text)}")
     return int(float(m[1]) * _UNITS[m[2].lower()])

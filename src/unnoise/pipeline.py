@@ -8,14 +8,14 @@ Image i depends on its own seed alone: not on the batch it is made in, nor on wh
 """
 from __future__ import annotations
 
+import copy
 import inspect
-import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ import unnoise
 from unnoise import device as devices
 from unnoise import hub
 from unnoise.base import arguments, names
+from unnoise.base.text import short
 from unnoise.codec import Latents, Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.errors import BadInput, unknown
@@ -36,19 +37,22 @@ from unnoise.guide.shaping import clip
 from unnoise.process import noise as noises
 from unnoise.process import schedule
 from unnoise.process.level import Level, ve
+from unnoise.record import KEY, read_recipe, write_png
+from unnoise.result import Result, picture
 from unnoise.runner import Runner
 from unnoise.sample import REVISION, SAMPLERS, State, last, resolve
 from unnoise.sample.default import DEFAULT_SAMPLER, DEFAULT_SPACING
 from unnoise.train import objective
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from unnoise.text.encode import PromptEncoder
 
+__all__ = ["KEY", "Count", "Pipeline", "Request", "Result", "load", "make_folder", "picture", "read_recipe", "write_png"]
 NOISES = {"seeded": noises.seeded, "brownian": noises.brownian}
 DEFAULTS = {"num_inference_steps": 20, "guidance_scale": 2.0, "sampler": DEFAULT_SAMPLER, "spacing": DEFAULT_SPACING}
 KEPT = (*DEFAULTS, "spacing_options", "options", "clip")  # what a folder may say of these
+MOST_STEPS, MOST_IMAGES, MOST_SIDE = 10_000, 1_000_000, 8192
 Start = Callable[[Tensor, Level], Tensor]
-KEY = "unnoise"  # the PNG text chunk that holds a picture's recipe
 
 
 @dataclass(frozen=True)
@@ -79,63 +83,27 @@ class Request:
         return replace(self, prompts=pick(self.prompts), negatives=pick(self.negatives), seeds=pick(self.seeds))
 
     def recipe(self, pipe: Pipeline, i: int) -> dict:
-        """The recipe of image i, as stored in its file."""
-        d = {"model": pipe.name, "model_sha256": pipe.sha256, "prompt": self.prompts[i], "negative_prompt": self.negatives[i],
-             "seed": self.seeds[i], "sampler": self.sampler, "spacing": self.spacing, "steps": self.steps, "guidance": self.guidance}
-        if self.options: d["options"] = self.options
-        if self.noise != "seeded": d["noise"] = self.noise
-        if self.rescale: d["guidance_rescale"] = self.rescale
-        if self.interval: d["guidance_interval"] = list(self.interval)
-        if self.timesteps is not None: d["timesteps"] = list(self.timesteps)
-        if self.size: d |= {"height": self.size[0], "width": self.size[1]}
-        if self.clip_skip: d["clip_skip"] = self.clip_skip
-        if self.guide: d |= {"guide": [g.text for g in self.guide], "guide_through": self.guide_through, "guide_linear": self.guide_linear}
-        return {**d, **revisions()}
+        """The recipe of image i, as stored in its file: `record.Recipe` reads it again."""
+        height, width = self.size or (None, None)
+        told = {"options": self.options, "noise": self.noise if self.noise != "seeded" else None, "guidance_rescale": self.rescale,
+                "guidance_interval": self.interval and list(self.interval), "height": height, "width": width,
+                "clip_skip": self.clip_skip}
+        if self.timesteps is not None: told["timesteps"] = list(self.timesteps)
+        if self.guide:
+            told["guide"] = [g.text for g in self.guide]
+            how = {"guide_through": self.guide_through, "guide_linear": self.guide_linear}
+        else:
+            how = {}
+        facts = getattr(pipe, "facts", None)  # of a Pipeline; others that draw (`evaluate.run.Generator`) have none
+        return {"model": pipe.name, "model_sha256": pipe.sha256, "prompt": self.prompts[i],
+                "negative_prompt": self.negatives[i], "seed": self.seeds[i], "sampler": self.sampler, "spacing": self.spacing,
+                "steps": self.steps, "guidance": self.guidance, **{k: v for k, v in told.items() if v}, **how,
+                **(facts(self) if facts else {}), **revisions()}
 
 
 def revisions() -> dict:
     """What, beside the request, a picture depends on: versions of this library, its samplers and its noise."""
     return {"version": unnoise.__version__, "sampler_revision": REVISION, "noise_revision": noises.REVISION}
-
-
-@dataclass(frozen=True)
-class Result:
-    """Images with what made them. arrays: uint8 (n, h, w, c), or floats for models of vectors; nfe: network calls an image."""
-
-    arrays: np.ndarray
-    seeds: tuple[int, ...]
-    nfe: int
-    recipes: tuple[dict, ...]
-
-    @cached_property
-    def images(self) -> list[Image.Image]:
-        """One PIL image a sample."""
-        return [picture(a) for a in self.arrays]
-
-    def grid(self, columns: int | None = None) -> Image.Image:
-        """All images on one sheet, row by row, near square unless `columns` is given."""
-        from unnoise.train.run import tile
-
-        _need_pictures(self.arrays)
-        return picture(tile(self.arrays, columns))
-
-    def save(self, path: str | os.PathLike) -> list[FilePath]:
-        """Write PNG files that carry their recipes; returns one path an image.
-
-        One image goes to `path`. Of several, image with seed s goes to `<stem>-<s>.png` beside it and their grid to `path`
-        itself; a folder (or a path without suffix) takes `<s>.png` files alone. BadInput when it cannot be written: files
-        appear whole or not at all.
-        """
-        path = FilePath(path)
-        one = [json.dumps(r) for r in self.recipes]
-        if path.is_dir() or not path.suffix:
-            make_folder(path)
-            return [write_png(im, path / f"{s}.png", r) for im, s, r in zip(self.images, self.seeds, one)]
-        if path.suffix.lower() != ".png": raise BadInput(f"cannot write {path}: the recipe is stored in PNG files, name one (given {path.suffix})")
-        if len(one) == 1: return [write_png(self.images[0], path, one[0])]
-        files = [write_png(im, path.with_name(f"{path.stem}-{s}.png"), r) for im, s, r in zip(self.images, self.seeds, one)]
-        write_png(self.grid(), path, json.dumps({"grid": list(self.recipes)}))
-        return files
 
 
 class Pipeline:
@@ -144,14 +112,20 @@ class Pipeline:
     def __init__(self, folder: hub.Folder, *, device: str | torch.device = "cpu", dtype: str | torch.dtype = "fp32",
                  memory_budget: str | int | None = None, compile: bool = False, once: bool = False):
         if folder.process is None: raise BadInput(f"{folder.name!r} is a {folder.kind}: it judges images and cannot draw them")
-        self.folder, self.name, self.sha256 = folder, folder.name, folder.sha256
-        self.net, self.codec, self.words, self.text = folder.net, folder.codec, folder.words, folder.text
+        self.folder, self.name, self.sha256, self.words = folder, folder.name, folder.sha256, folder.words
         self.process = objective.resolve(folder.process)
         self.schedule = self.process.curve
-        self.defaults = {**DEFAULTS, **({"guidance_scale": 7.5} if folder.text else {}), **{k: v for k, v in folder.defaults.items() if k in KEPT}}
+        usual = {"guidance_scale": 7.5} if folder.text else {}
+        self.defaults = {**DEFAULTS, **usual, **{k: v for k, v in folder.defaults.items() if k in KEPT}}
         self.tuned = {int(k): v for k, v in folder.defaults.get("tuned", {}).items()}
         on = devices.device(device)
+        compile, once = arguments.flag("compile", compile), arguments.flag("once", once)
         self.runner = Runner(folder, on, devices.dtype(dtype, on), memory_budget, compile, once)
+
+    # what runs: on the runner's device, in its number type
+    net = property(lambda self: self.runner.net, doc="The denoising network.")
+    codec = property(lambda self: self.runner.codec, doc="Data <-> tensors of the model's space.")
+    text = property(lambda self: self.runner.text, doc="The prompt encoder, or None.")
 
     def __call__(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
                  num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
@@ -181,27 +155,50 @@ class Pipeline:
         request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing,
                                timesteps, sigmas, guidance_rescale, guidance_interval, noise, height, width, clip_skip, guide, guide_through, guide_linear,
                                **options)
-        def draw(places: list[int], count: Count) -> Tensor:
-            return self.finish(request.only(places), count, None if on_state is None else partial(on_state, places[0]))
-
         arrays: list[np.ndarray] = [np.empty(0)] * len(request.seeds)
         calls = []
-        for places, x, n in self.batches(request, draw, batch_size, progress):
+        for places, some, n in self.pictures(request, batch_size, progress, on_state):
             calls.append(n)
-            for i, a in zip(places, self.decode(x)): arrays[i] = a
+            for i, a in zip(places, some): arrays[i] = a
         recipes = tuple(request.recipe(self, i) for i in range(len(request.seeds)))
         return Result(np.stack(arrays), request.seeds, sum(calls) // len(calls), recipes)
 
+    def pictures(self, r: Request, batch_size: int | None = None, progress: Callable[[int], None] | None = None,
+                 on_state: Callable[[int, State], None] | None = None
+                 ) -> Iterator[tuple[list[int], np.ndarray, int]]:
+        """(places of its images, the images, network calls an image) of each batch of a request, as it is finished."""
+        listener("progress", progress)
+        listener("on_state", on_state)
+        def draw(places: list[int], count: Count) -> Tensor:
+            return self.finish(r.only(places), count, None if on_state is None else partial(on_state, places[0]))
+        for places, x, n in self.batches(r, draw, batch_size, progress):
+            yield places, self.decode(x), n
+
     def batches(self, r: Request, draw: Callable[[list[int], Count], Tensor], batch_size: int | None = None,
                 progress: Callable[[int], None] | None = None) -> Iterator[tuple[list[int], Tensor, int]]:
-        """(places of its images, draw(places, count), network calls counted) of each batch of a request."""
-        if batch_size is not None and batch_size < 1: raise BadInput(f"batch_size must be at least 1, given {batch_size}")
-        parts = self._parts(r, batch_size)
+        """(places of its images, draw(places, count), network calls counted) of each batch of a request.
+
+        An image that is not finite in 16 bits is drawn again alone in float32; BadInput when it is not finite then either.
+        """
+        parts = self._parts(r, None if batch_size is None else arguments.integer("batch_size", batch_size, 1))
         for places in parts:
             count = Count(progress)
-            x = draw(places, count)
+            x = self._finite(r, places, draw(places, count), draw, progress)
             if places is parts[-1]: self.runner.finished()
             yield places, x, count.calls
+
+    def _finite(self, r: Request, places: list[int], x: Tensor, draw: Callable[[list[int], Count], Tensor],
+                progress: Callable[[int], None] | None) -> Tensor:
+        """A batch x in which every image is finite. What is done for one changes no other."""
+        if torch.isfinite(x).all(): return x
+        rows = list(x)
+        for k, place in enumerate(places):
+            if torch.isfinite(rows[k]).all(): continue
+            if self.runner.dtype != torch.float32:
+                with self.runner.widened(): rows[k] = draw([place], Count(progress))[0].to(x)
+            if not torch.isfinite(rows[k]).all():
+                raise BadInput(f"model {self.name!r} gave non-finite values (seed {r.seeds[place]})")
+        return torch.stack(rows)
 
     def _parts(self, r: Request, batch_size: int | None) -> list[list[int]]:
         """The images of a request in batches: those that attend to equally many tokens together."""
@@ -211,17 +208,24 @@ class Pipeline:
         return [g[i : i + n] for g in groups.values() for i in range(0, len(g), n)]
 
     def finish(self, r: Request, count: Count, watch: Callable[[State], None] | None = None, **how: Any) -> Tensor:
-        """The last x of a run; `how` is what `run` takes. One that is not finite in 16 bits is made again in float32; BadInput when
-        that is not either."""
+        """The last x of a run; `how` is what `run` takes."""
         def through(state: State) -> State:
             if watch: watch(state)
             return state
-        x = last(through(s) for s in self.run(r, count, **how))
-        if torch.isfinite(x).all(): return x
-        if self.runner.dtype == torch.float32: raise BadInput(f"model {self.name!r} gave non-finite values (seeds {list(r.seeds)})")
-        self.runner.widen()
-        count.calls = 0
-        return self.finish(r, count, watch, **how)
+        return last(through(s) for s in self.run(r, count, **how))
+
+    def facts(self, r: Request) -> dict[str, Any]:
+        """What a picture depends on beside the request: number type, the folder's defaults that bear on it, the machine."""
+        told: dict[str, Any] = {"dtype": devices.name_of(self.runner.dtype)}
+        if c := self.defaults.get("clip"): told["clip"] = c
+        if own := self._spacing_options(r): told["spacing_options"] = own
+        return told | {"machine": self.runner.facts()}
+
+    def with_defaults(self, **defaults: Any) -> Pipeline:
+        """The same pipeline with other defaults (None takes one away)."""
+        other = copy.copy(self)
+        other.defaults = {k: v for k, v in {**self.defaults, **defaults}.items() if v is not None}
+        return other
 
     def stream(self, prompt: str | Sequence[str] | None = None, *, negative_prompt: str | Sequence[str] | None = None,
                num_inference_steps: int | None = None, guidance_scale: float | None = None, seed: int | Sequence[int] | None = None,
@@ -230,7 +234,10 @@ class Pipeline:
                guidance_interval: tuple[float, float] | None = None, noise: str = "seeded", height: int | None = None,
                width: int | None = None, clip_skip: int = 0, guide: Sequence[Any] | None = None, guide_through: bool = False,
                guide_linear: bool = False, **options) -> Iterator[State]:
-        """The States of one run of the same arguments as a call, as they are made; `decode(state.x0)` is the preview."""
+        """The States of one run of the same arguments as a call, as they are made; `decode(state.x0)` is the preview.
+
+        All images are one batch. BadInput as a call's.
+        """
         request = self.request(prompt, negative_prompt, num_inference_steps, guidance_scale, seed, num_images, sampler, spacing,
                                timesteps, sigmas, guidance_rescale, guidance_interval, noise, height, width, clip_skip, guide, guide_through, guide_linear,
                                **options)
@@ -243,27 +250,44 @@ class Pipeline:
         """The arguments of a call, checked and made complete."""
         prompts, negatives, seeds = self._batch(prompt, negative_prompt, seed, num_images)
         levels = self._levels(timesteps, sigmas, num_inference_steps, spacing)
-        steps = len(levels) if levels else self.defaults["num_inference_steps"] if num_inference_steps is None else num_inference_steps
-        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 10_000:
-            raise BadInput(f"num_inference_steps must be a whole number from 1 to 10000, given {steps!r}")
+        steps = len(levels) if levels else self._steps(num_inference_steps)
         name, grid = self._sampler(steps, sampler, spacing)
         for option in options:
             if option not in SAMPLERS[name].options: raise _unknown_option(name, option)
-        if sampler is None and "options" in self.defaults and grid != "tuned": options = {**self.defaults["options"], **options}
-        if levels: grid = "given"
-        elif grid == "tuned": levels, options = self._tuned(steps, name), {**self.tuned[steps].get("options", {}), **options}
-        if noise not in NOISES: raise unknown("noise", noise, NOISES)
-        if noise == "brownian" and SAMPLERS[name].detour:
-            raise BadInput(f"sampler {name!r} goes back up to noisier levels, where Brownian noise would repeat itself: use noise 'seeded'")
-        if not 0 <= guidance_rescale <= 1: raise BadInput(f"guidance_rescale must lie in [0, 1], given {guidance_rescale!r}")
-        if guidance_interval is not None: guidance_interval = _interval(guidance_interval)
-        return Request(prompts, negatives, steps, self._scale(guidance_scale), seeds, name, grid, options, noise,
-                       float(guidance_rescale), guidance_interval, levels, self._size(height, width), self._skip(clip_skip),
-                       self._guides(guide), bool(guide_through), bool(guide_linear))
+        if sampler is None and "options" in self.defaults and grid != "tuned":
+            options = {**self.defaults["options"], **options}
+        if levels:
+            grid = "given"
+        elif grid == "tuned":
+            levels, options = self._tuned(steps, name), {**self.tuned[steps].get("options", {}), **options}
+        r = Request(prompts, negatives, steps, self._scale(guidance_scale), seeds, name, grid, options,
+                    arguments.choice("noise", noise, NOISES), arguments.number("guidance_rescale", guidance_rescale, 0, 1),
+                    None if guidance_interval is None else _interval(guidance_interval), levels, self._size(height, width),
+                    self._skip(clip_skip), self._guides(guide), arguments.flag("guide_through", guide_through),
+                    arguments.flag("guide_linear", guide_linear))
+        self._check_run(r)
+        return r
+
+    def _steps(self, given: Any) -> int:
+        if given is None: given = self.defaults["num_inference_steps"]
+        return arguments.integer("num_inference_steps", given, 1, MOST_STEPS)
+
+    def _check_run(self, r: Request) -> None:
+        """BadInput for options and noise with which the run would fail half-way."""
+        sampler, path = SAMPLERS[r.sampler], self.path(r)
+        try:
+            sampler.plan(path, None, 1, **r.options)
+            if sampler.detour is None: sampler.step(_unused, noises.zeros, **r.options)
+        except (TypeError, ValueError, OverflowError, MemoryError) as e:
+            if isinstance(e, BadInput): raise
+            raise BadInput(f"sampler {r.sampler!r} cannot take the options {short(r.options, 200)}") from None
+        if r.noise == "brownian": _check_brownian(r, path)
 
     def _guides(self, given: Sequence[Any] | None) -> tuple[Any, ...]:
         """The guides of a request, understood and checked."""
         if given is None or given == (): return ()
+        if not isinstance(given, str | Iterable) and not callable(given):
+            raise BadInput(f"guide must be a list of texts such as 'colour=green:2' and functions, given {short(given)}")
         from unnoise.edit import guides
 
         return guides.settled(self, given)
@@ -282,63 +306,61 @@ class Pipeline:
         if height is None and width is None: return None
         codec = self.codec
         if isinstance(codec, Vectors): raise BadInput(f"model {self.name!r} makes numbers, which have no height or width")
-        size = (codec.height if height is None else height, codec.width if width is None else width)
+        size = (codec.height if height is None else arguments.integer("height", height, 1, MOST_SIDE),
+                codec.width if width is None else arguments.integer("width", width, 1, MOST_SIDE))
         if isinstance(codec, Latents): codec.check_size(*size)
         elif size != (codec.height, codec.width):
             raise BadInput(f"model {self.name!r} draws {codec.height} x {codec.width} only, given {size[0]} x {size[1]}")
         return None if size == (codec.height, codec.width) else size
 
     def _skip(self, clip_skip: int) -> int:
-        if isinstance(clip_skip, bool) or not isinstance(clip_skip, int) or clip_skip < 0:
-            raise BadInput(f"clip_skip must be a whole number, not negative, given {clip_skip!r}")
+        clip_skip = arguments.integer("clip_skip", clip_skip, 0)
         if clip_skip and self.text is None: raise BadInput(f"model {self.name!r} has no text encoder: clip_skip must be 0, given {clip_skip}")
         if self.text and clip_skip >= (layers := self.text.net.config.num_hidden_layers):
             raise BadInput(f"clip_skip must be less than the text encoder's {layers} layers, given {clip_skip}")
         return clip_skip
 
-    def _batch(self, prompt, negative, seed: int | np.integer | Sequence[int] | None,
-               num_images: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
+    def _batch(self, prompt, negative, seed, num_images) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
         """One prompt, negative prompt and seed an image."""
-        if isinstance(num_images, bool) or not isinstance(num_images, int) or num_images < 1:
-            raise BadInput(f"num_images must be a whole number of at least 1, given {num_images!r}")
-        prompts = [prompt or ""] if prompt is None or isinstance(prompt, str) else list(prompt)
-        if not prompts: raise BadInput("no prompt is given: the list is empty")
-        if num_images == 1 and len(prompts) == 1 and seed is not None and not isinstance(seed, (int, np.integer)): num_images = len(seed)
-        negatives = [negative or ""] * len(prompts) if negative is None or isinstance(negative, str) else list(negative)
-        if len(negatives) != len(prompts): raise BadInput(f"{len(negatives)} negative prompts given for {len(prompts)} prompts")
+        n = arguments.integer("num_images", num_images, 1, MOST_IMAGES)
+        prompts, several = _texts("prompt", prompt), _seed_list(seed)
+        if n == 1 and len(prompts) == 1 and several is not None: n = len(several)
+        negatives = _texts("negative_prompt", negative)
+        if negative is None or isinstance(negative, str): negatives *= len(prompts)
+        if len(negatives) != len(prompts):
+            raise BadInput(f"{len(negatives)} negative prompts given for {len(prompts)} prompts")
         for p in {*prompts, *negatives}: self.check_prompt(p)
-        prompts, negatives = (tuple(p for p in ps for _ in range(num_images)) for ps in (prompts, negatives))
-        return prompts, negatives, _seeds(seed, len(prompts))
+        each = lambda texts: tuple(t for t in texts for _ in range(n))
+        return each(prompts), each(negatives), _seeds(seed, several, n * len(prompts))
 
     def _scale(self, given: float | None) -> float:
         free = self.words is None and self.text is None
         scale = given if given is not None else 1.0 if free else self.defaults["guidance_scale"]
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
-            raise BadInput(f"guidance_scale must be a finite number, given {scale!r}")
+        scale = arguments.number("guidance_scale", scale)
         if free and scale != 1:
             raise BadInput(f"model {self.name!r} has no condition to guide by: guidance_scale must be 1, given {scale}")
-        return float(scale)
+        return scale
 
     def _levels(self, timesteps, sigmas, steps, spacing) -> tuple[float, ...] | None:
         """Levels given as timesteps or as sigma / alpha, as timesteps; None when neither is given."""
         levels = timesteps if sigmas is None else sigmas
         if levels is None: return None
         if timesteps is not None and sigmas is not None: raise BadInput("give timesteps or sigmas, not both")
-        if steps is not None or spacing is not None: raise BadInput("timesteps and sigmas replace num_inference_steps and spacing: give one of them")
-        try: given = [float(v) for v in levels]
-        except (TypeError, ValueError): given = [math.nan]
-        if not given or not all(map(math.isfinite, given)): raise BadInput("timesteps and sigmas must be finite numbers")
+        if steps is not None or spacing is not None:
+            raise BadInput("timesteps and sigmas replace num_inference_steps and spacing: give one of them")
+        given = _numbers("timesteps and sigmas", levels)
         if sigmas is not None: given = [float(self.schedule.timestep(ve(v))) for v in given if v > 0]
-        if given != sorted(set(given), reverse=True) or not given or not -1 < given[-1] <= given[0] <= self.schedule.T - 1:
-            raise BadInput(f"levels must decrease strictly within this model's (timesteps {self.schedule.T - 1} to above -1), given "
+        top = self.schedule.T - 1
+        if given != sorted(set(given), reverse=True) or not given or not -1 < given[-1] <= given[0] <= top:
+            raise BadInput(f"levels must decrease strictly within this model's (timesteps {top} to above -1), given "
                            f"{[round(g, 3) for g in given][:20]}")
         return tuple(given)
 
     def _sampler(self, steps: int, sampler: str | None, spacing: str | None) -> tuple[str, str]:
         """The sampler and grid to use: those asked for; else what was tuned for so many calls; else the model's defaults."""
         if sampler is None and spacing is None and steps in self.tuned: return self.tuned[steps]["sampler"], "tuned"
-        name, implied = resolve(sampler or self.defaults["sampler"])
-        grid = spacing or implied or self.defaults["spacing"]
+        name, implied = resolve(self.defaults["sampler"] if sampler is None else arguments.string("sampler", sampler))
+        grid = implied or self.defaults["spacing"] if spacing is None else arguments.string("spacing", spacing)
         if grid not in (*schedule.GRIDS, "tuned"): raise unknown("spacing", grid, [*schedule.GRIDS, "tuned"])
         if grid == "tuned" and steps not in self.tuned:
             raise BadInput(f"model {self.name!r} has no grid tuned for {steps} calls (tuned: {', '.join(map(str, self.tuned)) or 'none'}; "
@@ -353,8 +375,11 @@ class Pipeline:
     def path(self, request: Request) -> schedule.Path:
         """The levels that a request visits, clean data last."""
         if request.timesteps is not None: return schedule.path_of([self.schedule.at(t) for t in request.timesteps])
-        own = self.defaults.get("spacing_options", {}) if request.spacing == self.defaults["spacing"] else {}
-        return self.schedule.path(request.steps, request.spacing, **own)
+        return self.schedule.path(request.steps, request.spacing, **self._spacing_options(request))
+
+    def _spacing_options(self, r: Request) -> dict[str, Any]:
+        """The folder's options of its own spacing, where a request uses that."""
+        return self.defaults.get("spacing_options", {}) if r.spacing == self.defaults["spacing"] else {}
 
     def check_prompt(self, prompt: str) -> None:
         """BadInput when this model cannot take a prompt; says what it takes."""
@@ -453,8 +478,9 @@ class Pipeline:
         from unnoise.hub.parts import clip_of
 
         f = self.folder
-        return hub.save(folder, name=self.name, kind=f.kind, net=self.net, weights=None, codec=self.codec, words=self.words,
-                        process=f.process, defaults=f.defaults, text=f.text, clip=clip_of(f))
+        net, codec, text = self.runner.stored()
+        return hub.save(folder, name=self.name, kind=f.kind, net=net, weights=None, codec=codec, words=self.words,
+                        process=f.process, defaults=f.defaults, text=text, clip=clip_of(f))
 
     from_pretrained = staticmethod(lambda name: load(name))
 
@@ -480,8 +506,9 @@ def load(name: str | os.PathLike = unnoise.DEFAULT_MODEL, *, device: str | torch
         if value is not None: arguments.string(key, value)
     compile, once = arguments.flag("compile", compile), arguments.flag("once", once)
     on = devices.device(device)
-    return Pipeline(hub.load(name, variant=variant, tokenizer=tokenizer, prediction=prediction), device=on, dtype=devices.dtype(dtype, on),
-                    memory_budget=memory_budget, compile=compile, once=once)
+    kind = devices.dtype(dtype, on)
+    folder = hub.load(name, variant=variant, tokenizer=tokenizer, prediction=prediction)
+    return Pipeline(folder, device=on, dtype=kind, memory_budget=memory_budget, compile=compile, once=once)
 
 
 _LOAD_OPTIONS = tuple(p for p in inspect.signature(load).parameters if p != "others")
@@ -521,67 +548,77 @@ class Count:
         if self.listener: self.listener(1)
 
 
-def _seeds(seed: int | np.integer | Sequence[int] | None, n: int) -> tuple[int, ...]:
-    if seed is None: seed = secrets.randbelow(2**31)
-    if isinstance(seed, (int, np.integer)):
-        if not -(2**63) <= seed < 2**63 - n: raise BadInput(f"seed must fit in 64 bits, given {seed}")
-        return tuple(range(int(seed), int(seed) + n))
-    seeds = tuple(int(s) for s in seed)
+def listener(name: str, given: Any) -> None:
+    """BadInput for a listener that cannot be called."""
+    if given is not None and not callable(given): raise BadInput(f"{name} must be a function or None, given {short(given)}")
+
+
+def _check_brownian(r: Request, path: schedule.Path) -> None:
+    """BadInput where the sampler's draws are no increments of one path: told by a run of a single number, without a network."""
+    if SAMPLERS[r.sampler].detour:
+        raise BadInput(f"sampler {r.sampler!r} goes back up to noisier levels, where Brownian noise would repeat itself: "
+                       "use noise 'seeded'")
+    def draws(like: Tensor, a: Level | None = None, b: Level | None = None) -> Tensor:
+        noises.places(a, b)
+        return torch.zeros_like(like)
+    try:
+        last(SAMPLERS[r.sampler](lambda x, l: torch.zeros_like(x), torch.zeros(1, 1), path, draws, **r.options))
+    except BadInput as e:
+        raise BadInput(f"sampler {r.sampler!r} cannot draw noise 'brownian' on these levels ({e}): use noise 'seeded'") from None
+
+
+def _unused(*args: Any) -> Tensor:
+    raise AssertionError("a sampler's rule calls nothing before its first step")
+
+
+def _items(name: str, given: Any, of: str) -> list[Any]:
+    """What a sequence holds. BadInput for what is none (a number, bytes, a dictionary, a set)."""
+    if isinstance(given, str | bytes | dict | set | frozenset): raise BadInput(f"{name} must be {of}, given {short(given)}")
+    try:
+        items = list(given)
+    except TypeError:
+        raise BadInput(f"{name} must be {of}, given {short(given)}") from None
+    if not items: raise BadInput(f"no {name} is given: the list is empty")
+    return items
+
+
+def _texts(name: str, given: Any) -> list[str]:
+    if given is None: return [""]
+    items = [given] if isinstance(given, str) else _items(name, given, "text or a list of texts")
+    return [arguments.string(name, t) for t in items]
+
+
+def _seed_list(seed: Any) -> list[Any] | None:
+    """The seeds given one an image; None where one is given for all, or none."""
+    if seed is None or isinstance(seed, str | bytes) or getattr(seed, "ndim", None) == 0 or not hasattr(seed, "__iter__"):
+        return None
+    return _items("seed", seed, "a whole number or a list of them")
+
+
+def _seeds(seed: Any, several: list[Any] | None, n: int) -> tuple[int, ...]:
+    if several is None:
+        first = secrets.randbelow(2**31) if seed is None else arguments.integer("seed", seed, -(2**63), 2**63 - n)
+        return tuple(range(first, first + n))
+    seeds = tuple(arguments.integer("seed", s, -(2**63), 2**63 - 1) for s in several)
     if len(seeds) != n: raise BadInput(f"{len(seeds)} seeds given for {n} images")
     return seeds
 
 
-def _interval(given) -> tuple[float, float]:
-    try: lo, hi = (float(v) for v in given)
-    except (TypeError, ValueError): raise BadInput(f"guidance_interval must be two numbers (lo, hi) of sigma / alpha, given {given!r}") from None
+def _numbers(name: str, given: Any) -> list[float]:
+    return [arguments.number(name, v) for v in _items(name, given, "a list of finite numbers")]
+
+
+def _interval(given: Any) -> tuple[float, float]:
+    """(lo, hi) of sigma / alpha; hi may be infinite."""
+    wanted = "two numbers (lo, hi) of sigma / alpha"
+    items = _items("guidance_interval", given, wanted)
+    if len(items) != 2: raise BadInput(f"guidance_interval must be {wanted}, given {short(given)}")
+    lo, hi = (math.inf if v == math.inf else arguments.number("guidance_interval", v) for v in items)
     interval(1.0, lo, hi)  # says what is wrong with them
     return lo, hi
-
-
-def _need_pictures(a: np.ndarray) -> None:
-    if a.dtype != np.uint8: raise BadInput(f"this model makes numbers of shape {a.shape[1:]}, not pictures: use result.arrays")
-
-
-def picture(a: np.ndarray) -> Image.Image:
-    """A uint8 array (h, w, c) as a PIL image; of one channel, grey. BadInput for numbers that are no picture."""
-    from PIL import Image
-
-    _need_pictures(a[None])
-    return Image.fromarray(a[..., 0] if a.ndim == 3 and a.shape[-1] == 1 else a)
 
 
 def make_folder(path: FilePath) -> None:
     """Make a folder for output. BadInput when that is not possible."""
     try: path.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise BadInput(f"cannot write to {path}: {e.strerror}") from e
-
-
-def write_png(image: Image.Image, path: FilePath, recipe: str) -> FilePath:
-    """Write a PNG with its recipe in a text chunk, whole or not at all. Returns its path."""
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_text(KEY, recipe)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        image.save(part, format="PNG", pnginfo=info)
-        part.rename(path)
-    except OSError as e:
-        part.unlink(missing_ok=True)
-        raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
-    return path
-
-
-def read_recipe(path: FilePath) -> dict:
-    """The recipe a PNG carries. BadInput when it cannot be read or carries none."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as im: text = im.text.get(KEY) if hasattr(im, "text") else None  # type: ignore[attr-defined]
-    except FileNotFoundError: raise BadInput(f"no file at {path}") from None
-    except (OSError, ValueError, SyntaxError) as e: raise BadInput(f"{path} cannot be read as an image: {e}") from None
-    if text is None: raise BadInput(f"{path} carries no unnoise recipe: only PNG files that unnoise wrote can be replayed")
-    try: d = json.loads(text)
-    except ValueError: raise BadInput(f"{path}: its recipe is damaged") from None
-    if not isinstance(d, dict): raise BadInput(f"{path}: its recipe is damaged")
-    return d
+    except (OSError, ValueError) as e: raise BadInput(f"cannot write to {path}: {getattr(e, 'strerror', None) or e}") from e

@@ -13,7 +13,9 @@ import math
 import mmap
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ from unnoise import hub
 from unnoise.codec import Latents
 from unnoise.errors import BadInput
 from unnoise.hub import weights
-from unnoise.nets.fuse import available, fuse
+from unnoise.nets.fuse import Fused, available, fuse
 
 if TYPE_CHECKING:
     from unnoise.text.encode import PromptEncoder
@@ -36,22 +38,103 @@ Call = Callable[..., Tensor]
 LARGE = 2**28  # parameters from which on memory counts more than the last tenth of speed
 
 
+class Form:
+    """A model's networks as they run on a device in a number type: the folder's own where those run as they are, else copies.
+
+    Copies share what need not change with the folder (weights of a mapped file stay in it); nothing of the folder is ever cast.
+    """
+
+    def __init__(self, folder: hub.Folder, device: torch.device, dtype: torch.dtype, compile: bool = False):
+        self.dtype, self.fused, self.compiled = dtype, {}, {}
+        self.plain = device.type != "cpu" or dtype != torch.float32 or compile or not available()
+        self.net, self.codec, self.text = folder.net, folder.codec, folder.text
+        if self.plain:
+            self.net, self.codec, self.text = _parts_on(folder, device, dtype)
+        self.stamps = [_stamp(net) for net in _nets(self)]
+
+    @property
+    def engine(self) -> str:
+        """The name of how networks run: "fused" (see `nets.fuse`) or "plain"."""
+        return "plain" if self.plain else "fused"
+
+
+def _nets(f: Form | hub.Folder) -> list[nn.Module | None]:
+    """The denoiser, the autoencoder and the text encoder, where there are any."""
+    return [f.net, getattr(f.codec, "net", None), f.text.net if f.text else None]
+
+
+def _parts_on(f: hub.Folder, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, Any, Any]:
+    """A folder's network, codec and prompt encoder on a device in a number type."""
+    codec, text = f.codec, f.text
+    if isinstance(codec, Latents): codec = replace(codec, net=placed(codec.net, device, dtype))
+    if text is not None: text = type(text)(text.tokenizer, placed(text.net, device, dtype, channels_last=False), text.skip)
+    return placed(f.net, device, dtype), codec, text
+
+
+def placed(net: Any, device: torch.device, dtype: torch.dtype, channels_last: bool = True) -> Any:
+    """A copy of a network on a device in a number type; weights that are so already are shared with the original."""
+    def moved(v: Tensor) -> Tensor:
+        last = torch.channels_last if channels_last and v.ndim == 4 else torch.preserve_format
+        made = v.detach().to(device, dtype if v.is_floating_point() else v.dtype, memory_format=last)
+        return nn.Parameter(made, v.requires_grad) if isinstance(v, nn.Parameter) else made
+
+    memo: dict[int, Any] = {id(v): moved(v) for v in (*net.parameters(), *net.buffers())}
+    return copy.deepcopy(net, memo)
+
+
+def _stamp(net: nn.Module | None) -> tuple:
+    """Changes when a weight is replaced or written to."""
+    return () if net is None else tuple((p.data_ptr(), p._version) for p in net.parameters())
+
+
+_WIDE: ContextVar[tuple[Runner, Form] | None] = ContextVar("wide", default=None)  # of this thread, for the moment
+
+
 class Runner:
-    """The networks of a model folder, ready to run."""
+    """The networks of a model folder, ready to run. The folder itself is never changed."""
 
     def __init__(self, folder: hub.Folder, device: torch.device, dtype: torch.dtype, memory_budget: str | int | None = None,
                  compile: bool = False, once: bool = False):
-        self.folder, self.device, self.dtype, self.compile, self.once = folder, device, dtype, compile, once
+        self.folder, self.device, self.compile, self.once = folder, device, compile, once
         self.budget = None if memory_budget is None else devices.size_of(memory_budget)
         self.resident = self._resident()
-        self._lock, self._fused, self._compiled = threading.RLock(), {}, {}
-        self.plain = device.type != "cpu" or dtype != torch.float32 or compile or not available()
-        if self.plain:
-            for net in self._nets(): self._place(net)
+        self._lock = threading.RLock()
+        self._own = Form(folder, device, dtype, compile)
 
-    def _nets(self) -> list[nn.Module]:
-        f = self.folder
-        return [n for n in (f.net, getattr(f.codec, "net", None), f.text.net if f.text else None) if isinstance(n, nn.Module)]
+    @property
+    def form(self) -> Form:
+        """What runs here and now: in `widened`, in this thread, a copy in float32."""
+        wide = _WIDE.get()
+        return wide[1] if wide and wide[0] is self else self._own
+
+    @contextmanager
+    def widened(self) -> Iterator[None]:
+        """Inside, this thread computes in float32, on a copy that is gone afterwards; no other thread notices."""
+        token = _WIDE.set((self, Form(self.folder, self.device, torch.float32)))
+        try:
+            yield
+        finally:
+            _WIDE.reset(token)
+
+    dtype = property(lambda self: self.form.dtype, doc="The number type that networks compute in.")
+    plain = property(lambda self: self.form.plain, doc="Whether networks run as they are, not in their fast form.")
+    net = property(lambda self: self.form.net, doc="The denoising network that runs: plain parameters, on this device.")
+    codec = property(lambda self: self.form.codec, doc="The codec that runs.")
+    text = property(lambda self: self.form.text, doc="The prompt encoder that runs, or None.")
+
+    def facts(self) -> dict[str, Any]:
+        """What rounding depends on: device, engine, its instructions, threads and library."""
+        engine = "compiled" if self.compile else self._own.engine
+        told = {"device": self.device.type, "engine": engine, "torch": str(torch.__version__)}
+        if self.device.type != "cpu": return told
+        return told | {"cpu": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+
+    def stored(self) -> tuple[nn.Module, Any, Any]:
+        """Network, codec and prompt encoder to be saved: the folder's own, uncast, unless what runs has been written to since."""
+        if [_stamp(net) for net in _nets(self._own)] == self._own.stamps:
+            return self.folder.net, self.folder.codec, self.folder.text
+        at = next(self.folder.net.parameters())
+        return _parts_on(replace(self.folder, net=self._own.net, codec=self._own.codec, text=self._own.text), at.device, at.dtype)
 
     def _resident(self) -> int | None:
         """Bytes of packed weights that the budget leaves for the denoising network, for two rows at the model's own size; None: all.
@@ -73,39 +156,28 @@ class Runner:
             raise BadInput(f"memory_budget {self.budget / 1e9:.2f} GB is too little for model {f.name!r}: it needs about {needed / 1e9:.2f} GB")
         return int(self.budget - needed)
 
-    def _place(self, net: nn.Module) -> None:
-        net.to(self.device, self.dtype)
-        if net is not getattr(self.folder.text, "net", None): net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def widen(self) -> None:
-        """From now on compute in float32."""
-        with self._lock:
-            self.dtype = torch.float32
-            for net in self._nets(): net.float()
-            self._fused, self._compiled = {}, {}
-
     # --- the denoising network ---
 
     def fast(self) -> Call:
         """The denoising network in the form that runs fastest here."""
-        net = self.folder.net
-        if self.plain: return self._cast(net)
-        with self._lock: return self._fuse(net, self.resident)
+        form = self.form
+        if form.plain: return self._cast(form)
+        with self._lock: return self._fuse(form, form.net, self.resident)
 
-    def _fuse(self, net: nn.Module, resident: int | None = None) -> Any:
+    def _fuse(self, form: Form, net: nn.Module, resident: int | None = None) -> Any:
         """The fast form of a network, with nothing kept beside it of one that lies in a mapped file; lean, of a large one."""
         key, lean = id(net), sum(p.numel() for p in net.parameters()) > LARGE
-        self._fused[key] = fast = fuse(net, self._fused.get(key), lean, resident, _given_back)
+        form.fused[key] = fast = fuse(net, form.fused.get(key), lean, resident, _given_back)
         return fast
 
-    def _cast(self, net: nn.Module) -> Call:
+    def _cast(self, form: Form) -> Call:
         """The network in its own number type, between float32 arguments and result."""
         with self._lock:
-            if self.compile and "net" not in self._compiled: self._compiled["net"] = torch.compile(net)
-        call = self._compiled.get("net", net)
+            if self.compile and "net" not in form.compiled: form.compiled["net"] = torch.compile(form.net)
+        call = form.compiled.get("net", form.net)
         def run(x: Tensor, t: Tensor | None, context: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
             given = {k: v for k, v in (("context", context), ("labels", labels)) if v is not None}
-            with torch.inference_mode(not x.requires_grad): return call(x.to(self.dtype), t, **given).float()
+            with torch.inference_mode(not x.requires_grad): return call(x.to(form.dtype), t, **given).float()
         return run
 
     def counted(self, count: Callable[[], None] | None, net: Call | None = None) -> Call:
@@ -124,7 +196,7 @@ class Runner:
             if not made:
                 c = condition.to(self.device)
                 if c.is_floating_point():
-                    prepare = getattr(self.folder.net if self.plain else self.fast(), "prepare", None)
+                    prepare = getattr(self.net if self.plain else self.fast(), "prepare", None)
                     c = c.to(self.dtype)
                     with torch.inference_mode(): c = prepare(c) if prepare else c
                 made.append(c)
@@ -135,7 +207,8 @@ class Runner:
         """No more calls of the denoising network are expected, if `once`: its packed weights go, a picture's decoding needs the room."""
         if not self.once: return
         with self._lock:
-            if fast := self._fused.get(id(self.folder.net)): fast.drop()
+            fast = self.form.fused.get(id(self.net))
+            if isinstance(fast, Fused): fast.drop()
         _trim()
 
     def batch(self, shape: tuple[int, ...]) -> int:
@@ -149,20 +222,22 @@ class Runner:
         """The prompt encoder, computing in a type that this device is good at."""
         from unnoise.text.encode import PromptEncoder
 
-        assert self.folder.text is not None
-        tokenizer, net = self.folder.text.tokenizer, self.folder.text.net
-        halved = self.dtype == torch.float32 and next(net.parameters()).dtype != torch.float32
-        return PromptEncoder(tokenizer, copy.deepcopy(net).float() if halved else net, skip)  # the copy lives for one run's prompts
+        text = self.text
+        assert text is not None
+        halved = self.dtype == torch.float32 and next(text.net.parameters()).dtype != torch.float32
+        net = copy.deepcopy(text.net).float() if halved else text.net  # the copy lives for one run's prompts
+        return PromptEncoder(text.tokenizer, net, skip)
 
     def release_text(self) -> None:
         """Give back the memory of a mapped text encoder: the next prompt reads it again."""
-        if self.folder.text: weights.release(self.folder.text.net.parameters())
+        if self.text: weights.release(self.text.net.parameters())
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Tensors of the model's space as images."""
-        codec = self.folder.codec
-        if isinstance(codec, Latents) and not self.plain:
-            with self._lock: fast = self._fuse(codec.net)
+        form = self.form
+        codec = form.codec
+        if isinstance(codec, Latents) and not form.plain:
+            with self._lock: fast = self._fuse(form, codec.net)
             if weights.mapped(next(codec.net.parameters())): _trim()
             if fast is not codec.net: codec = replace(codec, decode_with=fast.decode)
         return codec.decode(x)

@@ -69,27 +69,42 @@ def brownian(seeds: Sequence[int], stream: str = "brownian", depth: int = 22) ->
     on a grid of 2^-depth; positive from the noisier level to the cleaner.
     """
     seeds = [int(s) for s in seeds]
-    cache: dict[tuple[int, int], Tensor] = {}
+    kept: dict[tuple[int, int], Tensor] = {}  # the nodes that the last call needed: the next one begins where it ended
 
-    def node(k: int, n: int, shape: torch.Size) -> Tensor:
+    def node(k: int, n: int, shape: torch.Size, found: dict[tuple[int, int], Tensor]) -> Tensor:
         """W at k / 2^n of every sample, k odd or n = 0; by the bridge between its two parents."""
         if k == 0: return torch.zeros(len(seeds), *shape, dtype=torch.float64)
         while n > 0 and k % 2 == 0: k, n = k // 2, n - 1
-        if (k, n) not in cache:
+        if (k, n) in found: return found[k, n]
+        ends = [node(p, n - 1, shape, found) for p in ((k - 1) // 2, (k + 1) // 2)] if n else []
+        made = kept.get((k, n))
+        if made is None:
             z = torch.stack([draw(s, stream, (1 << n) + k, shape) for s in seeds])
-            mid = 0 if n == 0 else (node((k - 1) // 2, n - 1, shape) + node((k + 1) // 2, n - 1, shape)) / 2
-            cache[k, n] = mid + math.sqrt(1.0 if n == 0 else 0.25 * 2.0 ** (1 - n)) * z
-        return cache[k, n]
+            mid = (ends[0] + ends[1]) / 2 if n else 0
+            made = mid + math.sqrt(1.0 if n == 0 else 0.25 * 2.0 ** (1 - n)) * z
+        found[k, n] = made
+        return made
 
     def noise(like: Tensor, a: Level | None = None, b: Level | None = None) -> Tensor:
+        nonlocal kept
         _check(seeds, like)
-        if a is None or b is None: raise BadInput("brownian noise is a function of an interval: it needs both levels")
-        s, t = (round(_time(l) * 2**depth) for l in (a, b))
-        if s == t: raise BadInput(f"brownian noise cannot tell two levels closer than 2^-{depth} of the path apart")
-        step = node(t, depth, like.shape[1:]) - node(s, depth, like.shape[1:])
+        s, t = places(a, b, depth)
+        shape, first, found = like.shape[1:], {}, {}
+        before = node(s, depth, shape, first)
+        kept |= first
+        step = node(t, depth, shape, found) - before
+        kept = found
         return (step * math.copysign((2**depth / abs(t - s)) ** 0.5, t - s)).to(like)
 
     return noise
+
+
+def places(a: Level | None, b: Level | None, depth: int = 22) -> tuple[int, int]:
+    """Where two levels lie on a Brownian path's grid of 2^-depth. BadInput: one is missing, or both are the same place."""
+    if a is None or b is None: raise BadInput("brownian noise is a function of an interval: it needs both levels")
+    s, t = (round(_time(l) * 2**depth) for l in (a, b))
+    if s == t: raise BadInput(f"brownian noise cannot tell two levels closer than 2^-{depth} of the path apart")
+    return s, t
 
 
 def _time(l: Level) -> float:

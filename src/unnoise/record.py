@@ -1,0 +1,167 @@
+"""The recipe that a picture's file carries: what is stored, and the one place where it is read again.
+
+A recipe is foreign text: any PNG may hold one. `read_recipe` answers with checked values or one BadInput, whatever lies in the file;
+nothing of a file is opened as anything but a picture, and every number, text and list has a bound. Keys that this version does not
+know are kept and named (`unknown_keys`), so that a newer file is refused or questioned, never misread.
+"""
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from unnoise.base import picture as pictures
+from unnoise.base import read, write
+from unnoise.errors import BadInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
+KEY = "unnoise"            # the PNG text chunk that holds a picture's recipe
+MOST_PICTURES = 100_000    # on one sheet
+EACH = ("prompt", "negative_prompt", "seed")  # what may differ between the pictures of one sheet; the machine may, too
+
+Text = Annotated[str, Field(max_length=100_000)]
+Name = Annotated[str, Field(max_length=1000)]
+Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+Level = Annotated[float, Field(ge=0, allow_inf_nan=True)]  # sigma / alpha, which may be infinite
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Side = Annotated[int, Field(ge=1, le=8192)]
+Scalar = bool | Whole | Finite | Name
+Options = Annotated[dict[Name, Scalar], Field(max_length=100)]
+
+
+class _Strict(BaseModel):
+    """No value is turned into one of another type: "7" is no seed."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+
+class Source(_Strict):
+    """A picture that an edit was made from."""
+
+    path: Annotated[str, Field(max_length=4096)] | None = None
+    sha256: Annotated[str, Field(max_length=64)] = ""
+
+
+class Edit(_Strict):
+    """Which edit, of which pictures, with which options."""
+
+    kind: Name
+    inputs: Annotated[dict[Name, Source], Field(max_length=20)] = {}
+    options: Annotated[dict[Name, Any], Field(max_length=100)] = {}
+
+
+class Machine(_Strict):
+    """What rounding depends on: the same recipe on another machine may differ in the last bit of a value."""
+
+    device: Name = "cpu"
+    engine: Name = ""
+    cpu: Name = ""
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
+    torch: Name = ""
+
+
+class Recipe(_Strict):
+    """Everything that determines one picture."""
+
+    model: Name
+    model_sha256: Name = ""
+    prompt: Text
+    negative_prompt: Text = ""
+    seed: Whole
+    sampler: Name
+    spacing: Name
+    steps: Annotated[int, Field(ge=1, le=10_000)]
+    guidance: Finite
+    options: Options = {}
+    noise: Name = "seeded"
+    guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
+    guidance_interval: Annotated[list[Level], Field(min_length=2, max_length=2)] | None = None
+    timesteps: Annotated[list[Finite], Field(min_length=1, max_length=10_000)] | None = None
+    height: Side | None = None
+    width: Side | None = None
+    clip_skip: Annotated[int, Field(ge=0, le=1000)] = 0
+    guide: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+    guide_through: bool = False
+    guide_linear: bool = False
+    dtype: Name | None = None
+    clip: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    spacing_options: Options = {}
+    machine: Machine | None = None
+    version: Name = ""
+    sampler_revision: Whole | None = None
+    noise_revision: Whole | None = None
+    edit: Edit | None = None
+
+    def shared(self) -> dict[str, Any]:
+        """What all pictures of one sheet have in common."""
+        return self.model_dump(exclude={*EACH, "machine"})
+
+
+class Sheet(_Strict):
+    """The recipe of a sheet: those of its pictures, row by row."""
+
+    grid: Annotated[list[Recipe], Field(min_length=1, max_length=MOST_PICTURES)]
+
+    @model_validator(mode="after")
+    def _alike(self) -> Sheet:
+        first = self.grid[0].shared()
+        for r in self.grid:
+            if r.shared() != first: raise ValueError("its pictures were made with different settings")
+        return self
+
+
+def checked(given: Any, where: str) -> tuple[Recipe, ...]:
+    """The recipes of a picture (one) or a sheet (several), from what its text held. BadInput, naming `where`."""
+    if not isinstance(given, dict): raise BadInput(f"{where}: its recipe is damaged: a JSON object is expected")
+    if "sweep" in given:
+        raise BadInput(f"{where} is the sheet of a sweep: replay the pictures of its cells, which lie beside it")
+    about = f"{where}: its recipe is damaged or of another version"
+    if "grid" in given: return tuple(read.fit(Sheet, given, about).grid)
+    return (read.fit(Recipe, given, about),)
+
+
+def several(given: Sequence[Any], where: str) -> tuple[Recipe, ...]:
+    """The recipes of pictures that were made together. BadInput where they were not."""
+    return checked({"grid": list(given)}, where)
+
+
+def unknown_keys(r: Recipe) -> list[str]:
+    """The keys of a recipe that this version knows nothing of."""
+    inner = [(f"{name}.", part) for name in ("edit", "machine") if (part := getattr(r, name)) is not None]
+    return [before + key for before, part in [("", r), *inner] for key in part.model_extra or {}]
+
+
+def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The recipe that a PNG carries, as it was written. BadInput: no picture, none in it, or no JSON object."""
+    text = pictures.png_text(path).get(KEY)
+    if text is None: raise BadInput(f"{path} carries no unnoise recipe: only PNG files that unnoise wrote can be replayed")
+    return read.parse_object(text, f"the recipe in {path}")
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether two recipes ask for the same picture, whatever version and machine wrote them."""
+    plain = lambda r: json.loads(json.dumps({k: v for k, v in r.items() if k not in ("version", "machine")}))
+    return plain(a) == plain(b)
+
+
+def png(image: Image.Image, recipe: str) -> bytes:
+    """The bytes of a PNG with a recipe in its text chunk."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info, out = PngInfo(), io.BytesIO()
+    info.add_text(KEY, recipe)
+    image.save(out, format="PNG", pnginfo=info)
+    return out.getvalue()
+
+
+def write_png(image: Image.Image, path: Path, recipe: str) -> Path:
+    """Write a PNG with its recipe in a text chunk, whole or not at all; replaces what lies there. Returns its path."""
+    return write.put(path, png(image, recipe))
