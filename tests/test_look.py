@@ -69,7 +69,7 @@ def test_many_steps_are_thinned_on_the_sheet_with_both_ends(pipe, tmp_path):
     stages = look.Stages(pipe, tmp_path)
     pipe("one", on_state=stages, **{**RUN, "num_inference_steps": 40})
     ends = np.asarray(stages.sheet())
-    for k in (0, 40): assert contains(ends, np.asarray(look._fit(stages.pictures[k][0].convert("RGB"), 96, 160)))
+    for k in (0, 40): assert contains(ends, np.asarray(look._fit(stages.pair(k)[0].convert("RGB"), 96, 160)))
     assert stages.sheet().height < 3.5 * 300 and len(stages.rows) == 41
 
 
@@ -77,34 +77,34 @@ def test_a_second_run_replaces_the_first_and_nothing_else(pipe, tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     (tmp_path / "step-7.png").write_text("keep")
     for steps in (5, 2):
-        stages = look.Stages(pipe, tmp_path)
+        stages = look.Stages(pipe, tmp_path, overwrite=True)
         pipe("one", on_state=stages, **{**RUN, "num_inference_steps": steps})
         stages.close()
     assert len(list(tmp_path.glob("step-0*-x.png"))) == 3 and {(tmp_path / n).read_text() for n in ("mine.txt", "step-7.png")} == {"keep"}
 
 
 def test_a_run_that_broke_off_can_be_made_again(pipe, tmp_path):
-    stages = look.Stages(pipe, tmp_path)
+    stages = look.Stages(pipe, tmp_path, overwrite=True)
     for state in list(pipe.stream("one", **RUN))[:2]: stages(0, state)
-    stages = look.Stages(pipe, tmp_path)
+    stages = look.Stages(pipe, tmp_path, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["stages.json"]
     with pytest.raises(BadInput, match="no step"): stages.close()
 
 
 def test_what_others_made_is_never_replaced(pipe, tmp_path):
     (tmp_path / "stages.png").write_text("of somebody else")
-    with pytest.raises(BadInput, match=r"stages\.png.*name another"): look.Stages(pipe, tmp_path)
+    with pytest.raises(BadInput, match=r"stages\.png.*name another"): look.Stages(pipe, tmp_path, overwrite=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot write"): look.Stages(pipe, tmp_path / "file")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "stages.png"] and (tmp_path / "stages.png").read_text() == "of somebody else"
 
 
 def test_a_run_made_again_in_a_wider_type_starts_over_and_overflow_is_shown(pipe, tmp_path):
-    stages, states = look.Stages(pipe, tmp_path), list(pipe.stream("one", **RUN))
+    stages, states = look.Stages(pipe, tmp_path, overwrite=True), list(pipe.stream("one", **RUN))
     broken = [s._replace(x=s.x + math.inf, x0=s.x0 * math.nan) for s in states]
     for s in (*broken, *states[:1]): stages(0, s)
     assert [r["step"] for r in stages.rows] == [0] and len(list(tmp_path.glob("step-*"))) == 3
-    stages = look.Stages(pipe, tmp_path)
+    stages = look.Stages(pipe, tmp_path, overwrite=True)
     for s in broken: stages(0, s)
     stages.close()
     rows = json.loads((tmp_path / "stages.json").read_text(), parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))["steps"]

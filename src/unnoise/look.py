@@ -29,11 +29,14 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from unnoise.base import write
+from unnoise.base.picture import opened
 from unnoise.codec import Codec, Vectors
 from unnoise.codec.latents import Latents
 from unnoise.errors import BadInput
 from unnoise.pipeline import Pipeline, make_folder, picture
 from unnoise.process.schedule import Schedule
+from unnoise.result import free_stem
 from unnoise.sample import State
 
 INK, GREY, PALE, BLUE, RED = (20, 20, 20), (110, 110, 110), (225, 225, 225), (0, 94, 162), (196, 78, 0)
@@ -55,13 +58,15 @@ class Stages:
     """A listener that writes what the first image of a run passes through into a folder, step by step.
 
     Per step k: `step-k-x.png`, `step-k-x0.png` (decoded) and `step-k-channels.png` (the tensors themselves). `close` adds
-    `stages.png` (all on one sheet), `schedule.png` and the numbers in `stages.json`. Other files of the folder are left alone; those
-    of an earlier run are removed. Files appear whole. BadInput on a model of vectors or a folder that cannot be written.
+    `stages.png` (all on one sheet), `schedule.png` and the numbers in `stages.json`. Other files of the folder are left alone; where an
+    earlier run lies there, `folder` becomes the first free one of `name-2`, `name-3`, …, unless `overwrite` lets it be removed. Files
+    appear whole. BadInput on a model of vectors or a folder that cannot be written.
     """
 
-    def __init__(self, pipe: Pipeline, folder: str | os.PathLike):
+    def __init__(self, pipe: Pipeline, folder: str | os.PathLike, overwrite: bool = False):
         need_pictures(pipe, "looking at stages")
         self.pipe, self.folder = pipe, FilePath(folder)
+        if not overwrite: self.folder = free_stem(self.folder, lambda f: (f / "stages.json",))
         make_folder(self.folder)
         if not (self.folder / "stages.json").exists() and self._files():
             raise BadInput(f"{self.folder} holds a {self._files()[0].name} that is none of ours: name another folder")
@@ -74,8 +79,7 @@ class Stages:
         """Away with an earlier run; from now on stages.json marks the folder's pictures as ours, even if this run is broken off."""
         self.rows: list[dict[str, Any]] = []
         for f in self._files(): f.unlink()
-        self._write_numbers()
-        self.pictures: list[tuple[Image.Image, Image.Image]] = []
+        self.write_numbers()
         self._before: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, i: int, state: State) -> None:
@@ -85,12 +89,19 @@ class Stages:
         x, x0, k = _first(state.x), _first(state.x0), len(self.rows)
         alpha, sigma = (float(v.flatten()[0]) for v in state.level)
         pair = decode(self.pipe, x / math.hypot(alpha, sigma)), decode(self.pipe, x0)
-        self.rows.append({"step": k, "t": float(self.pipe.schedule.timestep(state.level).flatten()[0]), **_numbers(alpha, sigma),
-                          **_spread(x, x0, self._before)})
-        self.pictures.append((_fit(pair[0], 1, 256), _fit(pair[1], 1, 256)))
-        self._before = x.cpu(), x0.cpu()
         for what, image in ("x", pair[0]), ("x0", pair[1]), ("channels", channels({"x": x, "x0": x0})):
-            write_picture(image, self.folder / f"step-{k:03}-{what}.png")
+            write_picture(image, self._file(k, what))
+        t = float(self.pipe.schedule.timestep(state.level).flatten()[0])
+        self.rows.append({"step": k, "t": t, **_numbers(alpha, sigma), **_spread(x, x0, self._before)})
+        self._before = x.cpu(), x0.cpu()
+
+    def _file(self, k: int, what: str) -> FilePath:
+        return self.folder / f"step-{k:03}-{what}.png"
+
+    def pair(self, k: int) -> tuple[Image.Image, Image.Image]:
+        """x and the x0 estimate of step k, as they were written; at most 256 pixels a side."""
+        x, x0 = (_fit(opened(self._file(k, what)), 1, 256) for what in ("x", "x0"))
+        return x, x0
 
     def close(self) -> list[FilePath]:
         """Write the sheet, the plots and the numbers; returns the files of the run, by name. BadInput when it never began."""
@@ -98,10 +109,11 @@ class Stages:
         write_picture(self.sheet(), self.folder / "stages.png")
         t, logsnr = ([r[k] for r in self.rows] for k in ("t", "logsnr"))
         write_picture(plot_schedule(self.pipe.schedule, t, logsnr), self.folder / "schedule.png")
-        self._write_numbers()
+        self.write_numbers()
         return self._files()
 
-    def _write_numbers(self) -> None:
+    def write_numbers(self) -> None:
+        """Write stages.json: of a run that is broken off, the steps so far."""
         about = {"model": self.pipe.name, "schedule": self.pipe.schedule.name, "T": self.pipe.schedule.T}
         write_bytes(json.dumps({**about, "steps": self.rows}, indent=1).encode(), self.folder / "stages.json")
 
@@ -109,10 +121,11 @@ class Stages:
         """x over its x0 estimate, by step, each under its step, t and sigma/alpha."""
         n = len(self.rows)
         shown = sorted({round(k) for k in np.linspace(0, n - 1, min(n, SHOWN))})
+        pairs = {k: self.pair(k) for k in shown}
         blocks, columns = [], math.ceil(len(shown) / math.ceil(len(shown) / 8))  # 8 in a row at most, rows alike
         for k in range(0, len(shown), columns):
             part = shown[k : k + columns]
-            blocks.append(sheet([[self.pictures[i][j] for i in part] for j in (0, 1)], [_label(self.rows[i]) for i in part], ["x", "x0"], most=160))
+            blocks.append(sheet([[pairs[i][j] for i in part] for j in (0, 1)], [_label(self.rows[i]) for i in part], ["x", "x0"], most=160))
         return _stack(blocks)
 
 
@@ -397,11 +410,4 @@ def write_picture(image: Image.Image, path: FilePath) -> FilePath:
 
 def write_bytes(data: bytes, path: FilePath) -> FilePath:
     """Write a file, whole or not at all. Returns its path; BadInput when it cannot be written."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as e:
-        part.unlink(missing_ok=True)
-        raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
-    return path
+    return write.put(path, data)

@@ -207,6 +207,11 @@ class Pipeline:
         for i in range(len(r.seeds)): groups.setdefault(self._chunks(r.only([i])), []).append(i)
         return [g[i : i + n] for g in groups.values() for i in range(0, len(g), n)]
 
+    def calls(self, r: Request, batch_size: int | None = None) -> int:
+        """The network calls of all batches of a request."""
+        n = None if batch_size is None else arguments.integer("batch_size", batch_size, 1)
+        return len(self._parts(r, n)) * SAMPLERS[r.sampler].calls(self.path(r), **r.options)
+
     def finish(self, r: Request, count: Count, watch: Callable[[State], None] | None = None, **how: Any) -> Tensor:
         """The last x of a run; `how` is what `run` takes."""
         def through(state: State) -> State:

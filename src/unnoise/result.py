@@ -6,7 +6,7 @@ import io
 import json
 import os
 from base64 import standard_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -174,11 +174,16 @@ def _group(grid: Path, seeds: Sequence[int]) -> tuple[Path, ...]:
 
 def _free_group(path: Path, seeds: Sequence[int]) -> Path:
     """The first name of a grid, path or path with a number, under which neither it nor one of its pictures lies."""
-    n, grid = 1, path
-    while any(os.path.lexists(p) for p in (grid, *_group(grid, seeds))):
+    return free_stem(path, lambda grid: (grid, *_group(grid, seeds)))
+
+
+def free_stem(path: Path, files: Callable[[Path], Iterable[Path]]) -> Path:
+    """path, or its first number for which none of files(path) lies there."""
+    n, name = 1, path
+    while any(os.path.lexists(f) for f in files(name)):
         n += 1
-        grid = path.with_name(f"{path.stem}-{n}{path.suffix}")
-    return grid
+        name = path.with_name(f"{path.stem}-{n}{path.suffix}")
+    return name
 
 
 def _all_free(files: Sequence[Path]) -> list[Path]:

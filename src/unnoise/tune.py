@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from unnoise import hub
+from unnoise.base import arguments, write
 from unnoise.denoiser import Denoiser
 from unnoise.errors import BadInput
 from unnoise.process import noise
@@ -80,8 +81,7 @@ def tune(denoise: Denoiser, schedule: Schedule, calls: int, x: Tensor, fresh: Te
     advance(1) is called after each of the rounds. Errors: BadInput on calls below 2, and on a model whose flow is not
     finite.
     """
-    if isinstance(calls, bool) or not isinstance(calls, int) or not 2 <= calls <= 100:
-        raise BadInput(f"calls to tune for must be a whole number from 2 to 100, given {calls!r}")
+    calls = arguments.integer("calls to tune for", calls, 2, 100)
     judge = fresh_denoise or denoise
     truth = fine(denoise, schedule, x) if truth is None else truth
     fresh_truth = fine(judge, schedule, fresh) if fresh_truth is None else fresh_truth
@@ -151,8 +151,7 @@ def _rms(x: Tensor, y: Tensor) -> float:
     return float((x - y).double().square().mean().sqrt())
 
 
-# --- models
-# -----------------------------------------------------------------------------------------------------------------
+# --- models ---------------------------------------------------------------------------------------------------------
 
 def tune_model(pipe: Pipeline, calls: int, output: str | os.PathLike | None = None,
                advance: Callable[[int], None] | None = None, *, batch: int = 32, guidance: float | None = None,
@@ -163,13 +162,14 @@ def tune_model(pipe: Pipeline, calls: int, output: str | os.PathLike | None = No
     options, levels (u), rms_before, rms, ratio (on noises that were not fitted), folder. Errors: BadInput on calls, and on a
     folder that cannot be written.
     """
+    calls, batch = arguments.integer("calls to tune for", calls, 2, 100), arguments.integer("batch", batch, 1, 4096)
     folder = _target(pipe, output)
     words = pipe.words.words if pipe.words else ("",)
     prompts = [words[i % len(words)] for i in range(batch)]
     scale = pipe.defaults["guidance_scale"] if guidance is None else guidance
     denoise = pipe.denoiser(prompts, None, scale if pipe.words else 1.0)
     top = pipe.schedule.level(1.0).sigma.float()
-    x, fresh = (noise.seeded(range(i, i + batch), "tune")(torch.zeros(pipe.codec.shape(batch))) * top for i in (0, batch))
+    x, fresh = (noise.seeded(range(i, i + batch), "tune")(torch.zeros(pipe.codec.shape(batch), device=pipe.runner.device)) * top for i in (0, batch))
     found = tune(denoise, pipe.schedule, calls, x, fresh, rounds=rounds, advance=advance)
     _store(pipe, folder, found)
     return {"calls": calls, "sampler": found.sampler, "options": found.options, "levels": found.u,
@@ -201,10 +201,7 @@ def _store(pipe: Pipeline, folder: Path, found: Tuned) -> None:
     defaults = {**pipe.folder.defaults, **index.get("_defaults", {})}
     entry = {k: v for k, v in asdict(found).items() if k in ("u", "sampler", "options", "rms", "rms_default")}
     index["_defaults"] = {**defaults, "tuned": {**defaults.get("tuned", {}), str(found.calls): entry}}
-    part = path.with_name(".model_index.json.part")
     try:
-        part.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as e:
-        part.unlink(missing_ok=True)
-        raise BadInput(f"cannot write {path}: {e.strerror or e}; give -o FOLDER for a copy of the model") from e
+        write.put(path, json.dumps(index, indent=2).encode() + b"\n")
+    except BadInput as e:
+        raise BadInput(f"{e}; give -o FOLDER for a copy of the model") from e

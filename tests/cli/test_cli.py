@@ -46,7 +46,7 @@ def test_one_image_goes_to_the_named_file(tiny, tmp_path, capfd):
 def test_replay_makes_the_same_picture(tiny, tmp_path, capfd, extra):
     run(capfd, "generate", "boot", "-n", 2, "--seed", 5, "--steps", 3, "--model", tiny, "-o", tmp_path / "x.png", *extra)
     for name in ("x-6.png", "x.png"):
-        code, out, _ = run(capfd, "replay", tmp_path / name, "--model", tiny, "-o", tmp_path / "again.png", "--json")
+        code, out, _ = run(capfd, "replay", tmp_path / name, "--model", tiny, "-o", tmp_path / "again.png", "--overwrite", "--json")
         d = json.loads(out)
         assert code == 0 and d["identical"] and d["changed"] == []
         assert np.array_equal(np.asarray(Image.open(tmp_path / name)), np.asarray(Image.open(tmp_path / "again.png")))
@@ -79,7 +79,7 @@ BAD = [
     (["generate", "one", "--model", "TINY", "-o", "x.jpg"], ".png"), (["generate", "one", "--model", "TINY", "-o", "/no/such/x.png"], "no folder"),
     (["generate", "one", "--model", "TINY", "--option", "etta=1", "--sampler", "ddim"], "'eta'"),
     (["generate", "one", "--model", "TINY", "--option", "eta"], "name=value"), (["generate", "one", "--model", "digits-judge"], "classifier"),
-    (["replay", "nothing.png"], "no file"), (["replay", "PLAIN"], "no unnoise recipe"), (["replay", "TEXT"], "cannot be read"),
+    (["replay", "nothing.png"], "no picture"), (["replay", "PLAIN"], "no unnoise recipe"), (["replay", "TEXT"], "cannot be read"),
     (["models", "nope"], "digits-judge"), (["samplers", "--tune", "TINY"], "--calls"), (["samplers", "--calls", "5"], "--tune"),
     (["train", "nothing.toml", "--out", "OUT"], "no recipe"), (["data", "info", "nothing"], "nothing"), (["data", "fetch", "mnits"], "mnist"),
 ]

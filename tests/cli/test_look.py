@@ -66,7 +66,7 @@ def test_a_sweep_of_two_settings_is_a_grid_of_plain_runs(tiny, tmp_path, capfd):
     assert d["grid"] == str(tmp_path / "x.png") and d["files"] == [c["file"] for c in d["sweep"]] and d["seeds"] == [5] and len(set(d["files"])) == 6
     sheet, places = pixels(tmp_path / "x.png"), []
     for c in d["sweep"]:
-        run(capfd, *args, tmp_path / "one.png", "--steps", c["steps"], "--option", f"eta={c['eta']}")
+        run(capfd, *args, tmp_path / "one.png", "--overwrite", "--steps", c["steps"], "--option", f"eta={c['eta']}")
         assert np.array_equal(pixels(c["file"]), pixels(tmp_path / "one.png")) and read_recipe(c["file"]) == read_recipe(tmp_path / "one.png")
         assert (c["nfe"], c["seed"]) == (c["steps"], 5) and c["seconds"] > 0
         places.append(contains(sheet, enlarged(pixels(c["file"]), 12)))
@@ -77,7 +77,7 @@ def test_a_sweep_of_two_settings_is_a_grid_of_plain_runs(tiny, tmp_path, capfd):
 def test_labels_say_what_was_swept(tiny, tmp_path, capfd):
     sheets = []
     for sweep in ("spacing=karras,trailing", "spacing=trailing,karras"):
-        assert run(capfd, "generate", "boot", "--model", tiny, "--seed", 5, "--steps", 2, "--sweep", sweep, "-o", tmp_path / "x.png")[0] == 0
+        assert run(capfd, "generate", "boot", "--model", tiny, "--seed", 5, "--steps", 2, "--sweep", sweep, "-o", tmp_path / "x.png", "--overwrite")[0] == 0
         sheets.append(pixels(tmp_path / "x.png"))
     assert sheets[0].shape == sheets[1].shape and (sheets[0] != sheets[1])[:105].any()  # above the pictures
 

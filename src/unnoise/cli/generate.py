@@ -13,7 +13,8 @@ import typer
 
 from unnoise import DEFAULT_MODEL
 from unnoise.base import names
-from unnoise.cli import common
+from unnoise.base.text import clean
+from unnoise.cli import common, kept
 from unnoise.cli import sweep as sweeps
 from unnoise.cli.common import emit, progress
 from unnoise.errors import BadInput
@@ -21,9 +22,12 @@ from unnoise.errors import BadInput
 if TYPE_CHECKING:
     from unnoise.cli.terminal import Screen
     from unnoise.look import Preview, Stages
-    from unnoise.pipeline import Pipeline, Result
+    from unnoise.cli.kept import Batches
+    from unnoise.pipeline import Pipeline, Request
 
 
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that lie there; by default new numbers are taken.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was broken off: pictures that lie there with the same recipe are kept.")]
 _SWEEP = "One labelled grid over guidance, steps, sampler, seed, negative, spacing, eta, …; a second --sweep makes the first one the rows."
 
 
@@ -58,59 +62,93 @@ def generate(
     preview: Annotated[bool, typer.Option("--preview", help="Show the image in the terminal as it forms, within 2 % of the time.")] = False,
     preview_every: Annotated[Optional[int], typer.Option("--preview-every", metavar="K", help="Show it at every K-th step.")] = None,  # noqa: UP045
     preview_decoder: Annotated[bool, typer.Option("--preview-decoder", help="Show latents by their decoder: slower and sharper.")] = False,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
-    """Draw images from a prompt and write them as PNG files that carry their own recipe."""
+    """Draw images from a prompt and write them as PNG files that carry their own recipe, each as it is finished."""
     began = time.perf_counter()
-    if n is None: n = 4 if model == DEFAULT_MODEL and not (sweep or stages or preview or preview_every or preview_decoder) else 1
+    looks = bool(sweep or stages or preview or preview_every or preview_decoder)
+    if n is None: n = 4 if model == DEFAULT_MODEL and not looks else 1
     output = output or Path(_slug(prompt) + ".png")
+    rules = kept.Rules(overwrite, resume).check()
     writable(output)
     if sweep and stages: raise BadInput("--stages looks into one run: leave out --sweep")
+    if resume and stages: raise BadInput("--stages looks into a run as it is made: leave out --resume")
     if preview_every is not None and preview_every < 1: raise BadInput(f"--preview-every must be at least 1, given {preview_every}")
     request = {"prompt": prompt, "num_images": n, **_options(option or []), **_given(
         negative_prompt=negative or None, num_inference_steps=steps, guidance_scale=guidance, seed=seed, sampler=sampler, spacing=spacing,
         noise=noise if noise != "seeded" else None, guidance_rescale=rescale or None, width=width, height=height, clip_skip=clip_skip,
         guide=guide or None, guide_through=guide_through or None, guide_linear=guide_linear or None)}
     axes = sweeps.axes(sweep or [], {k: v for k, v in request.items() if (k, v) != ("prompt", "")}, _value)
-    from unnoise.pipeline import load
+    with kept.telling(lambda: "nothing is drawn yet"):
+        from unnoise.pipeline import load
 
-    pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=memory_budget, variant=variant, tokenizer=tokenizer,
-                                prediction=prediction, compile=compiled or None, once=not axes or None))
-    viewer = _viewer(pipe, preview_every, preview_decoder) if preview or preview_every or preview_decoder else None
-    draw = partial(_draw, pipe, batch_size, viewer)
-    out = sweeps.run(pipe, axes, request, output, draw) if axes else _one(pipe, request, output, stages, draw)
+        pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=memory_budget, variant=variant, tokenizer=tokenizer,
+                                    prediction=prediction, compile=compiled or None, once=not axes or None))
+        viewer = _viewer(pipe, preview_every, preview_decoder) if preview or preview_every or preview_decoder else None
+        draw = partial(_draw, pipe, batch_size, viewer)
+        if axes: out, lines = sweeps.run(pipe, axes, request, output, draw, rules)
+        else: out, lines = _one(pipe, request, output, stages, draw, rules)
     out |= {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
-    emit(out, as_json, "\n".join([out["grid"]] if "grid" in out else out["files"]))
+    emit(out, as_json, clean("\n".join(lines), lines=True))
 
 
-def _one(pipe: Pipeline, request: dict[str, Any], output: Path, stages: Path | None, draw: Callable[..., Result]) -> dict[str, Any]:
+def _one(pipe: Pipeline, request: dict[str, Any], output: Path, stages: Path | None, draw: Callable[..., Batches],
+         rules: kept.Rules) -> tuple[dict[str, Any], list[str]]:
     """Draw the images of a request and write them; stages: the folder that takes what the first one passes through."""
-    look = None
-    if stages is not None:
-        from unnoise.look import Stages
-
-        request = {**request, "seed": pipe.request(**request).seeds[0]}  # everything is checked before the folder is touched
-        look = Stages(pipe, stages)
-    result = draw(request, look)
-    files = result.save(output)
-    out: dict[str, Any] = {"files": [str(f) for f in files], "seeds": list(result.seeds), "nfe": result.nfe}
-    if len(files) > 1 and output.suffix and not output.is_dir(): out["grid"] = str(output)
+    r = _resolved(pipe, request, output, rules)  # everything is checked before a file is touched
+    files = kept.Files(pipe, r, output, rules)
+    look = _stages(pipe, stages, rules) if stages is not None else None
+    with kept.telling(lambda: kept.how_far(len(files.done), len(files.files), _go_on(request, files, output))):
+        try:
+            nfe = files.draw(lambda some: draw(some, look))
+        finally:
+            if look: look.write_numbers()
+        files.close()
+    out, lines = files.report() | {"nfe": nfe}, files.lines()
     if look:
         look.close()
-        out["stages"] = str(stages)
-    return out
+        out["stages"] = str(look.folder)
+        lines.append(f"{look.folder}  what the first passes through")
+    return out, lines
 
 
-def _draw(pipe: Pipeline, batch_size: int | None, viewer: tuple[Preview, Screen] | None, request: dict[str, Any],
-          look: Stages | None = None) -> Result:
-    """The Result of a request, drawn under a preview or else a progress bar."""
+def _resolved(pipe: Pipeline, request: dict[str, Any], output: Path, rules: kept.Rules) -> Request:
+    """The request, checked. A run that is resumed without a seed has that of the pictures that lie there."""
+    r = pipe.request(**request)
+    if not rules.resume or "seed" in request: return r
+    seed = kept.first_seed(pipe, r, output)
+    return r if seed is None else pipe.request(**request, seed=seed)
+
+
+def _stages(pipe: Pipeline, folder: Path, rules: kept.Rules) -> Stages:
+    from unnoise.look import Stages
+
+    look = Stages(pipe, folder, overwrite=rules.overwrite)
+    if look.folder != folder: kept.say(f"{folder} holds the stages of another run: writing {look.folder} (--overwrite replaces them)")
+    return look
+
+
+def _go_on(request: dict[str, Any], files: kept.Files, output: Path) -> str:
+    """What to add to a command that was broken off."""
+    named = f"-o {files.grid or files.files[0]} " if files.moved and not output.is_dir() else ""
+    seed = "" if "seed" in request else f"--seed {files.request.seeds[0]} "
+    return f"{named}{seed}--resume"
+
+
+def _draw(pipe: Pipeline, batch_size: int | None, viewer: tuple[Preview, Screen] | None, r: Request,
+          look: Stages | None = None) -> Batches:
+    """The pictures of a request as they are finished, drawn under a preview or else a progress bar."""
+    from unnoise.result import picture
+
     listeners = [*([viewer[0]] if viewer else []), *([look] if look else [])]
     def on_state(i, state):
         for listener in listeners: listener(i, state)
-    with nullcontext() if viewer else progress("drawing", None, "call") as advance:
-        result = pipe(**request, batch_size=batch_size, progress=advance, on_state=on_state if listeners else None)
-    if viewer: viewer[1].show(result.images[0], f"seed {result.seeds[0]}, {result.nfe} calls")
-    return result
+    with nullcontext() if viewer else progress("drawing", pipe.calls(r, batch_size), "call") as advance:
+        for places, arrays, n in pipe.pictures(r, batch_size, advance, on_state if listeners else None):
+            if viewer and 0 in places: viewer[1].show(picture(arrays[places.index(0)]), f"seed {r.seeds[0]}, {n} calls")
+            yield places, arrays, n
 
 
 def _viewer(pipe: Pipeline, every: int | None, decoder: bool) -> tuple[Preview, Screen] | None:

@@ -11,10 +11,11 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unnoise.cli import kept
 from unnoise.errors import BadInput, unknown
 
 if TYPE_CHECKING:
-    from unnoise.pipeline import Pipeline, Result
+    from unnoise.pipeline import Pipeline, Request
 
 # name of the option -> the keyword of a pipeline call, the kind of its values
 SWEPT: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -74,47 +75,116 @@ def _read(name: str, text: str, kind: Callable[[str], Any]) -> Any:
     except ValueError: raise BadInput(f"--sweep {name}: values must be {'whole ' if kind is int else ''}numbers, given {text!r}") from None
 
 
-def run(pipe: Pipeline, given: list[Axis], request: dict[str, Any], output: Path, draw: Callable[..., Result]) -> dict[str, Any]:
-    """Draw every cell and write its pictures, then the sheet; returns what `generate --json` prints of it.
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a sweep: the values it sets, its part of file names, its request."""
 
-    request: keywords of a pipeline call, shared by all cells; draw: makes a Result of a cell's. All cells are checked before the first is drawn.
+    values: dict[str, Any]
+    slug: str
+    request: Request
+
+
+def run(pipe: Pipeline, given: list[Axis], request: dict[str, Any], output: Path, draw: Callable[..., kept.Batches],
+        rules: kept.Rules) -> tuple[dict[str, Any], list[str]]:
+    """Draw every cell and write its pictures, then the sheet; returns what `generate` prints of it, as JSON and as lines.
+
+    request: keywords of a pipeline call, shared by all cells; draw: the pictures of a request as they are finished. All cells are
+    checked before the first is drawn.
     """
-    from unnoise.look import need_pictures, sheet
-    from unnoise.pipeline import make_folder, write_png
+    from unnoise.look import need_pictures
 
     need_pictures(pipe, "--sweep")
-    request = {k: v for k, v in request.items() if k not in [a.keyword for a in given]}
-    rows, columns = given if len(given) == 2 else (None, given[0])
-    cells = [dict(zip([a.keyword for a in given], values)) for values in product(*(a.values for a in given))]
-    slugs = [_slug(f"{k:0{len(str(len(cells) - 1))}}", given, texts) for k, texts in enumerate(product(*(a.texts for a in given)))]
-    if not any(a.keyword == "seed" for a in given): request = {**request, "seed": pipe.request(**request | cells[0]).seeds[0]}
-    _check(pipe, given, [request | cell for cell in cells])
-    if output.is_dir() or not output.suffix:
-        make_folder(output)
-        output = output / "sweep.png"
-    pictures, entries, recipes = [], [], []
-    for cell, slug in zip(cells, slugs):
-        began = time.perf_counter()
-        result = draw(request | cell)
-        files = result.save(output.with_name(f"{output.stem}-{slug}.png"))
-        seconds = round(time.perf_counter() - began, 3)
-        named = {a.name: cell[a.keyword] for a in given}
-        entries += [{**named, "file": str(f), "seed": s, "nfe": result.nfe, "seconds": seconds} for f, s in zip(files, result.seeds)]
-        pictures.append(result.grid() if len(files) > 1 else result.images[0])
-        recipes += result.recipes
-    width = len(columns.values)
-    image = sheet([pictures[i : i + width] for i in range(0, len(pictures), width)], _labels(columns), _labels(rows, f"{rows.name} ") if rows else (),
-                  _title(pipe, request, given), columns.name,
-                  least=96 * math.ceil(math.sqrt(request["num_images"])))
-    write_png(image, output, json.dumps({"sweep": [{"name": a.name, "values": list(a.values)} for a in given], "cells": recipes}))
-    return {"files": [e["file"] for e in entries], "grid": str(output), "sweep": entries, "seeds": list(dict.fromkeys(e["seed"] for e in entries))}
+    cells = _cells(pipe, given, request, output, rules)
+    output = _place(output, cells, rules)
+    done: list[kept.Files] = []
+    entries: list[dict[str, Any]] = []
+    with kept.telling(lambda: kept.how_far(len(done), len(cells), _go_on(request, given, cells, output), "cells")):
+        for cell in cells:
+            began = time.perf_counter()
+            files = kept.Files(pipe, cell.request, _file(output, cell), rules, quiet=True)
+            nfe = files.draw(draw)
+            files.close()
+            done.append(files)
+            entries += _entries(given, cell, files, nfe, round(time.perf_counter() - began, 3))
+        sheet = _write_sheet(pipe, given, request, done, output, rules)
+    out = {"files": [e["file"] for e in entries], "grid": str(sheet), "sweep": entries,
+           "seeds": list(dict.fromkeys(e["seed"] for e in entries))}
+    if rules.resume: out["kept"] = sum(f.kept for f in done)
+    return out, [f"{sheet}  seed {', '.join(map(str, out['seeds'][:8]))}{', …' if len(out['seeds']) > 8 else ''}"]
 
 
-def _check(pipe: Pipeline, given: list[Axis], cells: list[dict[str, Any]]) -> None:
-    """Every cell's request, before the first is drawn. BadInput also where two cells are the same under two names."""
-    requests = [pipe.request(**cell) for cell in cells]
+def _cells(pipe: Pipeline, given: list[Axis], request: dict[str, Any], output: Path, rules: kept.Rules) -> list[Cell]:
+    """The cells, row by row, checked; of one seed, where that is not swept over."""
+    keywords = [a.keyword for a in given]
+    plain = {k: v for k, v in request.items() if k not in keywords}
+    values = [dict(zip(keywords, v)) for v in product(*(a.values for a in given))]
+    digits = len(str(len(values) - 1))
+    slugs = [_slug(f"{k:0{digits}}", given, texts) for k, texts in enumerate(product(*(a.texts for a in given)))]
+    if "seed" not in plain and "seed" not in keywords: plain["seed"] = _seed(pipe, plain | values[0], output, slugs[0], rules)
+    requests = [pipe.request(**plain | v) for v in values]
     for i, r in enumerate(requests):
         if r in requests[:i]: raise BadInput(f"--sweep {given[-1].name}: two values mean the same ({', '.join(given[-1].texts)})")
+    return [Cell(*c) for c in zip(values, slugs, requests)]
+
+
+def _seed(pipe: Pipeline, first: dict[str, Any], output: Path, slug: str, rules: kept.Rules) -> int:
+    """The seed of all cells: where a sweep is resumed that of its first cell, else a new one."""
+    r = pipe.request(**first)
+    begun = kept.first_seed(pipe, r, _sheet(output).with_name(f"{_sheet(output).stem}-{slug}.png")) if rules.resume else None
+    return r.seeds[0] if begun is None else begun
+
+
+def _sheet(output: Path) -> Path:
+    return output / "sweep.png" if output.is_dir() or not output.suffix else output
+
+
+def _file(output: Path, cell: Cell) -> Path:
+    return output.with_name(f"{output.stem}-{cell.slug}.png")
+
+
+def _place(output: Path, cells: list[Cell], rules: kept.Rules) -> Path:
+    """Where the sheet goes; its name begins those of the cells. Unless files may be met there, a name that is free for all."""
+    from unnoise.result import free_stem, named
+
+    wanted = _sheet(output)
+    if rules.overwrite or rules.resume: return wanted
+    def files(sheet: Path) -> list[Path]:
+        names = [named(_file(sheet, c), c.request.seeds, overwrite=True) for c in cells]
+        return [sheet, *(f for n in names for f in (*n.files, *([n.grid] if n.grid else [])))]
+    free = free_stem(wanted, files)
+    if free != wanted: kept.say(f"{wanted} or pictures of its cells exist: writing {free} (--overwrite replaces them)")
+    return free
+
+
+def _go_on(request: dict[str, Any], given: list[Axis], cells: list[Cell], output: Path) -> str:
+    """What to add to a sweep that was broken off."""
+    seed = "" if "seed" in request or any(a.keyword == "seed" for a in given) else f"--seed {cells[0].request.seeds[0]} "
+    return f"-o {output} {seed}--resume"
+
+
+def _entries(given: list[Axis], cell: Cell, files: kept.Files, nfe: int, seconds: float) -> list[dict[str, Any]]:
+    """What `--json` says of a cell's pictures."""
+    named, told = {a.name: cell.values[a.keyword] for a in given}, files.report()
+    return [{**named, "file": f, "seed": s, "nfe": nfe, "seconds": seconds} for f, s in zip(told["files"], told["seeds"])]
+
+
+def _write_sheet(pipe: Pipeline, given: list[Axis], request: dict[str, Any], done: list[kept.Files], output: Path,
+                 rules: kept.Rules) -> Path:
+    """The sheet of all cells under labels; returns its path."""
+    from unnoise.look import sheet
+    from unnoise.record import png
+    from unnoise.result import put
+
+    rows, columns = given if len(given) == 2 else (None, given[0])
+    pictures, width = [files.sheet() for files in done], len(columns.values)
+    table = [pictures[i : i + width] for i in range(0, len(pictures), width)]
+    shared = {k: v for k, v in request.items() if k not in [a.keyword for a in given]}
+    if "seed" not in shared and not any(a.keyword == "seed" for a in given): shared["seed"] = done[0].request.seeds[0]
+    image = sheet(table, _labels(columns), _labels(rows, f"{rows.name} ") if rows else (), _title(pipe, shared, given),
+                  columns.name, least=96 * math.ceil(math.sqrt(request["num_images"])))
+    recipe = {"sweep": [{"name": a.name, "values": list(a.values)} for a in given], "cells": [q for f in done for q in f.recipes]}
+    if rules.resume and (there := kept.found(output, recipe)): return there
+    return put(output, png(image, json.dumps(recipe)), rules.overwrite)
 
 
 def _labels(axis: Axis, before: str = "") -> list[str]:

@@ -1,0 +1,188 @@
+"""Pictures on their way to their files: each is written as it is finished, what lies there is spared, a broken-off run is told how to go on."""
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unnoise.base.text import clean
+from unnoise.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from unnoise.pipeline import Pipeline, Request
+
+    Batches = Iterator[tuple[list[int], np.ndarray, int]]
+
+MOST_LINES = 24  # files that are listed one by one
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How files that lie there are met: replaced, or kept where they hold the very picture; by default new numbers are taken."""
+
+    overwrite: bool = False
+    resume: bool = False
+
+    def check(self) -> Rules:
+        """BadInput for both at once."""
+        if self.overwrite and self.resume: raise BadInput("--overwrite and --resume exclude each other: give one of them")
+        return self
+
+
+def say(text: str) -> None:
+    """One line on stderr, without control characters."""
+    print(clean(text), file=sys.stderr)
+
+
+class Files:
+    """The files of one request's pictures. With `resume`, those that exist with the same recipe are taken as they are."""
+
+    def __init__(self, pipe: Pipeline, request: Request, output: Path, rules: Rules, quiet: bool = False):
+        from unnoise import result
+        from unnoise.codec import Vectors
+
+        if isinstance(pipe.codec, Vectors):
+            raise BadInput(f"model {pipe.name!r} makes numbers, not pictures: draw them in Python, where result.arrays holds them")
+        self.request, self.rules = request, rules
+        self.recipes = [request.recipe(pipe, i) for i in range(len(request.seeds))]
+        names = result.named(output, request.seeds, rules.overwrite or rules.resume)
+        self.files, self.grid, self.moved = list(names.files), names.grid, names.moved
+        self.done: dict[int, Path] = {}
+        if rules.resume:
+            self.done = {i: f for i, f in enumerate(map(found, self.files, self.recipes)) if f}
+        self.kept = len(self.done)
+        self.arrays: dict[int, np.ndarray] = {}
+        if self.moved and not quiet:
+            say(f"{self.moved} exists: writing {self.grid or self.files[0]} (--overwrite replaces it)")
+
+    def missing(self) -> list[int]:
+        """The places of the pictures that are still to be drawn."""
+        return [i for i in range(len(self.files)) if i not in self.done]
+
+    def draw(self, draw: Callable[[Request], Batches]) -> int:
+        """Draw what is missing and write each picture as it is finished; returns the network calls an image (0: none was drawn)."""
+        left, calls = self.missing(), []
+        if not left: return 0
+        for places, arrays, n in draw(self.request.only(left)):
+            calls.append(n)
+            for k, a in zip(places, arrays): self._write(left[k], a)
+        return sum(calls) // len(calls)
+
+    def _write(self, i: int, a: np.ndarray) -> None:
+        from unnoise.record import png
+        from unnoise.result import picture, put
+
+        self.done[i] = put(self.files[i], png(picture(a), json.dumps(self.recipes[i])), self.rules.overwrite)
+        if self.grid: self.arrays[i] = a
+
+    def close(self) -> None:
+        """Write the grid, where there is one."""
+        from unnoise.record import png
+        from unnoise.result import put
+
+        if not self.grid: return
+        recipe = {"grid": self.recipes}
+        if self.rules.resume and (there := found(self.grid, recipe)):
+            self.grid = there
+        else:
+            self.grid = put(self.grid, png(self.sheet(), json.dumps(recipe)), self.rules.overwrite)
+
+    def sheet(self) -> Image.Image:
+        """All pictures on one sheet; a single one as it is."""
+        import numpy as np
+
+        from unnoise.result import Result, picture
+
+        arrays = np.stack([self.arrays[i] if i in self.arrays else pixels(self.done[i]) for i in range(len(self.files))])
+        return picture(arrays[0]) if len(arrays) == 1 else Result(arrays, self.request.seeds, 0, tuple(self.recipes)).grid()
+
+    def report(self) -> dict[str, Any]:
+        """What `--json` prints of the files."""
+        out: dict[str, Any] = {"files": [str(self.done[i]) for i in range(len(self.files))], "seeds": list(self.request.seeds)}
+        if self.grid: out["grid"] = str(self.grid)
+        if self.rules.resume: out["kept"] = self.kept
+        return out
+
+    def lines(self) -> list[str]:
+        """The same for people: a file a line, with its seed."""
+        files = [str(self.done[i]) for i in range(len(self.files))]
+        seeds = self.request.seeds
+        if len(files) > MOST_LINES:
+            told = [f"{len(files)} files, {files[0]} … {files[-1]}, seeds {seeds[0]} … {seeds[-1]}"]
+        else:
+            told = [f"{f}  seed {s}" for f, s in zip(files, seeds)]
+        if self.kept: told.append(f"{self.kept} of them were there already")
+        return [*told, f"{self.grid}  all of them"] if self.grid else told
+
+
+@contextmanager
+def telling(state: Callable[[], str]) -> Iterator[None]:
+    """When the body is broken off by Ctrl-C or SIGTERM, the last line says state()."""
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        raise type(e)(str(e) or state()) from None
+
+
+def how_far(done: int, of: int, more: str = "--resume", what: str = "pictures") -> str:
+    """The last line of a run that was broken off."""
+    return f"{done} of {of} {what} are written; the same command with {more} draws the rest"
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """path, path-2, path-3, … as long as they exist."""
+    n, name = 1, path
+    while os.path.lexists(name):
+        yield name
+        n += 1
+        name = path.with_name(f"{path.stem}-{n}{path.suffix}")
+
+
+def found(path: Path, recipe: dict[str, Any]) -> Path | None:
+    """The file of this name, or of this name with a number, that holds the picture of this very recipe, whole."""
+    from unnoise.base import picture
+    from unnoise.record import read_recipe, same
+
+    for name in numbered(path):
+        try:
+            if same(read_recipe(name), recipe) and picture.opened(name): return name
+        except BadInput:
+            continue
+    return None
+
+
+def pixels(path: Path) -> np.ndarray:
+    """The picture of a file as uint8 (h, w, c)."""
+    import numpy as np
+
+    from unnoise.base import picture
+
+    a = np.asarray(picture.opened(path))
+    return a[..., None] if a.ndim == 2 else a
+
+
+def first_seed(pipe: Pipeline, request: Request, output: Path) -> int | None:
+    """The first seed of a broken-off run of this request whose pictures lie at `output`, or None."""
+    from unnoise.record import read_recipe, same
+    from unnoise.result import is_folder
+
+    folder, pattern = (output, "*.png") if is_folder(output) else (output.parent, "*.png")
+    stem, seeds = "" if is_folder(output) else output.stem, []
+    wanted = replace(request, seeds=(0,) * len(request.seeds)).recipe(pipe, 0)
+    for file in folder.glob(pattern):
+        if not file.name.startswith(stem): continue
+        try:
+            recipe = read_recipe(file)
+        except BadInput:
+            continue
+        seed = recipe.get("seed")
+        if isinstance(seed, int) and same({**recipe, "seed": 0}, wanted): seeds.append(seed)
+    return min(seeds, default=None)
