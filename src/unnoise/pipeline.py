@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,9 +43,6 @@ from unnoise.runner import Runner
 from unnoise.sample import REVISION, SAMPLERS, State, last, resolve
 from unnoise.sample.default import DEFAULT_SAMPLER, DEFAULT_SPACING
 from unnoise.train import objective
-
-if TYPE_CHECKING:
-    from unnoise.text.encode import PromptEncoder
 
 __all__ = ["KEY", "Count", "Pipeline", "Request", "Result", "load", "make_folder", "picture", "read_recipe", "write_png"]
 NOISES = {"seeded": noises.seeded, "brownian": noises.brownian}

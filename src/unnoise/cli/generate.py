@@ -20,9 +20,9 @@ from unnoise.cli.common import emit, progress
 from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
+    from unnoise.cli.kept import Batches
     from unnoise.cli.terminal import Screen
     from unnoise.look import Preview, Stages
-    from unnoise.cli.kept import Batches
     from unnoise.pipeline import Pipeline, Request
 
 
