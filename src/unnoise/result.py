@@ -56,10 +56,22 @@ class Result:
         all.
         """
         images, replace = self.images, arguments.flag("overwrite", overwrite)
-        names = named(path, self.seeds, replace)
+        names = self.names(path, replace)
         files = [put(f, png(im, json.dumps(r)), replace) for f, im, r in zip(names.files, images, self.recipes)]
-        if names.grid: put(names.grid, png(self.grid(), json.dumps({"grid": list(self.recipes)})), replace)
+        if names.grid: put(names.grid, png(self.grid(), json.dumps(self.grid_recipe())), replace)
         return files
+
+    def names(self, path: str | os.PathLike, overwrite: bool = False) -> Names:
+        """The files that `save` writes now. BadInput: no .png file's name."""
+        return named(path, self.labels(), overwrite)
+
+    def labels(self) -> list[str]:
+        """What tells the files of several images apart: their seeds."""
+        return labels_of(self.seeds)
+
+    def grid_recipe(self) -> dict[str, Any]:
+        """The recipe of the sheet of all images."""
+        return {"grid": list(self.recipes)}
 
     def __repr__(self) -> str:
         shape = " x ".join(str(n) for n in self.arrays.shape[1:])
@@ -138,19 +150,19 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() or not path.suffix
 
 
-def named(given: Any, seeds: Sequence[int], overwrite: bool = False) -> Names:
-    """The files of pictures with these seeds; unless `overwrite`, of names that are free. BadInput: see `path_of`."""
+def named(given: Any, labels: Sequence[str], overwrite: bool = False) -> Names:
+    """The files of pictures with these labels; unless `overwrite`, of names that are free. BadInput: see `path_of`."""
     path = path_of(given)
     if is_folder(path):
-        plain = [path / f"{s}.png" for s in _labels(seeds)]
+        plain = [path / f"{label}.png" for label in labels]
         if overwrite: return Names(tuple(plain))
         free = _all_free(plain)
         return Names(tuple(free), None, next((p for p, f in zip(plain, free) if p != f), None))
-    if len(seeds) == 1:
+    if len(labels) == 1:
         file = path if overwrite else write.free_name(path)
         return Names((file,), None, path if file != path else None)
-    grid = path if overwrite else _free_group(path, seeds)
-    return Names(_group(grid, seeds), grid, path if grid != path else None)
+    grid = path if overwrite else _free_group(path, labels)
+    return Names(_group(grid, labels), grid, path if grid != path else None)
 
 
 def put(path: Path, raw: bytes, overwrite: bool) -> Path:
@@ -158,7 +170,7 @@ def put(path: Path, raw: bytes, overwrite: bool) -> Path:
     return write.put(path, raw) if overwrite else write.put_beside(path, raw)
 
 
-def _labels(seeds: Sequence[int]) -> list[str]:
+def labels_of(seeds: Sequence[int]) -> list[str]:
     """The seeds as parts of file names; one that comes again as `7-2`, `7-3`."""
     met: dict[int, int] = {}
     labels = []
@@ -168,13 +180,13 @@ def _labels(seeds: Sequence[int]) -> list[str]:
     return labels
 
 
-def _group(grid: Path, seeds: Sequence[int]) -> tuple[Path, ...]:
-    return tuple(grid.with_name(f"{grid.stem}-{label}{grid.suffix}") for label in _labels(seeds))
+def _group(grid: Path, labels: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(grid.with_name(f"{grid.stem}-{label}{grid.suffix}") for label in labels)
 
 
-def _free_group(path: Path, seeds: Sequence[int]) -> Path:
+def _free_group(path: Path, labels: Sequence[str]) -> Path:
     """The first name of a grid, path or path with a number, under which neither it nor one of its pictures lies."""
-    return free_stem(path, lambda grid: (grid, *_group(grid, seeds)))
+    return free_stem(path, lambda grid: (grid, *_group(grid, labels)))
 
 
 def free_stem(path: Path, files: Callable[[Path], Iterable[Path]]) -> Path:

@@ -13,10 +13,9 @@ import typer
 
 from unnoise import DEFAULT_MODEL
 from unnoise.base import names
-from unnoise.base.text import clean
 from unnoise.cli import common, kept
 from unnoise.cli import sweep as sweeps
-from unnoise.cli.common import emit, progress
+from unnoise.cli.common import emit, note, progress
 from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def generate(
         if axes: out, lines = sweeps.run(pipe, axes, request, output, draw, rules)
         else: out, lines = _one(pipe, request, output, stages, draw, rules)
     out |= {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
-    emit(out, as_json, clean("\n".join(lines), lines=True))
+    emit(out, as_json, "\n".join(lines))
 
 
 def _one(pipe: Pipeline, request: dict[str, Any], output: Path, stages: Path | None, draw: Callable[..., Batches],
@@ -126,7 +125,7 @@ def _stages(pipe: Pipeline, folder: Path, rules: kept.Rules) -> Stages:
     from unnoise.look import Stages
 
     look = Stages(pipe, folder, overwrite=rules.overwrite)
-    if look.folder != folder: kept.say(f"{folder} holds the stages of another run: writing {look.folder} (--overwrite replaces them)")
+    if look.folder != folder: note(f"{folder} holds the stages of another run: writing {look.folder} (--overwrite replaces them)")
     return look
 
 

@@ -3,14 +3,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unnoise.base.text import clean
+from unnoise.cli.common import note
 from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
@@ -37,11 +36,6 @@ class Rules:
         return self
 
 
-def say(text: str) -> None:
-    """One line on stderr, without control characters."""
-    print(clean(text), file=sys.stderr)
-
-
 class Files:
     """The files of one request's pictures. With `resume`, those that exist with the same recipe are taken as they are."""
 
@@ -53,7 +47,7 @@ class Files:
             raise BadInput(f"model {pipe.name!r} makes numbers, not pictures: draw them in Python, where result.arrays holds them")
         self.request, self.rules = request, rules
         self.recipes = [request.recipe(pipe, i) for i in range(len(request.seeds))]
-        names = result.named(output, request.seeds, rules.overwrite or rules.resume)
+        names = result.named(output, result.labels_of(request.seeds), rules.overwrite or rules.resume)
         self.files, self.grid, self.moved = list(names.files), names.grid, names.moved
         self.done: dict[int, Path] = {}
         if rules.resume:
@@ -61,7 +55,7 @@ class Files:
         self.kept = len(self.done)
         self.arrays: dict[int, np.ndarray] = {}
         if self.moved and not quiet:
-            say(f"{self.moved} exists: writing {self.grid or self.files[0]} (--overwrite replaces it)")
+            note(f"{self.moved} exists: writing {self.grid or self.files[0]} (--overwrite replaces it)")
 
     def missing(self) -> list[int]:
         """The places of the pictures that are still to be drawn."""

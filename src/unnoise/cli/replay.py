@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from unnoise.base.text import clean, short
-from unnoise.cli import kept
-from unnoise.cli.common import emit
+from unnoise.base.text import short
+from unnoise.cli.common import emit, note
 from unnoise.errors import BadInput, unknown
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def replay(
         result, changed = replay_recipes(pipe, [r.model_dump(exclude_unset=True) for r in recipes], file)
         output, image = _write(result, "grid" in found, output, overwrite)
     out = {"files": [str(output)], "seeds": list(result.seeds), **_compare(image, file), "changed": changed}
-    emit(out, as_json, clean("\n".join(_lines(output, out, changed)), lines=True))
+    emit(out, as_json, "\n".join(_lines(output, out, changed)))
 
 
 def _output(output: Path | None, file: Path, overwrite: bool) -> Path:
@@ -70,7 +69,7 @@ def _write(result: Result, as_grid: bool, output: Path, overwrite: bool) -> tupl
     image = result.grid() if as_grid else result.images[0]
     recipe = {"grid": list(result.recipes)} if as_grid else result.recipes[0]
     path = put(output, png(image, json.dumps(recipe)), overwrite)
-    if path != output: kept.say(f"{output} exists: writing {path} (--overwrite replaces it)")
+    if path != output: note(f"{output} exists: writing {path} (--overwrite replaces it)")
     return path, image
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unnoise.cli import kept
+from unnoise.cli.common import note
 from unnoise.errors import BadInput, unknown
 
 if TYPE_CHECKING:
@@ -144,15 +145,15 @@ def _file(output: Path, cell: Cell) -> Path:
 
 def _place(output: Path, cells: list[Cell], rules: kept.Rules) -> Path:
     """Where the sheet goes; its name begins those of the cells. Unless files may be met there, a name that is free for all."""
-    from unnoise.result import free_stem, named
+    from unnoise.result import free_stem, labels_of, named
 
     wanted = _sheet(output)
     if rules.overwrite or rules.resume: return wanted
     def files(sheet: Path) -> list[Path]:
-        names = [named(_file(sheet, c), c.request.seeds, overwrite=True) for c in cells]
+        names = [named(_file(sheet, c), labels_of(c.request.seeds), overwrite=True) for c in cells]
         return [sheet, *(f for n in names for f in (*n.files, *([n.grid] if n.grid else [])))]
     free = free_stem(wanted, files)
-    if free != wanted: kept.say(f"{wanted} or pictures of its cells exist: writing {free} (--overwrite replaces them)")
+    if free != wanted: note(f"{wanted} or pictures of its cells exist: writing {free} (--overwrite replaces them)")
     return free
 
 

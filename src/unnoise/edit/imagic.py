@@ -39,7 +39,7 @@ from unnoise.edit.run import Progress, asked, batched, result
 from unnoise.errors import BadInput
 from unnoise.hub import weights
 from unnoise.nets.unet import Prepared
-from unnoise.pipeline import Count, Pipeline, Request, Result, make_folder, write_png
+from unnoise.pipeline import Count, Pipeline, Request, Result, make_folder
 from unnoise.process.level import Level
 
 ETAS = (0.2, 0.4, 0.6, 0.8)
@@ -78,18 +78,15 @@ class Swept(Result):
         e, n = len(self.etas), len(self.seeds) // len(self.etas)
         return sheet([[self.images[j * n + i] for j in range(e)] for i in range(n)], [f"{v:g}" for v in self.etas], [str(s) for s in self.seeds[:n]], "", "eta")
 
-    def save(self, path: str | os.PathLike) -> list[Path]:
-        """As `Result.save`, with the files of a sweep named <stem>-eta<eta>-<seed>.png; the grid's own recipe says that it is a sweep."""
-        path, n = Path(path), len(self.seeds) // len(self.etas)
-        if len(self.seeds) == 1: return super().save(path)
-        folder = path.is_dir() or not path.suffix
-        if folder: make_folder(path)
-        elif path.suffix.lower() != ".png": raise BadInput(f"cannot write {path}: the recipe is stored in PNG files, name one (given {path.suffix})")
-        name = lambda i: f"eta{self.etas[i // n]:g}-{self.seeds[i]}.png"
-        place = (lambda i: path / name(i)) if folder else (lambda i: path.with_name(f"{path.stem}-{name(i)}"))
-        files = [write_png(im, place(i), json.dumps(r)) for i, (im, r) in enumerate(zip(self.images, self.recipes))]
-        if not folder: write_png(self.grid(), path, json.dumps({"sweep": {"eta": list(self.etas)}}))
-        return files
+    def labels(self) -> list[str]:
+        """Files are named by eta and seed."""
+        if len(self.seeds) == 1: return super().labels()
+        n = len(self.seeds) // len(self.etas)
+        return [f"eta{self.etas[i // n]:g}-{seed}" for i, seed in enumerate(self.seeds)]
+
+    def grid_recipe(self) -> dict[str, Any]:
+        """The table's own recipe says that it is a sweep."""
+        return {"sweep": {"eta": list(self.etas)}}
 
 
 def imagic(pipe: Pipeline, image: Given, prompt: str | None = None, *, eta: float | Sequence[float] = ETAS, embedding_steps: int = 100,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from unnoise import DEFAULT_MODEL
-from unnoise.cli.common import emit, progress
+from unnoise.cli.common import emit, note, progress
 from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Image = Annotated[Path, typer.Argument(help="The picture to edit; it is not changed.")]
 Prompt = Annotated[str, typer.Argument(help="What it shall show.")]
 Output = Annotated[Optional[Path], typer.Option("-o", "--output", help="A .png file (several pictures: also the grid), or a folder. Default: IMAGE-edit.png.")]  # noqa: UP045
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Allow the output to replace the picture that is edited.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Let the output replace what lies there, the edited picture too: else new numbers are taken.")]
 Number = Annotated[int, typer.Option("-n", "--num-images", help="How many, with seeds SEED, SEED + 1, …")]
 Model = Annotated[str, typer.Option("--model", help="A bundled model, a folder, a .safetensors checkpoint, or owner/model once fetched.")]
 Steps = Annotated[Optional[int], typer.Option("--steps", help="Sampling steps, all of which are run.")]  # noqa: UP045
@@ -67,9 +67,11 @@ def edit(model: str, image: Path, output: Path | None, overwrite: bool, as_json:
     out = output_for(image, output, overwrite, others)
     pipe = load(model)
     with progress("editing", None, "call") as advance: made = run(pipe, advance)
-    files = made.save(out)
+    names = made.names(out, overwrite)
+    if names.moved: note(f"{names.moved} exists: writing {names.grid or names.files[0]} (--overwrite replaces it)")
+    files = made.save(out, overwrite)
     report: dict[str, Any] = {"files": [str(f) for f in files], "seeds": list(made.seeds), "nfe": made.nfe}
-    if len(files) > 1 and out.suffix and not out.is_dir(): report["grid"] = str(out)
+    if names.grid: report["grid"] = str(names.grid)
     report |= (more(made, out) if more else {}) | {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
     lines = [report["grid"]] if "grid" in report else report["files"]
     emit(report, as_json, "\n".join([*lines, *(f"{k}: {v}" for k, v in report.items() if k not in _QUIET)]))
