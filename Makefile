@@ -54,6 +54,7 @@ words: .venv/.data
 
 train-gpu: words
 	$(BIN)/python recipes/words.py --layers 2 --out runs/gpu
+	$(call TRAIN,gpu/taught)
 	$(call TRAIN,gpu/autoencoder)
 	$(call TRAIN,gpu/emoji)
 	@echo "runs/gpu/emoji/model draws: unnoise evaluate runs/gpu/emoji/model"

@@ -131,6 +131,27 @@ def test_an_encoder_learns_what_captions_mean(stages, tmp_path):
 TOKENS = "text_model.embeddings.token_embedding.weight"
 
 
+def test_words_of_other_processes_are_the_same(stages):
+    done = {}
+    for workers in (0, 2):
+        made = prepare(taught(stages, steps=3, workers=workers))
+        list(fit.fit(made))
+        done[workers] = checkpoint.weights_hash(made.net.state_dict())
+        if made.ahead:
+            made.ahead.close()
+    assert done[0] == done[2]
+
+
+def test_words_go_on_from_an_encoder_that_was_taught(stages, tmp_path):
+    done = run.train(taught(stages, steps=3), tmp_path / "one")["folder"]
+    more = prepare(taught(stages, start=done)).net
+    assert isinstance(more, words.Understanding)
+    now, first = (n.state_dict()[TOKENS] for n in (more.text, more.first[0]))
+    assert torch.equal(now, parts.load_text(done).net.state_dict()[TOKENS]) and torch.equal(first, parts.load_text(stages["text"]).net.state_dict()[TOKENS])
+    with pytest.raises(BadInput, match="another text encoder"):
+        prepare(taught(stages, start="emoji"))
+
+
 def test_words_are_resumed_exactly(stages, tmp_path):
     r = taught(stages, steps=4, tokens=4.0)
     assert stopped_and_resumed(r, tmp_path / "two")["raw_sha256"] == run.train(r, tmp_path / "one")["raw_sha256"]

@@ -35,7 +35,7 @@ from unnoise.train.checkpoint import first_nonfinite
 from unnoise.train.ema import EMA
 from unnoise.train.recipe import Recipe, TrainSection
 from unnoise.train.tasks import TASKS, Autoencode, Matcher
-from unnoise.train.words import begin_with
+from unnoise.train.words import WordSource, begin_with
 from unnoise.train.worlds import Items, LatentSource, Reader, Sayings, SceneSource
 
 
@@ -149,7 +149,7 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     names = [n for n, _ in net.named_parameters()]
     run = Run(recipe, src, net, [EMA(net, s) for s in t.ema], optimizer, accelerator, loss, net, names=names)
     _try_out(run)
-    if t.workers and isinstance(src, SceneSource | LatentSource): run.ahead = Ahead(t.workers, src, recipe, net)
+    if t.workers and isinstance(src, SceneSource | LatentSource | WordSource): run.ahead = Ahead(t.workers, src, recipe, net)
     run.wrapped = accelerator.prepare_model(net)
     if t.compile: run.wrapped = torch.compile(run.wrapped)  # pyright: ignore[reportAttributeAccessIssue]
     return run
@@ -281,11 +281,11 @@ class Ahead:
     steps the noise is made ahead, and captions where they are drawn anew.
     """
 
-    def __init__(self, workers: int, src: SceneSource | LatentSource, recipe: Recipe, net: nn.Module):
+    def __init__(self, workers: int, src: SceneSource | LatentSource | WordSource, recipe: Recipe, net: nn.Module):
         shape: tuple[int, ...] | None = None  # of a sample's noise, where the task asks for such
         if recipe.task == "denoise": shape = tuple(src.codec.shape(1)[1:])
         elif isinstance(task := TASKS[recipe.task](recipe), Autoencode): shape = task.noised(net, src.codec.shape(1)[2:])
-        drawn = src if isinstance(src, SceneSource) else src.sayings
+        drawn = src.sayings if isinstance(src, LatentSource) else src
         self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (drawn, recipe, shape))
         self.depth, self.waiting = 2 * workers, {}
 
@@ -308,7 +308,7 @@ class Ahead:
 _WORKER: list = []
 
 
-def _begin(src: SceneSource | Sayings | None, recipe: Recipe, shape: tuple[int, ...] | None) -> None:
+def _begin(src: SceneSource | WordSource | Sayings | None, recipe: Recipe, shape: tuple[int, ...] | None) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
     _WORKER[:] = [src, recipe, shape]
@@ -320,7 +320,7 @@ def _work(rollbacks: int, where: tuple[int, ...]) -> tuple[Items | None, dict[st
     made: dict[str, Tensor] = {}
     if shape is not None: made["noise"] = noise.draws(recipe.seed, stream, place, shape).float()
     if isinstance(src, Sayings): made["ids"] = src.at(recipe.seed + rollbacks, where)
-    return fetch(src, recipe, rollbacks, where, place) if isinstance(src, SceneSource) else None, made
+    return fetch(src, recipe, rollbacks, where, place) if isinstance(src, SceneSource | WordSource) else None, made
 
 
 def _seed_dropout(run: Run, batch: objective.Batch) -> None:
