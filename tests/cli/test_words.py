@@ -42,7 +42,7 @@ def test_options(capfd, args, said):
 
 def test_every_command_of_the_table_exists():
     root = typer.main.get_command(app)
-    paths = {name for name in root.commands} | {f"{n} {sub}" for n, c in root.commands.items() for sub in getattr(c, "commands", ())}
+    paths = set(root.commands) | {f"{n} {sub}" for n, c in root.commands.items() for sub in getattr(c, "commands", ())}
     for ours, _ in names.COMMANDS:
         first = ours.split("|")[0].strip()
         assert first in paths or first in ("--help", "--version"), first

@@ -93,23 +93,34 @@ def leave(run: Callable[[], Any]) -> NoReturn:
     """Run the main function of a script as a command is run: its errors are one line, its exit codes the documented ones."""
     terminal.guard()
     with on_sigterm():
-        code = _code(lambda: sys.exit(run()), debug=False)
+        code = _code(run, debug=False)
     raise SystemExit(code)
 
 
 def _code(run: Callable[[], Any], debug: bool) -> int:
     """The exit code of a command, after its error was told."""
     try:
-        run()
+        code = _returned(run)
         if sys.stdout:
             sys.stdout.flush()
-        return 0
+        return code
     except BaseException as e:
         code, line = verdict(e)
-        if debug and code in (1, 2) and not isinstance(e, SystemExit):
+        if debug and code in (1, 2):
             raise
         _tell(line)
         return code
+
+
+def _returned(run: Callable[[], Any]) -> int:
+    """What a main function returns, or leaves with, as an exit code."""
+    try:
+        result = run()
+    except SystemExit as e:
+        result = e.code
+    if isinstance(result, str):
+        raise BadInput(result)
+    return result if isinstance(result, int) else 0
 
 
 def _invoke(args: list[str]) -> None:
@@ -123,8 +134,6 @@ def _invoke(args: list[str]) -> None:
 
 def verdict(e: BaseException) -> tuple[int, str]:
     """(exit code, the line for stderr, which may be empty) of what ended a command: the one place that knows them."""
-    if isinstance(e, SystemExit):
-        return (e.code, "") if isinstance(e.code, int) else (0, "") if e.code is None else (2, f"error: {e.code}")
     if isinstance(e, KeyboardInterrupt):
         word = "terminated" if isinstance(e, Terminated) else "interrupted"
         return exit_code(e), f"{word}: {e}" if str(e) else word

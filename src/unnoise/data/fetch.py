@@ -36,7 +36,12 @@ Progress = Callable[[str], None]
 
 def cache() -> Path:
     """The folder under which fetched data lies: $UNNOISE_CACHE, else ~/.cache/unnoise. Not created here."""
-    return Path(os.environ.get("UNNOISE_CACHE") or Path.home() / ".cache" / "unnoise")
+    if given := os.environ.get("UNNOISE_CACHE"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "unnoise"
+    except RuntimeError:  # a process whose user has neither name nor home, as in some containers
+        raise BadInput("there is no home folder to keep fetched files in: set UNNOISE_CACHE to a folder") from None
 
 
 def folder(name: str) -> Path:
