@@ -133,3 +133,21 @@ def test_labels_and_ranges():
     assert look._label({"step": 0, "ratio": None, "t": 999.0}) == "step 0\nt 999\nsigma/alpha inf"
     assert look._range(np.array([1.0, 3.0]), 0.04) == pytest.approx((0.92, 3.08))
     assert look._range(np.array([2.0]), 0.0) == (1.5, 2.5)
+
+
+def test_a_rough_preview_is_the_map_of_the_latents(pipe):
+    """Of latents that are all 0, in every place the colour that the map adds."""
+    preview = look.Preview(pipe, lambda *_: None)
+    shown = np.asarray(preview.rough(torch.zeros(2, 4, 3, 5)))
+    want = (look.fit_rgb(pipe.codec)[-1].clamp(0, 1) * 255).round().tolist()
+    assert shown.shape == (3, 5, 3)
+    assert shown.reshape(-1, 3).tolist() == [want] * 15
+
+
+def test_in_plots_more_is_further_up_and_later_further_right():
+    image = np.asarray(
+        look.plot("t", "x", [look.Curve([0.0, 1.0], [0.0, 2.0], (255, 0, 0), dots=True)])
+    ).astype(int)
+    rows, columns = np.nonzero((image[..., 0] > 200) & (image[..., 1] < 60))
+    left, right = rows[columns < 200].mean(), rows[columns > 200].mean()
+    assert right < left - 150

@@ -8,6 +8,7 @@ import pytest
 from unnoise.data import colour, prepare
 from unnoise.data.colour import GROUND_LAB, LAB, dominant, oklab, recolour, srgb
 from unnoise.data.draw import Draw
+from unnoise.data.nouns import plural
 from unnoise.data.transforms import crop, flip, permutation
 
 RED = np.array(
@@ -177,3 +178,23 @@ def test_draws_are_for_ever_the_same():
     d = Draw(5, 9, 3)
     counts = np.bincount([d.at([1.0, 3.0, 4.0]) for _ in range(4000)]) / 4000
     assert counts == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+
+
+def test_a_concept_has_at_most_16_further_words():
+    words = [f"word {'abcdefghijklmnopqrst'[i]}" for i in range(20)]
+    assert prepare._tags("label", [*words, "label", "LABEL", "ünfit"]) == tuple(words[:16])
+
+
+IRREGULAR = {
+    "potato": "potatoes", "tomato": "tomatoes", "mango": "mangoes", "volcano": "volcanoes",
+    "mosquito": "mosquitoes", "mouse": "mice", "goose": "geese", "ox": "oxen", "wolf": "wolves",
+    "tooth": "teeth", "sheep": "sheep", "fish": "fish", "deer": "deer", "snowman": "snowmen", "scarf": "scarves",
+    "maple leaf": "maple leaves", "computer mouse": "computer mice", "kangaroo": "kangaroos",
+    "piece of cheese": "pieces of cheese", "cherry": "cherries", "key": "keys", "box": "boxes",
+    "peach": "peaches", "brush": "brushes", "cat": "cats",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("noun", "many"), IRREGULAR.items())
+def test_more_than_one_of_it(noun, many):
+    assert plural(noun) == many

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unnoise.edit.outpaint import Zoom, windows
+import unnoise
+from unnoise.edit.outpaint import Zoom, windows, zoom_out
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +59,16 @@ def test_windows_by_turns():
         ("left", 12),
         ("left", 6),
     ]
+
+
+def test_each_pass_has_the_next_seed(tiny):
+    """Pass k is the one pass of its own picture with seed + k."""
+    pipe = unnoise.load(tiny, device="cpu", dtype="fp32")
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    how = {"factor": 2.0, "num_inference_steps": 2, "method": "replace"}
+    two = zoom_out(pipe, picture, "one", passes=2, seed=5, **how)
+    for k in (0, 1):
+        one = zoom_out(pipe, two.pictures[k], "one", passes=1, seed=5 + k, **how)
+        assert np.abs(one.pictures[1].astype(int) - two.pictures[k + 1]).max() <= 1
+    other = zoom_out(pipe, two.pictures[1], "one", passes=1, seed=5, **how)
+    assert np.abs(other.pictures[1].astype(int) - two.pictures[2]).max() > 8

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import unnoise
+from tests.edit.restoring import upscaler
 from tests.support import normal
 from tests.support.painter import painter
 from unnoise.edit import canvas, guides, run
@@ -339,3 +340,54 @@ def test_eta_goes_from_the_picture_to_the_prompt(pipe, tmp_path, monkeypatch):
     assert none == 0
     assert some == pytest.approx(0.25 * whole, rel=1e-5)
     assert whole > 0
+
+
+# --- small pictures, canvases ------------------------------------------------------------------------------
+
+
+def test_a_white_mask_is_all_of_it():
+    mask = read_mask(np.full((2, 2, 3), 255, np.uint8), Picture(np.zeros((2, 2, 3), np.uint8)))
+    assert mask.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_a_canvas_is_cut_into_tiles_that_overlap_by_eight_cells(tmp_path):
+    """Blended over the middle four of those."""
+    from unnoise.nets.tiles import tiled
+    from unnoise.pipeline import Count
+
+    pipe = unnoise.load(upscaler(tmp_path / "up", size=48), device="cpu", dtype="fp32")
+    c, l, x = canvas.alone(pipe, (40, 30)), ve(0.5), normal(1, 12, 40, 30).float()
+    whole = canvas.whole(pipe, c, Count())(x, l)
+    net = pipe.fast
+
+    def work(u):
+        return pipe.process.denoiser(lambda y, t: net(torch.cat([y, u[:, 12:]], dim=1), t))(u[:, :12], l)
+
+    with torch.no_grad():
+        want = tiled(work, torch.cat([x, c], 1), (1, 1), 24, 8, 4, exact=False)
+        other = tiled(work, torch.cat([x, c], 1), (1, 1), 24, 8, 2, exact=False)
+    torch.testing.assert_close(whole, want)
+    assert not torch.allclose(whole, other, atol=1e-4)
+
+
+def test_measurements_of_a_small_picture_wait_until_they_can_be_trusted(pipe):
+    """Above sigma / alpha = 3 nothing is told; below it the step is half of the error's gradient."""
+    from unnoise.codec.scale import down
+    from unnoise.guide import dps
+
+    x, y = normal(1, 4, 8, 8).float(), normal(1, 3, 8, 8, seed=1).float()
+    denoise = pipe.denoiser(["a red apple"], net=pipe.net)
+    told = module("upscale")._measured(denoise, pipe.codec, y, 2)
+    shown = lambda z: down(pipe.codec.net.decode(pipe.codec.unscale(z)), 2)
+    assert torch.equal(told(x, ve(3.1)), denoise(x, ve(3.1)))
+    torch.testing.assert_close(told(x, ve(2.9)), dps(denoise, shown, y, 0.5, squared=False)(x, ve(2.9)))
+
+
+def test_a_style_by_its_loss_waits_until_the_picture_is_formed(pipe):
+    r = asked(pipe, (16, 16), "a red apple", num_inference_steps=4, seed=0)
+    picture = Picture(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8))
+    x = normal(1, 4, 8, 8).float()
+    plain = lambda y, l: y * 0.1
+    styled = module("style")._by_loss(pipe, r, picture, 1.0, (16, 16))(plain, [0])
+    assert torch.equal(styled(x, ve(1.02)), plain(x, ve(1.02)))
+    assert not torch.equal(styled(x, ve(0.98)), plain(x, ve(0.98)))

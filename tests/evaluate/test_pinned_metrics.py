@@ -76,6 +76,7 @@ def test_matched_sets_take_the_first_of_a_fixed_order():
     assert room._pick(labels, np.array([1, 2, 0]), shuffled=False).tolist() == [0, 1, 2]
     some = room._pick(labels, np.array([2, 2, 1]))
     assert np.bincount(labels[some]).tolist() == [2, 2, 1]
+    assert room._pick(np.arange(40) % 2, np.array([3, 3])).tolist() == [0, 2, 11, 17, 21, 38]
     assert some.tolist() == sorted(some) == room._pick(labels, np.array([2, 2, 1])).tolist()
     wanted, counts = room._counts(np.array([0, 0, 2]), 3, 3, [np.array([0, 2, 2]), np.array([0, 0, 0, 2])])
     assert wanted.tolist() == [0, 2]
@@ -146,3 +147,14 @@ def test_patches_are_as_large_as_their_number_allows():
     assert (
         noise_level._patches(torch.zeros(1, 1, 512, 512)).shape[2] == 253**2
     )  # of large ones every other offset: 2^18 / 2^15 = 8, whose root is 2
+
+
+def test_sigma_by_the_least_directions_of_patches(noisy):
+    """The most eigenvalues whose mean does not exceed their median by more than r / N."""
+    patches = noise_level._patches(noisy[:1])[0].numpy()
+    r, n = patches.shape
+    values = np.sort(np.linalg.eigvalsh(np.cov(patches)))
+    means = [(values[:k].mean(), np.median(values[:k])) for k in range(1, r + 1)]
+    most = max(k for k, (mean, median) in enumerate(means) if mean <= median * (1 + r / n))
+    assert float(noise_level.pca(noisy[:1])) == pytest.approx(means[most][0] ** 0.5, rel=1e-6)
+    assert most > max(k for k, (mean, median) in enumerate(means) if mean <= median)

@@ -2,6 +2,7 @@
 judged by.
 """
 
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from unnoise.data.colour import dominant
 from unnoise.data.scenes import Attributes, Scenes
 from unnoise.evaluate import scenes as room
 from unnoise.evaluate.scenes import Copies, verdict
@@ -96,6 +98,7 @@ def judged(
         ("below", "dog", "cat", "vertical", True),
         ("below", "cat", "dog", "vertical", False),
         ("next to", "dog", "cat", "horizontal", True),
+        ("next to", "cat", "dog", "horizontal", True),
         ("next to", "cat", "dog", "vertical", False),
     ],
 )
@@ -131,3 +134,48 @@ def test_what_is_asked_and_counted():
     assert room.WORLD == {"objects": 0.55, "pair": 0.25, "hand": 0.20}
     assert room.PROMPTS == 990_000
     assert [room.contradictions(n) for n in (0, 1, 3, 9, 300)] == [0, 2, 2, 3, 100]
+
+
+def test_a_colour_is_a_things_own_where_six_of_ten_pictures_show_it():
+    """And where it is a hue. Some things lie between two and six of ten, which is not enough."""
+    scenes = Scenes(SET, "train", {"plain": 1.0}, 40)
+    shown: dict[str, list] = {}
+    for i in scenes.plain:
+        label = scenes.emoji.concepts[scenes.emoji.concept[i]].label
+        shown.setdefault(label, []).append(dominant(scenes.emoji.image(i)))
+    most = {label: Counter(sorted(v, key=str)).most_common(1)[0] for label, v in shown.items()}
+    share = {
+        label: n / len(shown[label]) for label, (w, n) in most.items() if w not in (None, "grey", "black")
+    }
+    own = room.own_colours(SET, 40)
+    assert set(own) == {label for label, v in share.items() if v >= 0.6}
+    assert any(0.2 < v < 0.6 for v in share.values())
+    assert any(w == "grey" and n >= 0.6 * len(shown[label]) for label, (w, n) in most.items())
+
+
+@pytest.mark.parametrize(
+    ("colour", "counts"), [("red", True), ("black", False), ("grey", False), (None, False)]
+)
+def test_black_and_grey_are_nobodys_own(monkeypatch, colour, counts):
+    monkeypatch.setattr(room, "dominant", lambda image: colour)
+    assert bool(room.own_colours(SET, 12)) == counts
+
+
+def test_the_floor_is_of_other_scenes_than_those_that_are_asked_for():
+    looked: list[np.ndarray] = []
+    judge = cast(
+        Any, SimpleNamespace(codec=SimpleNamespace(height=32), heads=JUDGE.heads, look=looked.append)
+    )
+    labels = Scenes(SET, "train", {"plain": 1.0}, 40).labels
+    judge.heads = {"noun": labels}
+    items = room.asked(20, judge, SET)
+    room._real(items, judge, SET)
+    real, others = looked
+    split = {"seen": "test", "held out": "held_out"}
+    for k, item in enumerate(items):
+        if item.group != "noun":
+            scenes = Scenes(SET, split[item.group], room.WORLD, len(labels))
+            assert np.array_equal(real[k], scenes.render(item.scene, 32))
+    assert len(others) == 12
+    assert np.array_equal(others[0], Scenes(SET, "test", room.WORLD, len(labels)).scene(1, 990_000, 32)[0])
+    assert not any(np.array_equal(a, b) for a in real for b in others)

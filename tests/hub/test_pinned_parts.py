@@ -101,6 +101,12 @@ SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012
             ("leading", {}),
         ),
         ({"_class_name": "EulerDiscreteScheduler"}, ("euler", {}), ("linspace", {})),
+        ({"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": True}, ("euler", {}), ("beta", {})),
+        (
+            {"_class_name": "EulerDiscreteScheduler", "use_exponential_sigmas": True},
+            ("euler", {}),
+            ("logsnr", {}),
+        ),
         ({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True}, ("euler", {}), ("karras", {})),
         (
             {"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"},
