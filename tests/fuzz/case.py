@@ -2,7 +2,7 @@
 
     exit 0 or 2; with 2 one line `error: …` and nothing new; with 0 no word of a library, --json is one object
     no control characters, terminal escapes, directions or lone surrogates on either stream
-    10 s of processor, 60 s of clock; 1 GB more than before
+    10 s of processor, 100 s of clock (for what waits); 1 GB more than before
     what was given is as it was; no temporary file is left, no file lies outside
     no program, pickle or connection is opened
 
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 MARK = Path(tempfile.gettempdir()) / "unnoise-fuzz-code-ran"  # what a hostile pickle leaves when it is opened
-CPU, WALL, MEMORY = 10, 60, 2**30
+CPU, WALL, MEMORY = 10, 100, 2**30
 ROOM = 3 * 2**30  # of addresses, beyond what the process has
 LEFT = re.compile(r"\.part$|\.tmp|\.old$|^\.lock$|\.lock$|^tmp")
 LIBRARY = re.compile(r"Warning|Traceback|^\s+warnings\.warn|libpng|libtiff|TIFF\w*:|^\w*Error:")

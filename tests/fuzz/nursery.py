@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 PART = 50  # cases of one fork
-STUCK = 90  # seconds without a word after which a fork is ended: it does not come back from C
+STUCK = 150  # seconds without a word after which a fork is ended: it does not come back from C
 Part = tuple[str, int, int]  # kind, first, last + 1
 
 
