@@ -21,13 +21,13 @@ def pipe(tmp_path_factory):
     return unnoise.load(sd.make(tmp_path_factory.mktemp("models") / "tiny-sd"), device="cpu", dtype="fp32")
 
 
-def called(pipe, kind: str, work, **given):
+def called(pipe, kind: str, folder, **given):
     f = {**unnoise.edit.edits(), "zoom-out": unnoise.edit.zoom_out, "anomaly": unnoise.edit.anomaly}[kind]
     how: dict = {"image": PICTURE, "prompt": "a dog", "seed": 0}
     if kind != "anomaly": how["num_inference_steps"] = 1
     if kind == "inpaint": how["mask"] = np.full((16, 16), 255, np.uint8)
     if kind == "outpaint": how["left"] = 4
-    if kind == "imagic": how |= {"embedding_steps": 0, "tuning_steps": 0, "eta": 0.0, "work": work}
+    if kind == "imagic": how |= {"embedding_steps": 0, "tuning_steps": 0, "eta": 0.0, "work": folder}
     if kind in ("diffedit", "prompt-to-prompt"): how["source"] = "a cat"
     if kind == "zoom-out": how["passes"] = 1
     if kind == "denoise": how["sigma"] = 0.1

@@ -116,7 +116,7 @@ def test_the_command_and_its_replay(tmp_path, capfd, apple):
 def test_bad_input_of_the_command(tmp_path, capfd):
     source = tmp_path / "a.png"
     Image.new("RGB", (8, 8)).save(source)
-    assert "no file" in bad(capfd, "edit", "image-to-image", tmp_path / "none.png", "a car", "-o", tmp_path / "o.png")
+    assert "no picture" in bad(capfd, "edit", "image-to-image", tmp_path / "none.png", "a car", "-o", tmp_path / "o.png")
     assert "strength" in bad(capfd, "edit", "image-to-image", source, "a car", "--strength", "1.5", "-o", tmp_path / "o.png")
     assert "did you mean '--strength'" in bad(capfd, "edit", "image-to-image", source, "--strenght", "1")
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -135,4 +135,4 @@ def test_the_command_and_its_replay(tmp_path, capfd, apple):
         code, out, _ = run(capfd, "replay", tmp_path / "e.png", "-o", tmp_path / "again.png", "--json")
         assert code == 0 and json.loads(out)["identical"]
     assert "WORD=FACTOR" in bad(capfd, "edit", "prompt-to-prompt", "none", "a cat", "--source", "a dog", "--weight", "cat", "-o", tmp_path / "x.png")
-    assert "no file" in bad(capfd, "edit", "prompt-to-prompt", tmp_path / "none.png", "a cat", "--source", "a dog", "-o", tmp_path / "x.png")
+    assert "no picture" in bad(capfd, "edit", "prompt-to-prompt", tmp_path / "none.png", "a cat", "--source", "a dog", "-o", tmp_path / "x.png")

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _GUIDE = "A wish about the picture, NAME=VALUE:WEIGHT, as in color=green:2 or clip=a happy face; may be repeated (colour, mean, brightness, clip, "\
-    "clip-noised, target, edges, style, judge, smooth)."
+    "clip-noised, target, edges, style, judge, smooth). In the text of clip a colon between two digits is the text's own, as in clip=a clock "\
+    "at 10:30; for a weight put a space before it: clip=a clock at 10:30 :2."
 Guide = Annotated[Optional[list[str]], typer.Option("--guide", metavar="GUIDE", help=_GUIDE)]  # noqa: UP045
 Through = Annotated[bool, typer.Option("--guide-through", help="Follow the guides' gradient through the network too: slower.")]
 Linear = Annotated[bool, typer.Option("--guide-linear", help="Show the guides latents by a linear map, not by the decoder: faster, coarser.")]

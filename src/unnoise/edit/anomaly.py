@@ -58,7 +58,7 @@ def anomaly(pipe: Pipeline, image: Given, prompt: str | None = None, *, strength
     """
     picture, strength = read(image), strength_of(strength)
     noises, steps, seed = _checked(pipe, strength, noises, steps, seed)
-    prompt = arguments.string("prompt", prompt or "")
+    prompt = arguments.string("prompt", "" if prompt is None else prompt)
     pipe.check_prompt(prompt)
     count = Count(progress)
     x0 = encoded(pipe, picture.pixels, working_size(pipe, picture))

@@ -21,7 +21,7 @@ from unnoise.codec import Latents, Pixels, Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.edit.canvas import alone, folded, numbers, shows, tensor, unfolded, whole
 from unnoise.edit.picture import Given, Picture, decoded, encoded, read, working_size
-from unnoise.edit.run import Progress, asked, batched, part, result
+from unnoise.edit.run import Progress, asked, batched, check_no_size, part, result
 from unnoise.edit.upscale import known
 from unnoise.errors import BadInput
 from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result
@@ -52,6 +52,7 @@ def denoise(pipe: Pipeline, image: Given, prompt: str | None = None, *, sigma: f
 
 
 def _request(pipe: Pipeline, picture: Picture, prompt: str | None, how: dict[str, Any]) -> Request:
+    check_no_size(how)
     if shows(pipe): return pipe.request(prompt, **how)
     if isinstance(pipe.codec, Pixels) and picture.size != (pipe.codec.height, pipe.codec.width):
         given, own = (f"{w} x {h}" for h, w in (picture.size, (pipe.codec.height, pipe.codec.width)))

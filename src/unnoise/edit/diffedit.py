@@ -27,7 +27,7 @@ from unnoise.data.colour import APART, oklab
 from unnoise.edit.invert import Steps, check_method, denoiser, follow, for_ddim, inverted
 from unnoise.edit.picture import LIMIT, Given, Picture, cells, encoded, pasted, read, read_mask, resized, shown, working_size
 from unnoise.edit.run import Progress, asked, drawn, part, parts_of, result, strength_of
-from unnoise.errors import BadInput, unknown
+from unnoise.errors import BadInput
 from unnoise.pipeline import Count, Pipeline, Result
 from unnoise.process.level import corrupt
 from unnoise.process.noise import seeded
@@ -55,7 +55,7 @@ def difference(pipe: Pipeline, x0: Tensor, prompt: str, source: str = "", *, noi
     noise_level: of the schedule's time. Guidance would
     only scale the map. Errors: BadInput.
     """
-    if space not in SPACES: raise unknown("space", space, SPACES)
+    arguments.choice("space", space, SPACES)
     noises = arguments.integer("noises", noises, 1, 1000)
     l = pipe.schedule.level(arguments.number("noise_level", noise_level, 0.01, 1))
     count, found = Count(progress), []
@@ -164,7 +164,7 @@ def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source:
     """
     strength, picture = strength_of(strength), read(image)
     grow, room = arguments.integer("grow", grow, 0, LIMIT), arguments.integer("room", room, 0, LIMIT)
-    source = arguments.string("source", source)
+    source, space = arguments.string("source", source), arguments.choice("space", space, SPACES)
     check_method(method)
     if method == "coupled": raise BadInput("DiffEdit follows a single way up: method must be 'plain' or 'fixed-point', given 'coupled'")
     size = working_size(pipe, picture, height, width)

@@ -60,7 +60,7 @@ def prompt_to_prompt(pipe: Pipeline, image: Given | None = None, prompt: str | N
     "none", "negative-prompt" or "null-text", method: "plain" or "fixed-point", both for an image. how: what `Pipeline.request` takes.
     Errors: BadInput, for a model without text or attention too, and for words that are not in the prompts.
     """
-    source, target = arguments.string("source", source), arguments.string("prompt", prompt or "")
+    source, target = arguments.string("source", source), arguments.string("prompt", "" if prompt is None else prompt)
     control = Control.of(pipe, source, target, cross, self_, _weights(weights), _words(local))
     if image is None: return _drawn(pipe, prompt, source, control, height, width, batch_size, progress, how)
     arguments.choice("anchor", anchor, HOLDS)

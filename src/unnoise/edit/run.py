@@ -35,9 +35,14 @@ Wrap = Callable[[Denoiser, Sequence[int]], Denoiser]
 
 def asked(pipe: Pipeline, size: tuple[int, int], prompt: str | Sequence[str] | None = None, **how: Any) -> Request:
     """The request for edits at a working size, checked: `how` is what `Pipeline.request` takes beside it."""
-    for name in ("height", "width"):
-        if name in how: raise BadInput(f"{name} is not for this edit, which works at the picture's own size: given {how[name]!r}")
+    check_no_size(how)
     return pipe.request(prompt, height=size[0], width=size[1], **how)
+
+
+def check_no_size(how: Mapping[str, Any]) -> None:
+    """BadInput where an edit that works at the picture's own size is given another."""
+    for name in ("height", "width"):
+        if name in how: raise BadInput(f"{name} is not for this edit, which works at the picture's own size: given {short(how[name])}")
 
 
 def strength_of(given: float) -> float:

@@ -31,7 +31,7 @@ from unnoise.codec import Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.edit import guides
 from unnoise.edit.hooks import hooked, maps, mixed
-from unnoise.edit.picture import Given, Picture, encoded, read, shown
+from unnoise.edit.picture import LIMIT, Given, Picture, encoded, read, shown
 from unnoise.edit.run import Progress, asked, batched, drawn, result
 from unnoise.errors import BadInput
 from unnoise.guide import losses
@@ -59,7 +59,9 @@ def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: st
     method = arguments.choice("style method", method, METHODS)
     amount = arguments.number("amount", METHODS[method] if amount is None else amount, 0)
     if isinstance(pipe.codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it has no style")
-    picture, size = read(image), (height or pipe.codec.height, width or pipe.codec.width)
+    high = pipe.codec.height if height is None else arguments.integer("height", height, 1, LIMIT)
+    wide = pipe.codec.width if width is None else arguments.integer("width", width, 1, LIMIT)
+    picture, size = read(image), (high, wide)
     pipe.check_prompt(arguments.string("reference_prompt", reference_prompt))
     if adapter is not None and not isinstance(adapter, str | os.PathLike): raise BadInput(f"adapter must name a file, given {short(adapter)}")
     request = asked(pipe, size, prompt, **how)

@@ -30,7 +30,7 @@ from unnoise.codec.scale import down, up
 from unnoise.denoiser import Denoiser
 from unnoise.edit.canvas import folded, numbers, shows, tensor, unfolded, whole
 from unnoise.edit.picture import LIMIT, Given, Picture, encoded, read, resized
-from unnoise.edit.run import Progress, asked, batched, drawn, noised_from, part, result, strength_of
+from unnoise.edit.run import Progress, asked, batched, check_no_size, drawn, noised_from, part, result, strength_of
 from unnoise.errors import BadInput
 from unnoise.evaluate.noise_level import SMALLEST, estimate_sigma
 from unnoise.guide import dps, interval
@@ -62,6 +62,7 @@ def upscale(pipe: Pipeline, image: Given, prompt: str | None = None, *, scale: i
     trained = shows(pipe)
     if not trained and (borne or augment): raise BadInput(f"noise and augment are for a model that is shown the picture (emoji-upscale), given {pipe.name!r}")
     if trained and (prompt or strength is not None): raise BadInput(f"model {pipe.name!r} takes no prompt and no strength: it is shown the picture")
+    check_no_size(how)
     request = pipe.request(prompt, **how)
     if trained: arrays, nfe = _cascade(pipe, request, picture.pixels, scale, borne, augment, consistency, progress, batch_size)
     else: arrays, nfe = _inverse(pipe, request, picture, scale, strength_of(STRENGTH if strength is None else strength), consistency, progress, batch_size)

@@ -8,34 +8,29 @@ import typer
 from unnoise.cli.edit import common as c
 from unnoise.errors import BadInput
 
+Eta = Annotated[str, typer.Option("--eta", metavar="A,B,…", help="Where to draw between the picture (0) and the prompt (1).")]
+EmbeddingSteps = Annotated[int, typer.Option("--embedding-steps", help="Training steps of the prompt's embedding (Stable Diffusion: 1000).")]
+EmbeddingRate = Annotated[float, typer.Option("--embedding-rate", help="Their step size (Stable Diffusion: 2e-3).")]
+TuningSteps = Annotated[int, typer.Option("--tuning-steps", help="Training steps of the network's copy (Stable Diffusion: 1500).")]
+TuningRate = Annotated[float, typer.Option("--tuning-rate", help="Their step size (Stable Diffusion: 5e-7).")]
+Work = Annotated[Optional[c.Path], typer.Option("--work", metavar="DIR", help="Where the training's states are kept (default: in the cache).")]  # noqa: UP045
 
-def imagic(
-    image: c.Image,
-    prompt: c.Prompt = "",
-    eta: Annotated[str, typer.Option("--eta", metavar="A,B,…", help="Where to draw between the picture (0) and the prompt (1).")] = ".2,.4,.6,.8",
-    embedding_steps: Annotated[int, typer.Option("--embedding-steps", help="Training steps of the prompt's embedding (Stable Diffusion: 1000).")] = 100,
-    embedding_rate: Annotated[float, typer.Option("--embedding-rate", help="Their step size (Stable Diffusion: 2e-3).")] = 5e-3,
-    tuning_steps: Annotated[int, typer.Option("--tuning-steps", help="Training steps of the network's copy (Stable Diffusion: 1500).")] = 100,
-    tuning_rate: Annotated[float, typer.Option("--tuning-rate", help="Their step size (Stable Diffusion: 5e-7).")] = 1e-4,
-    work: Annotated[Optional[c.Path], typer.Option("--work", metavar="DIR", help="Where the training's states are kept (default: in the cache).")] = None,  # noqa: UP045
-    output: c.Output = None, overwrite: c.Overwrite = False, n: c.Number = 1, model: c.Model = c.DEFAULT, steps: c.Steps = None,
-    guidance: c.Guidance = None, negative: c.Negative = "", seed: c.Seed = None, sampler: c.Sampler = None, height: c.Height = None,
-    width: c.Width = None, batch_size: c.BatchSize = None, as_json: c.Json = False,
-) -> None:
+
+@c.command(without=("resume",))
+def imagic(image: c.Image, prompt: c.Prompt = "", eta: Eta = ".2,.4,.6,.8", embedding_steps: EmbeddingSteps = 100, embedding_rate: EmbeddingRate = 5e-3,
+           tuning_steps: TuningSteps = 100, tuning_rate: TuningRate = 1e-4, work: Work = None, *, common: c.Common) -> None:
     """Change the pose, colour or shape of the very thing in a picture: train on it, then draw between it and a prompt, at every eta.
 
     A run that is broken off goes on where it was when it is started again; other etas of the same picture and prompt cost drawing alone.
     """
     etas = _numbers(eta)
-    how = c.given(negative_prompt=negative, num_inference_steps=steps, guidance_scale=guidance, seed=seed, sampler=sampler, height=height, width=width)
 
-    def run(pipe, advance):
+    def run(pipe, advance, **how):
         from unnoise.edit.imagic import imagic as edit
 
         return edit(pipe, image, prompt, eta=etas, embedding_steps=embedding_steps, embedding_rate=embedding_rate, tuning_steps=tuning_steps,
-                    tuning_rate=tuning_rate, work=work, num_images=n, batch_size=batch_size, progress=advance,
-                    stage=lambda name, done, of: advance(0, f"{name} {done}/{of}"), **how)
-    c.edit(model, image, output, overwrite, as_json, run, more=lambda made, out: {"eta": list(made.etas)})  # type: ignore[attr-defined]
+                    tuning_rate=tuning_rate, work=work, progress=advance, stage=lambda name, done, of: advance(0, f"{name} {done}/{of}"), **how)
+    c.swept(common, image, run, lambda made: {"eta": list(made.etas)})
 
 
 def _numbers(text: str) -> list[float]:

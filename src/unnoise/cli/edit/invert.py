@@ -9,92 +9,90 @@ import typer
 from unnoise.cli.edit import common as c
 from unnoise.errors import BadInput
 
+_ONE_WAY = "Steps up, and down again."
+Method = Annotated[str, typer.Option("--method", help="plain, fixed-point, or coupled (exact at any guidance).")]
+Anchor = Annotated[str, typer.Option("--anchor", help="What holds it under guidance: none, negative-prompt or null-text.")]
+Iterations = Annotated[int, typer.Option("--iterations", help="Of the fixed point, at each step.")]
+Shows = Annotated[str, typer.Argument(help="What the picture shows.")]
 
-def invert(
-    image: c.Image,
-    prompt: Annotated[str, typer.Argument(help="What the picture shows.")] = "",
-    method: Annotated[str, typer.Option("--method", help="plain, fixed-point, or coupled (exact at any guidance).")] = "fixed-point",
-    anchor: Annotated[str, typer.Option("--anchor", help="What holds it under guidance: none, negative-prompt or null-text.")] = "none",
-    iterations: Annotated[int, typer.Option("--iterations", help="Of the fixed point, at each step.")] = 3,
-    output: c.Output = None, overwrite: c.Overwrite = False, model: c.Model = c.DEFAULT,
-    steps: Annotated[int, typer.Option("--steps", help="Steps up, and down again.")] = 50,
-    guidance: Annotated[float, typer.Option("--guidance", help="Guidance on the way down (coupled: both ways); 1 is off.")] = 1.0,
-    height: c.Height = None, width: c.Width = None, as_json: c.Json = False,
-) -> None:
+
+@c.command(without=("resume", "n", "negative", "seed", "sampler", "option", "clip_skip", "batch_size"), steps=50, guidance=1.0,
+           helps={"steps": _ONE_WAY, "guidance": "Guidance on the way down (coupled: both ways); 1 is off."})
+def invert(image: c.Image, prompt: Shows = "", method: Method = "fixed-point", anchor: Anchor = "none", iterations: Iterations = 3, *,
+           common: c.Common) -> None:
     """Take a picture up to noise and down again; prints the round trip's error, writes what came back."""
-    how = c.given(num_inference_steps=steps, guidance_scale=guidance, height=height, width=width)
-
-    def run(pipe, advance):
+    def run(pipe, advance, **how):
         from unnoise.edit import invert as edit
 
         return edit(pipe, image, prompt, method=method, anchor=anchor, iterations=iterations, progress=advance, **how)
-    told = lambda made, out: {"round_trip_error": made.error, "psnr": _finite(made.psnr), "autoencoder_psnr": _finite(made.autoencoder)}
-    c.edit(model, image, output, overwrite, as_json, run, more=told)
+
+    def told(made) -> dict[str, Any]:
+        r = made[0]
+        return {"round_trip_error": r.error, "psnr": _finite(r.psnr), "autoencoder_psnr": _finite(r.autoencoder)}
+    c.edit(common, image, run, more=told, seeded=False)
 
 
-def diffedit(
-    image: c.Image, prompt: c.Prompt,
-    source: Annotated[str, typer.Option("--source", help="What the picture shows now; left out: any picture.")] = "",
-    mask: Annotated[Optional[Path], typer.Option("--mask", help="A mask of the picture's size (white changes) in place of the computed one.")] = None,  # noqa: UP045
-    show_mask: Annotated[Optional[Path], typer.Option("--show-mask", metavar="PATH", help="Write the mask that was used (.png).")] = None,  # noqa: UP045
-    strength: Annotated[float, typer.Option("--strength", help="How far up the encoding goes, 0 to 1.")] = 0.8,
-    noises: Annotated[Optional[int], typer.Option("--noises", help="Noises that the mask averages over (10).")] = None,  # noqa: UP045
-    noise_level: Annotated[Optional[float], typer.Option("--noise-level", help="How noisy the picture is for the mask, 0 to 1.")] = None,  # noqa: UP045
-    extremes: Annotated[Optional[float], typer.Option("--extremes", help="The share of cells clipped at either end of the differences.")] = None,  # noqa: UP045
-    threshold: Annotated[Optional[float], typer.Option("--threshold", help="Where the scaled differences count as changed (0.5).")] = None,  # noqa: UP045
-    space: Annotated[str, typer.Option("--space", help="Where differences are taken: pixels, or cells of the latents as in the paper.")] = "pixels",
-    room: Annotated[int, typer.Option("--room", help="Cells around a computed mask into which a new thing may reach where the picture is plain.")] = 1,
-    grow: Annotated[int, typer.Option("--grow", help="Cells beyond the mask that the decoder may use; pixels outside stay.")] = 0,
-    method: Annotated[str, typer.Option("--method", help="Of the encoding: plain or fixed-point.")] = "plain",
-    output: c.Output = None, overwrite: c.Overwrite = False, model: c.Model = c.DEFAULT, steps: c.Steps = None, guidance: c.Guidance = None,
-    negative: c.Negative = "", height: c.Height = None, width: c.Width = None, as_json: c.Json = False,
-) -> None:
+Source = Annotated[str, typer.Option("--source", help="What the picture shows now; left out: any picture.")]
+Mask = Annotated[Optional[Path], typer.Option("--mask", help="A mask of the picture's size (white changes) in place of the computed one.")]  # noqa: UP045
+ShowMask = Annotated[Optional[Path], typer.Option("--show-mask", metavar="PATH", help="Write the mask that was used (.png).")]  # noqa: UP045
+Strength = Annotated[float, typer.Option("--strength", help="How far up the encoding goes, 0 to 1.")]
+Noises = Annotated[Optional[int], typer.Option("--noises", help="Noises that the mask averages over (10).")]  # noqa: UP045
+NoiseLevel = Annotated[Optional[float], typer.Option("--noise-level", help="How noisy the picture is for the mask, 0 to 1.")]  # noqa: UP045
+Extremes = Annotated[Optional[float], typer.Option("--extremes", help="The share of cells clipped at either end of the differences.")]  # noqa: UP045
+Threshold = Annotated[Optional[float], typer.Option("--threshold", help="Where the scaled differences count as changed (0.5).")]  # noqa: UP045
+Space = Annotated[str, typer.Option("--space", help="Where differences are taken: pixels, or cells of the latents as in the paper.")]
+Room = Annotated[int, typer.Option("--room", help="Cells around a computed mask into which a new thing may reach where the picture is plain.")]
+Grow = Annotated[int, typer.Option("--grow", help="Cells beyond the mask that the decoder may use; pixels outside stay.")]
+Encoding = Annotated[str, typer.Option("--method", help="Of the encoding: plain or fixed-point.")]
+
+
+@c.command(without=("resume", "n", "seed", "sampler", "option", "clip_skip"), helps={"batch_size": "The mask's noises at once; changes nothing else."})
+def diffedit(image: c.Image, prompt: c.Prompt, source: Source = "", mask: Mask = None, show_mask: ShowMask = None, strength: Strength = 0.8,
+             noises: Noises = None, noise_level: NoiseLevel = None, extremes: Extremes = None, threshold: Threshold = None, space: Space = "pixels",
+             room: Room = 1, grow: Grow = 0, method: Encoding = "plain", *, common: c.Common) -> None:
     """Change what distinguishes two prompts, where they differ, and nothing else."""
-    how = c.given(negative_prompt=negative, num_inference_steps=steps, guidance_scale=guidance, height=height, width=width, mask=mask, noises=noises,
-                  noise_level=noise_level, extremes=extremes, threshold=threshold)
-    _writable(show_mask, image, *([mask] if mask else []))
+    own = c.given(mask=mask, noises=noises, noise_level=noise_level, extremes=extremes, threshold=threshold, batch_size=common.batch_size)
+    _writable(show_mask, common.overwrite, image, *([mask] if mask else []))
 
-    def run(pipe, advance):
+    def run(pipe, advance, **how):
         from unnoise.edit import diffedit as edit
 
-        return edit(pipe, image, prompt, source=source, strength=strength, space=space, room=room, grow=grow, method=method, progress=advance, **how)
+        return edit(pipe, image, prompt, source=source, strength=strength, space=space, room=room, grow=grow, method=method, progress=advance, **own, **how)
 
-    def told(made, out) -> dict[str, Any]:
-        if show_mask: _write(made.mask, show_mask)
-        return {"changed": round(float((made.mask > 0).mean()), 4), **({"mask": str(show_mask)} if show_mask else {})}
-    c.edit(model, image, output, overwrite, as_json, run, [mask] if mask else [], told)
+    def told(made) -> dict[str, Any]:
+        shown = {"mask": str(_write(made[0].mask, show_mask, common.overwrite))} if show_mask else {}
+        return {"changed": round(float((made[0].mask > 0).mean()), 4), **shown}
+    c.edit(common, image, run, [mask] if mask else [], told, seeded=False)
 
 
-def prompt_to_prompt(
-    image: Annotated[Path, typer.Argument(help='The picture to edit (it is not changed), or "none": both are drawn.')],
-    prompt: c.Prompt,
-    source: Annotated[str, typer.Option("--source", help="The first prompt: what the picture shows.")] = "",
-    cross: Annotated[float, typer.Option("--cross", help="The share of steps whose cross-attention is the source's.")] = 0.8,
-    self_: Annotated[float, typer.Option("--self", help="The share of steps whose self-attention is the source's.")] = 0.4,
-    weight: Annotated[Optional[list[str]], typer.Option("--weight", metavar="WORD=FACTOR", help="More or less of a word; may be repeated.")] = None,  # noqa: UP045
-    local: Annotated[Optional[list[str]], typer.Option("--local", metavar="WORD", help="Change only where this word looks; may be repeated.")] = None,  # noqa: UP045
-    anchor: Annotated[str, typer.Option("--anchor", help="What holds a picture: direct, none, negative-prompt or null-text.")] = "direct",
-    method: Annotated[str, typer.Option("--method", help="Of a picture's inversion: plain or fixed-point.")] = "fixed-point",
-    show_source: Annotated[Optional[Path], typer.Option("--show-source", metavar="PATH", help="Write what the source's run gave (.png).")] = None,  # noqa: UP045
-    output: c.Output = None, overwrite: c.Overwrite = False, n: c.Number = 1, model: c.Model = c.DEFAULT, steps: c.Steps = None,
-    guidance: c.Guidance = None, negative: c.Negative = "", seed: c.Seed = None, height: c.Height = None, width: c.Width = None,
-    batch_size: c.BatchSize = None, as_json: c.Json = False,
-) -> None:
+Either = Annotated[Path, typer.Argument(help='The picture to edit (it is not changed), or "none": both are drawn.')]
+First = Annotated[str, typer.Option("--source", help="The first prompt: what the picture shows.")]
+Cross = Annotated[float, typer.Option("--cross", help="The share of steps whose cross-attention is the source's.")]
+Self = Annotated[float, typer.Option("--self", help="The share of steps whose self-attention is the source's.")]
+Weight = Annotated[Optional[list[str]], typer.Option("--weight", metavar="WORD=FACTOR", help="More or less of a word; may be repeated.")]  # noqa: UP045
+Local = Annotated[Optional[list[str]], typer.Option("--local", metavar="WORD", help="Change only where this word looks; may be repeated.")]  # noqa: UP045
+Holds = Annotated[str, typer.Option("--anchor", help="What holds a picture: direct, none, negative-prompt or null-text.")]
+Way = Annotated[str, typer.Option("--method", help="Of a picture's inversion: plain or fixed-point.")]
+ShowSource = Annotated[Optional[Path], typer.Option("--show-source", metavar="PATH", help="Write what the source's run gave (.png).")]  # noqa: UP045
+
+
+@c.command(helps={"sampler": 'Of "none" (see `unnoise samplers`); a picture comes down by ddim.'})
+def prompt_to_prompt(image: Either, prompt: c.Prompt, source: First = "", cross: Cross = 0.8, self_: Self = 0.4, weight: Weight = None,
+                     local: Local = None, anchor: Holds = "direct", method: Way = "fixed-point", show_source: ShowSource = None, *,
+                     common: c.Common) -> None:
     """Draw or change a picture under another prompt with the layout of the first."""
-    how = c.given(negative_prompt=negative, num_inference_steps=steps, guidance_scale=guidance, height=height, width=width, seed=seed)
     picture, weights = None if str(image) == "none" else image, dict(_weight(w) for w in weight or ())
-    _writable(show_source, image)
+    _writable(show_source, common.overwrite, image)
 
-    def run(pipe, advance):
+    def run(pipe, advance, **how):
         from unnoise.edit import prompt_to_prompt as edit
 
         return edit(pipe, picture, prompt, source=source, cross=cross, self_=self_, weights=weights, local=local or (), anchor=anchor, method=method,
-                    num_images=n, batch_size=batch_size, progress=advance, **how)
+                    progress=advance, **how)
 
-    def told(made, out) -> dict[str, Any]:
-        if show_source: _write(_sheet(made.source), show_source)
-        return {"source": str(show_source)} if show_source else {}
-    c.edit(model, image, output, overwrite, as_json, run, more=told)
+    def told(made) -> dict[str, Any]:
+        return {"source": str(_write(_sheet([m.source for m in made]), show_source, common.overwrite))} if show_source else {}
+    c.edit(common, image, run, more=told)
 
 
 def _finite(db: float) -> float | str:
@@ -110,21 +108,25 @@ def _weight(given: str) -> tuple[str, float]:
     return word.strip(), weight
 
 
-def _writable(path: Path | None, *originals: Path) -> None:
+def _writable(path: Path | None, overwrite: bool, *originals: Path) -> None:
     if path is None: return
     if path.suffix.lower() != ".png": raise BadInput(f"cannot write {path}: name a .png file")
-    c.output_for(originals[0], path, False, originals[1:])
+    c.output_for(originals[0], path, overwrite, originals[1:])
 
 
-def _write(pixels, path: Path) -> None:
-    from PIL import Image
+def _write(pixels, path: Path, overwrite: bool) -> Path:
+    import io
 
-    from unnoise.look import write_picture
+    from unnoise.result import picture, put
 
-    write_picture(Image.fromarray(pixels), path)
+    out = io.BytesIO()
+    picture(pixels).save(out, format="PNG")
+    return put(path, out.getvalue(), overwrite)
 
 
 def _sheet(pictures):
+    import numpy as np
+
     from unnoise.train.run import tile
 
-    return tile(pictures, None)
+    return tile(np.concatenate(pictures), None)
