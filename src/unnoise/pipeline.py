@@ -15,7 +15,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -42,6 +42,7 @@ from unnoise.result import Result, picture
 from unnoise.runner import Runner
 from unnoise.sample import REVISION, SAMPLERS, State, last, resolve
 from unnoise.sample.default import DEFAULT_SAMPLER, DEFAULT_SPACING
+from unnoise.text import known
 from unnoise.train import objective
 
 __all__ = ["KEY", "Count", "Pipeline", "Request", "Result", "load", "make_folder", "picture", "read_recipe", "write_png"]
@@ -388,6 +389,18 @@ class Pipeline:
         if self.text is not None: self.text.check(prompt)
         elif self.words is not None: self.words.label(prompt)
         elif prompt: raise BadInput(f"model {self.name!r} takes no prompt, given {prompt!r}")
+
+    def unknown(self, prompt: str | Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+        """(word, the nearest known ones) of each word of some prompts that the model was never taught: what it draws there is chance.
+
+        Empty where a model does not tell its words (Stable Diffusion's folders), and for a closed vocabulary, which refuses others.
+        """
+        told = self._known
+        return [] if told is None else list({w: (w, near) for p in _texts("prompt", prompt) for w, near in told.unknown(p)}.values())
+
+    @cached_property
+    def _known(self) -> known.Known | None:
+        return None if self.folder.path is None or self.text is None else known.load(self.folder.path)
 
     def denoiser(self, prompts: Sequence[str], negatives: Sequence[str] | None = None, guidance: Scale = 1.0, rescale: float = 0.0,
                  net: Callable[..., Tensor] | None = None, path: schedule.Path | None = None, clip_skip: int = 0,

@@ -4,8 +4,7 @@ The target is the model's own probability flow, solved finely from a batch of no
 minimised is
     sum over the batch of |x(theta) - x_fine|^2,    theta = (log gaps of log(sigma / alpha), log of each option),
 by Levenberg and Marquardt's method with forward differences: the first level stays the schedule's noisiest, gaps are
-positive
-by construction, and a step is only taken when it lowers the sum. A tuned grid belongs to the model that it was tuned on (on
+positive by construction, and a step is only taken when it lowers the sum. A tuned grid belongs to the model that it was tuned on (on
 another it may well do harm), so it is stored in that model's folder and used there when exactly that many calls are asked.
 The result is judged on noises that were not fitted, and is the default's own if that was better there.
 """
@@ -86,8 +85,7 @@ def tune(denoise: Denoiser, schedule: Schedule, calls: int, x: Tensor, fresh: Te
     truth = fine(denoise, schedule, x) if truth is None else truth
     fresh_truth = fine(judge, schedule, fresh) if fresh_truth is None else fresh_truth
     if not truth.isfinite().all(): raise BadInput("the model's own flow is not finite: it cannot be tuned")
-    fits = [_fit(_Problem(denoise, schedule, calls, x, truth, name, options), rounds, advance) for name, options in
-    CANDIDATES]
+    fits = [_fit(_Problem(denoise, schedule, calls, x, truth, name, options), rounds, advance) for name, options in CANDIDATES]
     _, problem, theta = min(fits, key=lambda f: f[0])
     u, options = problem.read(theta)
     error = lambda name, path, **o: _rms(last(SAMPLERS[name](judge, fresh, path, **o)), fresh_truth)

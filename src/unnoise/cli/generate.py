@@ -15,7 +15,7 @@ from unnoise import DEFAULT_MODEL
 from unnoise.base import names
 from unnoise.cli import common, kept
 from unnoise.cli import sweep as sweeps
-from unnoise.cli.common import emit, note, progress
+from unnoise.cli.common import emit, note, progress, warn
 from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def generate(
     preview_decoder: Annotated[bool, typer.Option("--preview-decoder", help="Show latents by their decoder: slower and sharper.")] = False,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a prompt with words that the model was never taught.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Draw images from a prompt and write them as PNG files that carry their own recipe, each as it is finished."""
@@ -85,12 +86,26 @@ def generate(
 
         pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=memory_budget, variant=variant, tokenizer=tokenizer,
                                     prediction=prediction, compile=compiled or None, once=not axes or None))
+        swept = [v for a in axes if a.keyword in ("prompt", "negative_prompt") for v in a.values]
+        unknown = _unknown(pipe, [prompt, negative, *swept], strict)
         viewer = _viewer(pipe, preview_every, preview_decoder) if preview or preview_every or preview_decoder else None
         draw = partial(_draw, pipe, batch_size, viewer)
         if axes: out, lines = sweeps.run(pipe, axes, request, output, draw, rules)
         else: out, lines = _one(pipe, request, output, stages, draw, rules)
-    out |= {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
+    out |= {"unknown": unknown, "seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
     emit(out, as_json, "\n".join(lines))
+
+
+def _unknown(pipe: Pipeline, texts: list[str], strict: bool) -> list[str]:
+    """The words of prompts that the model was never taught, told in one line. BadInput where that is not allowed."""
+    found = pipe.unknown([t for t in texts if t] or [""])
+    if not found: return []
+    told = ", ".join(f"{w!r} (nearest: {', '.join(near)})" if near else repr(w) for w, near in found)
+    line = f"model {pipe.name!r} was never taught {told}"
+    where = f"`unnoise models {pipe.name} --words` lists what it was taught"
+    if strict: raise BadInput(f"{line}: {where}")
+    warn(f"{line}, and draws something else there; {where}")
+    return [w for w, _ in found]
 
 
 def _one(pipe: Pipeline, request: dict[str, Any], output: Path, stages: Path | None, draw: Callable[..., Batches],

@@ -5,8 +5,7 @@ With data of standard deviation c (`scale`) and N = sqrt(c^2 alpha^2 + sigma^2),
 and the probability flow is dy/dphi = v = cos(phi) eps - sin(phi) x0 / c, whatever the schedule. For round Gaussian data of
 that standard deviation v = 0 and one step is exact; c -> inf is the method on eps in sigma, c -> 0 that on x0. The angle is
 finite at both ends, so that no step is special: what is lost elsewhere by a last step that lands on the estimate, an
-error of
-the order of (sigma / std of the data)^2, is not lost here. v is taken for a polynomial in
+error of the order of (sigma / std of the data)^2, is not lost here. v is taken for a polynomial in
     w = arcsinh(sigma / (alpha knee)),
 log sigma for large sigma and linear below `knee`, where trajectories have found their mode; its integral over the angle is
     y_b = y_a + sum_j weight_j v_j,    weight_j = int l_j(w) (dphi / dw) dw      (l_j: Lagrange's polynomials).

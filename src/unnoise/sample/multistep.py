@@ -1,5 +1,4 @@
-"""Rules that remember earlier estimates: the Adams family in log-SNR or sigma, DPM-Solver++ multistep and its SDE kin,
-UniPC.
+"""Rules that remember earlier estimates: the Adams family in log-SNR or sigma, DPM-Solver++, its SDE kin, UniPC.
 
 With lambda = log(alpha / sigma), h its change over the step and u in [0, 1] the place within it, the exact move is
     x_b = move(x, average of x0(u) with density e^(h u), a, b)          (data prediction; Lu et al. 2022, eq. 8)
@@ -70,8 +69,7 @@ def dpmpp_2m(denoise: Denoiser, noise: Noise) -> Rule:
 
 @ladder(order=2, stochastic=True)
 def dpmpp_2m_sde(denoise: Denoiser, noise: Noise, eta: float = 1.0) -> Rule:
-    """SDE-DPM-Solver++(2M): 2M on the reverse SDE, whose noise is eta times that of the diffusion SDE (Lu et al. 2022, app.
-    C).
+    """SDE-DPM-Solver++(2M): 2M on the reverse SDE, with eta times the noise of the diffusion SDE (Lu et al. 2022, app. C).
 
     x_b = move(x, middle, a, (alpha_b, sigma_b k^eta)) + sigma_b sqrt(1 - k^(2 eta)) z, k = e^-h. Order 2 at eta = 0, 1 call
     a step.
@@ -130,8 +128,7 @@ def dpmpp_sde(denoise: Denoiser, noise: Noise, eta: float = 1.0) -> Rule:
 
 @ladder(order=3)
 def unipc(denoise: Denoiser, noise: Noise, order: int = 2, b_h: str = "bh2") -> Rule:
-    """UniPC: a multistep predictor, and a corrector that uses the estimate at the predicted point (Zhao et al. 2023, alg.
-    1-3).
+    """UniPC: multistep, corrected by the estimate at the predicted point (Zhao et al. 2023, alg. 1-3).
 
     That estimate is also the next step's, so correcting costs no call; State.x is the predicted point. Predictor of the
     given `order` (1 to 4), corrector of one more. b_h scales the two places where the paper takes the weight 1/2 instead of

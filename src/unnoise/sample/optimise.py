@@ -52,8 +52,7 @@ def adams_differences(order: int) -> list[float]:
 
 @ladder(order=2)
 def ghvb(denoise: Denoiser, noise: Noise, order: int = 2, beta: float = 0.8) -> Rule:
-    """Generalised heavy ball: a moving average v of eps, and differences of v that restore the order (Wizadwongsa et al.
-    2024).
+    """Generalised heavy ball: a moving average of eps, its order restored by differences (Wizadwongsa et al. 2024).
 
     v <- (1 - beta) v + beta eps = eps / (1 + c D) with D the backward difference and c = (1 - beta) / beta, so the numerator
     that makes it Adams-Bashforth up to D^(order - 1) is (1 + c D) sum_j gamma_j D^j. beta = 1 is Adams-Bashforth for equal
