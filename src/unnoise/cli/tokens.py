@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from unnoise.base.arguments import string
 from unnoise.cli.common import emit
 from unnoise.errors import BadInput
 
@@ -26,6 +27,7 @@ def tokens(
     from unnoise.text.tokenizer import Tokenizer
 
     if steps < 1: raise BadInput(f"--steps must be at least 1, given {steps}")
+    string("the prompt", text)  # bytes that the locale cannot read arrive as lone surrogates
     tok = Tokenizer.load(_folder(model, tokenizer))
     variants = _variants(parse(text), tok, steps)
     d = {k: variants[0][k] for k in ("tokens", "ids", "weights", "chunks", "count")}
