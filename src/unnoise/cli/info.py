@@ -169,13 +169,9 @@ def _image(path: Path, configs: dict) -> dict | None:
     codec, unet, vae = configs.get("codec"), configs.get("unet"), configs.get("vae")
     if codec: return {k: codec[k] for k in ("height", "width", "channels", "size") if k in codec}
     if not unet or not vae: return None
-    try:
-        size, factor = unet["sample_size"], 2 ** (len(vae["block_out_channels"]) - 1)
-        height, width = size if isinstance(size, list) else (size, size)
-        return {"height": height * factor, "width": width * factor, "channels": vae.get("out_channels", 3),
-                "latent": [vae.get("latent_channels", 4), height, width]}
-    except (KeyError, TypeError, ValueError):
-        raise BadInput(f"{path}: unet/config.json must have 'sample_size' and vae/config.json 'block_out_channels'") from None
+    from unnoise.hub import sizes
+
+    return sizes.drawn(unet, vae, path)
 
 
 def _words(path: Path, configs: dict) -> dict | None:
