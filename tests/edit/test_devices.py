@@ -20,7 +20,8 @@ def pipes(tmp_path_factory):
     with gpu.there():
         made = {"latents": gpu.pipeline(folder), "emoji-upscale": gpu.pipeline("emoji-upscale")}
     for pipe in made.values():
-        assert {p.device.type for net in pipe.runner._nets() for p in net.parameters()} == {"meta"}
+        assert {p.device.type for p in pipe.net.parameters()} == {"meta"}
+    assert {p.device.type for p in (*made["latents"].codec.net.parameters(), *made["latents"].text.net.parameters())} == {"meta"}
     return made
 
 
