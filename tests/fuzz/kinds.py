@@ -399,34 +399,14 @@ WORDS = (
     "color=green:2", "color=green:nan", "target=x:1", "mean=0.5:1e400", "out/", "a.jpg", "x.png/y", "a\nb",
     *mutate.ESCAPES,
 )
-LONG = (
-    "evaluate",
-    "lab run",
-    "data fetch",
-    "fetch",
-    "models",
-)  # what would work for minutes, or look for a network, if all were right
+# what would work for minutes, or look for a network, if all were right: one word more than there should be
+LONG = ("evaluate", "lab run", "data fetch", "fetch", "models", "edit imagic")
 OWN = {
-    "image": "pictures/rgb.png",
-    "mask": "pictures/bits.png",
-    "file": "recipes/one.png",
-    "recipe": "recipe.toml",
-    "what": "pixels",
-    "text": "a red cat",
-    "prompt": "a red cat",
-    "target": "a blue cat",
-    "tokenizer": "tokenizer",
-    "model": "sd",
-    "output": "made.png",
-    "out": "run",
-    "steps": "1",
-    "seed": "1",
-    "height": "16",
-    "width": "16",
-    "device": "cpu",
-    "dtype": "fp32",
-    "n": "1",
-    "count": "2",
+    **{"image": "pictures/rgb.png", "mask": "pictures/bits.png", "file": "recipes/one.png", "what": "pixels"},
+    **{"recipe": "recipe.toml", "text": "a red cat", "prompt": "a red cat", "target": "a blue cat", "model": "sd"},
+    **{"tokenizer": "tokenizer", "output": "made.png", "out": "run", "steps": "1", "seed": "1", "height": "16"},
+    **{"width": "16", "device": "cpu", "dtype": "fp32", "n": "1", "count": "2"},
+    **{"embedding_steps": "1", "tuning_steps": "1"},
 }
 
 
