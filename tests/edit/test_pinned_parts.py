@@ -391,3 +391,20 @@ def test_a_style_by_its_loss_waits_until_the_picture_is_formed(pipe):
     styled = module("style")._by_loss(pipe, r, picture, 1.0, (16, 16))(plain, [0])
     assert torch.equal(styled(x, ve(1.02)), plain(x, ve(1.02)))
     assert not torch.equal(styled(x, ve(0.98)), plain(x, ve(0.98)))
+
+
+def test_room_is_counted_in_cells_and_reaches_as_many_pixels(pipe, monkeypatch):
+    """A cell of this model is 2 pixels wide: one cell of room are 2, three are 6."""
+    m, radii = module("diffedit"), []
+
+    def heard(before, after, mask, radius):
+        radii.append(radius)
+        return reached(before, after, mask, radius)
+
+    monkeypatch.setattr(m, "reached", heard)
+    picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    for room in (1, 3):
+        m.diffedit(
+            pipe, picture, "a red apple", source="two blue cars", room=room, noises=2, num_inference_steps=2
+        )
+    assert radii == [2, 6]
