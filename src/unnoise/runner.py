@@ -122,6 +122,10 @@ class Runner:
     codec = property(lambda self: self.form.codec, doc="The codec that runs.")
     text = property(lambda self: self.form.text, doc="The prompt encoder that runs, or None.")
 
+    def _nets(self) -> list[nn.Module]:
+        """The networks that run."""
+        return [net for net in _nets(self.form) if isinstance(net, nn.Module)]
+
     def facts(self) -> dict[str, Any]:
         """What rounding depends on: device, engine, its instructions, threads and library."""
         engine = "compiled" if self.compile else self._own.engine
