@@ -7,7 +7,7 @@ Of the nouns that seven or more free vendors drew, the 24 with the lowest word f
 from __future__ import annotations
 
 import numpy as np
-from wordfreq import word_frequency
+from wordfreq import word_frequency  # pyright: ignore[reportMissingImports]
 
 from unnoise.data.emoji import TRAINABLE, load_emoji
 from unnoise.data.nouns import NOUNS, plain
