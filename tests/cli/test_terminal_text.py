@@ -38,7 +38,7 @@ def folder(tmp_path):
 
 COMMANDS = [
     ["generate", HOSTILE, "--model", "digits", "--steps", "1", "--seed", "1", "-n", "1", "-o", f"{NAME}.png"],
-    ["generate", "x", "--model", HOSTILE], ["generate", "x", "--sampler", HOSTILE], ["generate", "x", f"--{HOSTILE}"], [HOSTILE],
+    ["generate", "x", "--model", HOSTILE], ["generate", "a car", "--sampler", HOSTILE], ["generate", "x", f"--{HOSTILE}"], [HOSTILE],
     ["info", NAME], ["models", NAME], ["train", "recipe.toml", "--out", "run"], ["train", HOSTILE, "--out", "r"],
     ["replay", "picture.png"], ["replay", HOSTILE], ["data", "info", HOSTILE], ["data", "fetch", HOSTILE], ["tokens", HOSTILE, "--model", "emoji"],
     ["fetch", HOSTILE], ["edit", "image-to-image", HOSTILE, HOSTILE], ["edit", HOSTILE], ["evaluate", HOSTILE], ["lab", "run", HOSTILE],

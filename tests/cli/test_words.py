@@ -33,7 +33,7 @@ def test_commands_of_a_group(capfd, args, ours):
     (("generate", "x", "--strength", 0.5), "image-to-image"), (("generate", "x", "--outdir", "y"), "'--output'"),
     (("train", "smoke", "--output_dir", "y"), "'--out'"), (("train", "smoke", "--max_train_steps", 5, "--out", "y"), "'--steps'"),
     (("edit", "image-to-image", "a.png", "x", "--denoising-strength", 0.5), "'--strength'"), (("generate", "x", "--option", "guidance=3"), "give --guidance"),
-    (("generate", "x", "--option", "etaa=3"), "did you mean 'eta'"), (("generate", "x", "--sampler", "DPM2 Karras"), "did you mean 'dpmpp_2s'"),
+    (("generate", "x", "--option", "etaa=3"), "did you mean 'eta'"), (("generate", "a car", "--sampler", "DPM2 Karras"), "did you mean 'dpmpp_2s'"),
     (("generate", "x", "--ckpt", "m"), "'--model'"), (("generate", "x", "--bogus-thing", "m"), "unknown option '--bogus-thing' (accepted: --num-images"),
     (("--versoin",), "'--version'"), (("edit", "inpaint", "a.png", "x", "--mask-image", "m.png"), "'--mask'")])
 def test_options(capfd, args, said):
