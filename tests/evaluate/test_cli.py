@@ -6,6 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from unnoise.base.stop import Terminated, exit_code
 from unnoise.cli.evaluate import _resumable, evaluate
 from unnoise.errors import BadInput
 
@@ -58,7 +59,7 @@ def test_against_an_earlier_report(run, tmp_path):
     a, b = json.loads(report.read_text()), json.loads(done.stdout)
     assert b["against"]["fid"] == b["fid"] - a["fid"] != 0 and "against" in run("--seed", 100, "--against", report).stdout
     assert "cannot be compared: n" in str(run("--against", report, n=50).exception)
-    assert "missing" in str(run("--against", tmp_path / "b.json").exception)
+    assert "no report at" in str(run("--against", tmp_path / "b.json").exception)
 
 
 @pytest.mark.parametrize(("args", "told"), [
@@ -73,7 +74,12 @@ def test_bad_input_is_one_line(run, args, told):
 
 
 def test_an_interrupt_says_how_to_continue():
-    with pytest.raises(KeyboardInterrupt, match="the same command continues"), _resumable(): raise KeyboardInterrupt
+    for kind, code in ((KeyboardInterrupt, 130), (Terminated, 143)):
+        moved = []
+        with pytest.raises(KeyboardInterrupt, match=r"^12 images are made and kept; the same command continues") as e, _resumable(moved.append) as count:
+            count(5), count(7)
+            raise kind
+        assert exit_code(e.value) == code and moved == [5, 7]
 
 
 def test_help_needs_no_torch():

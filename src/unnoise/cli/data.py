@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unnoise.base.text import clean
-from unnoise.cli.common import console, emit, say
+from unnoise.cli.common import console, emit, note, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,8 +46,11 @@ def fetch_(name: Annotated[str, typer.Argument(help="A known set, see `unnoise d
 
     from unnoise.data import fetch
     screen = console()
-    with screen.status(Text(f"fetching {clean(name)}")):  # as a Text, since a string would be read as markup
-        files = fetch(name, lambda line: screen.print(clean(line)))
+    try:
+        with screen.status(Text(f"fetching {clean(name)}")):  # as a Text, since a string would be read as markup
+            files = fetch(name, lambda line: screen.print(clean(line)))
+    except KeyboardInterrupt as e:
+        raise type(e)("every file that was verified is kept; the same command goes on") from None
     if as_json:
         return _print_json({"name": name, "files": [str(file) for file in files]})
     for file in files:
@@ -70,26 +73,28 @@ def preview(what: What,
             output: Annotated[Path, typer.Option("-o", "--output", help="The image file to write.")] = Path("sheet.png"),
             count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many images.")] = 64,
             seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
-            split: Split = "train", as_json: Json = False) -> None:
+            split: Split = "train",
+            overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name; else the new one gets a number.")] = False,
+            as_json: Json = False) -> None:
     """Write a contact sheet of images, drawn as training would draw them; of the emoji sets, scenes with their captions."""
     from unnoise.data import SOURCES, load, order
     if what in SOURCES and SOURCES[what].size and split != "unseen":
-        return _preview_scenes(what, output, count, seed, split, as_json)
+        return _preview_scenes(what, output, count, seed, split, overwrite, as_json)
     data = load(what, split)
     indices = [order(len(data), seed, i) for i in range(min(count, len(data)))]
     sheet = contact_sheet(data.x[indices], what)
-    _save(sheet, output)
+    output = _save(sheet, output, overwrite)
     captions = [data.caption(i) for i in indices]
     if as_json:
         return _print_json({"file": str(output), "indices": indices, "captions": captions, "size": list(sheet.size)})
     say(output)
 
 
-def _preview_scenes(name: str, output: Path, count: int, seed: int, split: str, as_json: bool) -> None:
+def _preview_scenes(name: str, output: Path, count: int, seed: int, split: str, overwrite: bool, as_json: bool) -> None:
     from unnoise.data.scenes import scenes
     x, captions = scenes(name, split).render_many(seed, range(count), 128 if name == "emoji-128" else 64)
     sheet = labelled_sheet(x, captions)
-    _save(sheet, output)
+    output = _save(sheet, output, overwrite)
     if as_json:
         return _print_json({"file": str(output), "indices": list(range(count)), "captions": captions, "size": list(sheet.size)})
     say(output)
@@ -144,21 +149,30 @@ def _facts(data: Data) -> dict:
     return facts
 
 
-def _save(image: Image.Image, path: Path) -> None:
-    """Whole or not at all; the suffix chooses the format."""
-    import os
+def _save(image: Image.Image, path: Path, overwrite: bool) -> Path:
+    """Whole or not at all; the suffix chooses the format. Returns where: under a number where the name is taken, which is said."""
+    import io
 
     from PIL import Image
 
+    from unnoise.base.write import put, put_beside
     from unnoise.errors import BadInput, unknown
     formats = Image.registered_extensions()
     if path.suffix.lower() not in formats:
         raise unknown("image suffix", path.suffix, [".png", ".jpg", ".webp"])
     if not path.parent.is_dir():
         raise BadInput(f"cannot write {path}: there is no folder {path.parent}")
-    part = path.with_name(f"{path.name}.part")
-    image.save(part, format=formats[path.suffix.lower()])
-    os.replace(part, path)
+    body = io.BytesIO()
+    try:
+        image.save(body, format=formats[path.suffix.lower()])
+    except (OSError, ValueError, KeyError) as e:
+        raise BadInput(f"cannot write {path}: {e}") from None
+    if overwrite:
+        return put(path, body.getvalue())
+    made = put_beside(path, body.getvalue())
+    if made != path:
+        note(f"{path} is there already: written to {made} (--overwrite replaces it)")
+    return made
 
 
 def _print_json(value: dict) -> None:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -39,7 +39,7 @@ def evaluate(
     scales = _numbers(guidance)
     if n is not None and n < 2: raise BadInput(f"-n must be at least 2 images, given {n}")
     from unnoise import evaluate as room
-    from unnoise.hub import read_json
+    from unnoise.base import read
     from unnoise.pipeline import load
 
     pipe = load(model)
@@ -48,7 +48,7 @@ def evaluate(
 
         if against: raise BadInput("--against compares models of classes; for text models give --json and compare the files")
         count, scales = n or 1000, scales or scenes.GUIDANCES
-        with progress("generating", count * len(scales) + 2 * (negatives + scenes.contradictions(negatives)), "image") as advance, _resumable():
+        with progress("generating", count * len(scales) + 2 * (negatives + scenes.contradictions(negatives)), "image") as bar, _resumable(bar) as advance:
             report: Report = scenes.evaluate_scenes(
                 pipe, count, guidances=scales, num_inference_steps=steps, sampler=sampler, spacing=spacing, seed=seed,
                 judge=judge or scenes.JUDGE, emoji=data or "emoji", batch_size=batch_size, work=work, negatives=negatives, progress=advance,
@@ -57,8 +57,8 @@ def evaluate(
         emit(report, as_json, None if as_json else scene_table(report))
         return
     if len(scales) > 1: raise BadInput(f"--guidance takes one number for models of classes, given {guidance}")
-    earlier, count = read_json(against) if against else None, n or 2000
-    with progress("generating", count, "image") as advance, _resumable():
+    earlier, count = read.object_file(against, "report") if against else None, n or 2000
+    with progress("generating", count, "image") as bar, _resumable(bar) as advance:
         report = room.evaluate(
             pipe, count, num_inference_steps=steps, guidance_scale=scales[0] if scales else None, sampler=sampler, spacing=spacing, seed=seed,
             judge=judge or "digits-judge", data=data or "mnist+fashion", batch_size=batch_size, work=work, progress=advance, inception=inception)
@@ -95,9 +95,17 @@ def scene_table(r: Report) -> str:
 
 
 @contextmanager
-def _resumable() -> Iterator[None]:
-    try: yield
-    except KeyboardInterrupt: raise KeyboardInterrupt("what was made so far is kept; the same command continues") from None
+def _resumable(advance: Callable[[int], object]) -> Iterator[Callable[[int], None]]:
+    """Yields what counts images and moves the bar; a signal then says how many are kept, and how to go on."""
+    done = 0
+
+    def count(n: int) -> None:
+        nonlocal done
+        done += n
+        advance(n)
+
+    try: yield count
+    except KeyboardInterrupt as e: raise type(e)(f"{done} images are made and kept; the same command continues") from None
 
 
 def table(r: Report) -> str:

@@ -25,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
+from unnoise.base.lock import alone
+from unnoise.base.write import put
 from unnoise.data import idx
 from unnoise.data.sources import SOURCES, File, Source
 from unnoise.errors import BadInput, unknown
@@ -144,8 +146,12 @@ def deliver(name: str, place: Path, clients: Sequence[Client], files: Sequence[F
 
     Raises BadInput, in one line with every client's own reason, when something is still missing at the end.
     """
-    place.mkdir(parents=True, exist_ok=True)
-    _sweep(place)
+    with alone(place, f"fetching {name}"):
+        _sweep(place)
+        _deliver(name, place, clients, files, say)
+
+
+def _deliver(name: str, place: Path, clients: Sequence[Client], files: Sequence[File], say: Progress) -> None:
     reasons, missing = [], _missing(place, files)
     for client, ask in clients:
         if not missing:
@@ -280,16 +286,7 @@ def _only(work: Path, pattern: str) -> Path:
 
 def install(raw: bytes, path: Path) -> None:
     """Write `raw` under the name `path`, whole or not at all, even if the power fails."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two fetches at once do not write into one another's file
-    try:
-        with part.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError:  # a full disk: give back what the half of it took
-        part.unlink(missing_ok=True)
-        raise
+    put(path, raw)
 
 
 def _sweep(place: Path) -> None:

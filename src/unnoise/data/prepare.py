@@ -275,16 +275,19 @@ def _resvg_version() -> str:
 
 def measures(decoded: list[np.ndarray]) -> dict[str, np.ndarray]:
     """What scenes must know of each RGBA picture before they draw it: see `Emoji`."""
-    boxes = [tight(x) for x in decoded]
-    seen = [oklab(x[x[..., 3] > VISIBLE][:, :3]) for x in decoded]
-    grounds = np.stack(list(GROUND_LAB.values()))
-    clash = [(np.linalg.norm(lab[:, None] - grounds, axis=-1) < CLASH).mean(0) for lab in seen]
-    small = [_small(x, box) for x, box in zip(decoded, boxes)]
-    turn = [min(unlike(s, np.rot90(s, k)) for k in (1, 2, 3)) for s in small]
-    mirror = [unlike(s, s[:, ::-1]) for s in small]
-    return {"box": np.array(boxes, dtype=np.uint8), "lab": np.array([lab.mean(0) for lab in seen], dtype=np.float32),
-            "clash": np.round(255 * np.array(clash)).astype(np.uint8),
-            "turn": np.round(255 * np.array(turn)).astype(np.uint8), "mirror": np.round(255 * np.array(mirror)).astype(np.uint8)}
+    boxes, means, clash, turn, mirror = zip(*map(_measured, decoded))  # picture by picture: the wide numbers of one at a time
+    bytes_of = lambda shares: np.round(255 * np.array(shares)).astype(np.uint8)
+    return {"box": np.array(boxes, dtype=np.uint8), "lab": np.array(means, dtype=np.float32),
+            "clash": bytes_of(clash), "turn": bytes_of(turn), "mirror": bytes_of(mirror)}
+
+
+def _measured(x: np.ndarray) -> tuple[tuple[int, int, int, int], np.ndarray, np.ndarray, float, float]:
+    """(box, mean colour in Oklab, share that clashes with each ground, unlikeness turned, unlikeness mirrored) of a picture."""
+    box, lab = tight(x), oklab(x[x[..., 3] > VISIBLE][:, :3])
+    clash = [(np.linalg.norm(lab - ground, axis=-1) < CLASH).mean() for ground in GROUND_LAB.values()]
+    small = _small(x, box)
+    turn = min(unlike(small, np.rot90(small, k)) for k in (1, 2, 3))
+    return box, lab.mean(0), np.array(clash), turn, unlike(small, small[:, ::-1])
 
 
 def tight(rgba: np.ndarray) -> tuple[int, int, int, int]:

@@ -22,6 +22,7 @@ from unnoise.train import objective, perceptual, upscale, worlds
 from unnoise.train.initial import near_linear
 from unnoise.train.recipe import Recipe
 from unnoise.train.tasks import KIND, TASKS, Matcher, Through
+from unnoise.train.unused import check_used
 from unnoise.train.words import WordSource
 from unnoise.train.worlds import Items
 
@@ -147,6 +148,7 @@ def check(recipe: Recipe) -> None:
         which = "; ".join(f"{task}: {', '.join(kinds)}" for task, kinds in fits.items())
         raise BadInput(f"task {recipe.task!r} does not go with net.kind {kind!r} ({which})")
     if recipe.data.tint and recipe.task != "recognise": raise BadInput("data.tint is for task 'recognise': other networks are to keep colours")
+    check_used(recipe)
     if recipe.task in TASKS:
         TASKS[recipe.task](recipe)
         return
