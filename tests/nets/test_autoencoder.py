@@ -241,8 +241,8 @@ def test_refuses(call, says):
 @pytest.mark.parametrize("change, says", [
     ({"act_fn": "gelu"}, "'silu'"), ({"latents_mean": [0.0]}, "latents_mean"), ({"nonsense": 1}, "nonsense"), ({"block_out_channels": [33, 64]}, "33"),
     ({"down_block_types": ["DownEncoderBlock2D"]}, "1 entries for 2"), ({"up_block_types": ["UpDecoderBlock2D", "AttnUpDecoderBlock2D"]}, "AttnUp"),
-    ({"latent_channels": 0}, "latent_channels = 0"), ({"scaling_factor": float("nan")}, "scaling_factor"), ({"scaling_factor": -1}, "scaling_factor"),
-    ({"layers_per_block": "two"}, "layers_per_block = 'two'"), ({"block_out_channels": []}, "block_out_channels")])
+    ({"latent_channels": 0}, "latent_channels: "), ({"scaling_factor": float("nan")}, "scaling_factor"), ({"scaling_factor": -1}, "scaling_factor"),
+    ({"layers_per_block": "two"}, "layers_per_block: "), ({"block_out_channels": []}, "block_out_channels")])
 def test_refuses_configs(change, says):
     with pytest.raises(BadInput) as e: built("two", **change)
     assert says in str(e.value) and "\n" not in str(e.value)

@@ -16,15 +16,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from unnoise.base.read import fit
+from unnoise.base.text import short
 from unnoise.errors import BadInput
 from unnoise.nets import layers
+from unnoise.nets.bounds import Depth, Flag, Kinds, Width, Widths
 from unnoise.nets.tiles import tiled
 from unnoise.nets.unet import ResnetBlock2D, SelfAttention2D, UNetConfig, _UpConv
 
@@ -36,21 +39,21 @@ class AutoencoderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    in_channels: PositiveInt = 3
-    out_channels: PositiveInt = 3
-    down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",)
-    up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",)
-    block_out_channels: tuple[PositiveInt, ...] = Field((64,), min_length=1)
-    layers_per_block: PositiveInt = 1
-    latent_channels: PositiveInt = 4
-    norm_num_groups: PositiveInt = 32
-    sample_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 32
-    scaling_factor: float = Field(0.18215, gt=0, allow_inf_nan=False)
-    shift_factor: float | None = Field(None, allow_inf_nan=False)
-    use_quant_conv: bool = True
-    use_post_quant_conv: bool = True
-    mid_block_add_attention: bool = True
-    force_upcast: bool = True  # a note on fp16; here every decoder output is checked
+    in_channels: Width = 3
+    out_channels: Width = 3
+    down_block_types: Kinds = ("DownEncoderBlock2D",)
+    up_block_types: Kinds = ("UpDecoderBlock2D",)
+    block_out_channels: Widths = (64,)
+    layers_per_block: Depth = 1
+    latent_channels: Width = 4
+    norm_num_groups: Width = 32
+    sample_size: Width | tuple[Width, Width] = 32
+    scaling_factor: Annotated[float, Field(strict=True, gt=0, le=1e6)] = 0.18215
+    shift_factor: Annotated[float, Field(strict=True, ge=-1e6, le=1e6)] | None = None
+    use_quant_conv: Flag = True
+    use_post_quant_conv: Flag = True
+    mid_block_add_attention: Flag = True
+    force_upcast: Flag = True  # a note on fp16; here every decoder output is checked
 
     @property
     def factor(self) -> int:
@@ -64,14 +67,12 @@ FIXED: dict[str, tuple] = {"act_fn": ("silu",), "latents_mean": (None,), "latent
 def autoencoder_config_from(d: dict) -> AutoencoderConfig:
     """An AutoencoderConfig from a published `config.json`: BadInput names a key whose value asks for what is not built here."""
     own = {k: v for k, v in d.items() if k in AutoencoderConfig.model_fields}
+    nothing = {"scaling_factor", "sample_size"} & {k for k, v in own.items() if v is None}  # null: as if it were not there
     for k, v in d.items():
         if k in own or k.startswith("_"): continue
-        if k not in FIXED: raise BadInput(f"autoencoder config key {k!r} is not known (accepted: {', '.join(AutoencoderConfig.model_fields)})")
-        if v not in FIXED[k]: raise BadInput(f"autoencoder config {k} = {v!r} is not supported (accepted: {FIXED[k][0]!r})")
-    try: return AutoencoderConfig(**own)
-    except ValidationError as e:
-        first = e.errors()[0]
-        raise BadInput(f"autoencoder config {first['loc'][0]} = {own.get(str(first['loc'][0]))!r}: {first['msg']}") from e
+        if k not in FIXED: raise BadInput(f"autoencoder config key {short(k)} is not known (accepted: {', '.join(AutoencoderConfig.model_fields)})")
+        if v not in FIXED[k]: raise BadInput(f"autoencoder config {k} = {short(v)} is not supported (accepted: {FIXED[k][0]!r})")
+    return fit(AutoencoderConfig, {k: v for k, v in own.items() if k not in nothing}, "autoencoder config")
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from unnoise.errors import BadInput
+from unnoise.nets.bounds import Count, Fraction, Width, Widths
 from unnoise.nets.unet import TimestepEmbedding, sinusoid
 
 
 class ClassifierConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    channels: int = 1
-    classes: int = 10
-    widths: tuple[int, ...] = (32, 64, 128)
-    features: int = 64
-    dropout: float = 0.1
+    channels: Width = 1
+    classes: Count = 10
+    widths: Widths = (32, 64, 128)
+    features: Width = 64
+    dropout: Fraction = 0.1
     time: bool = Field(default=False, strict=True)
 
 

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from unnoise.base.read import fit
+from unnoise.base.text import short
 from unnoise.errors import BadInput
 from unnoise.nets import layers
+from unnoise.nets.bounds import Count, Layers, Small, Width
 from unnoise.nets.unet import TimestepEmbedding, sinusoid
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of RGB in [0, 1], as CLIP was trained
@@ -30,16 +33,19 @@ SIGLIP_SCALE, SIGLIP_BIAS = math.log(10), -10.0  # SigLIP's t' and b at the star
 
 # --- configuration --------------------------------------------------------------------------------------------------------
 
+Token = Annotated[int, Field(strict=True, ge=-1, le=2_000_000)]
+
+
 class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    hidden_size: PositiveInt
-    intermediate_size: PositiveInt
-    num_hidden_layers: PositiveInt = 12
-    num_attention_heads: PositiveInt
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Layers = 12
+    num_attention_heads: Width
     hidden_act: Literal["quick_gelu", "gelu"] = "quick_gelu"
-    layer_norm_eps: PositiveFloat = 1e-5
-    projection_dim: PositiveInt | None = 512
+    layer_norm_eps: Small = 1e-5
+    projection_dim: Width | None = 512
 
     @model_validator(mode="after")
     def _heads_fit(self):
@@ -51,25 +57,25 @@ class _Config(BaseModel):
 class TextConfig(_Config):
     """The shape of a text encoder; keys and defaults are those of transformers' CLIPTextConfig."""
 
-    hidden_size: PositiveInt = 512
-    intermediate_size: PositiveInt = 2048
-    num_attention_heads: PositiveInt = 8
-    max_position_embeddings: PositiveInt = 77
-    vocab_size: PositiveInt = 49408
-    bos_token_id: int | None = 49406
-    eos_token_id: int = 49407  # 2 in old configs, by mistake: see `end`
-    pad_token_id: int | None = 1
+    hidden_size: Width = 512
+    intermediate_size: Width = 2048
+    num_attention_heads: Width = 8
+    max_position_embeddings: Width = 77
+    vocab_size: Count = 49408
+    bos_token_id: Token | None = 49406
+    eos_token_id: Token = 49407  # 2 in old configs, by mistake: see `end`
+    pad_token_id: Token | None = 1
 
 
 class VisionConfig(_Config):
     """The shape of an image encoder; keys and defaults are those of transformers' CLIPVisionConfig. Images are square."""
 
-    hidden_size: PositiveInt = 768
-    intermediate_size: PositiveInt = 3072
-    num_attention_heads: PositiveInt = 12
-    num_channels: PositiveInt = 3
-    image_size: PositiveInt = 224
-    patch_size: PositiveInt = 32
+    hidden_size: Width = 768
+    intermediate_size: Width = 3072
+    num_attention_heads: Width = 12
+    num_channels: Width = 3
+    image_size: Width = 224
+    patch_size: Width = 32
 
     @model_validator(mode="after")
     def _patches_fit(self):
@@ -97,14 +103,10 @@ def vision_config_from(d: dict) -> VisionConfig:
 def _config_from(cls: type[C], d: dict, part: str) -> C:
     kinds = (f"clip_{part}_model", "clip")
     kind = d.get("model_type", "clip" if f"{part}_config" in d else kinds[0])
-    if kind not in kinds: raise BadInput(f"CLIP {part} config: model_type {kind!r} is not supported (accepted: {', '.join(kinds)})")
+    if kind not in kinds: raise BadInput(f"CLIP {part} config: model_type {short(kind)} is not supported (accepted: {', '.join(kinds)})")
     if d.get("quantization_config"): raise BadInput(f"CLIP {part} config: quantised weights (quantization_config) are not supported")
     if kind == "clip": d = _nested(d, part)
-    try: return cls(**{k: v for k, v in d.items() if k in cls.model_fields})
-    except ValidationError as e:
-        first = e.errors()[0]
-        where = f"{first['loc'][0]} = {first['input']!r:.60}: " if first["loc"] else ""
-        raise BadInput(f"CLIP {part} config: {where}{first['msg'].removeprefix('Value error, ')}") from None
+    return fit(cls, {k: v for k, v in d.items() if k in cls.model_fields}, f"CLIP {part} config")
 
 
 def _nested(d: dict, part: str) -> dict:

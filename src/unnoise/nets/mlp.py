@@ -1,22 +1,25 @@
 """A residual MLP for vectors: x (n, d) with time and class added to every hidden layer."""
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from unnoise.errors import BadInput
+from unnoise.nets.bounds import Count, Flag, Width
 from unnoise.nets.unet import TimestepEmbedding, sinusoid
 
 
 class MLPConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    size: int
-    width: int = 128
-    layers: int = 3
-    num_class_embeds: int | None = None
-    time: bool = True
+    size: Count
+    width: Width = 128
+    layers: Annotated[int, Field(strict=True, ge=0, le=256)] = 3
+    num_class_embeds: Count | None = None
+    time: Flag = True
 
 
 class MLP(nn.Module):

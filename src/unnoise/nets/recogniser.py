@@ -8,12 +8,14 @@ The grid of means keeps where things are, which relations and pairs need; a mean
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from unnoise.nets.bounds import Fraction, Width, Widths
 from unnoise.nets.classifier import _Stage
 
 
@@ -22,11 +24,11 @@ class RecogniserConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    channels: PositiveInt = 3
-    widths: tuple[PositiveInt, ...] = (48, 96, 192, 256)
-    features: PositiveInt = 256
-    dropout: float = 0.1
-    heads: dict[str, tuple[str, ...]]
+    channels: Width = 3
+    widths: Widths = (48, 96, 192, 256)
+    features: Width = 256
+    dropout: Fraction = 0.1
+    heads: dict[Annotated[str, Field(pattern=r"^\w{1,100}$")], Annotated[tuple[str, ...], Field(min_length=1, max_length=1_000_000)]]
 
 
 class Recogniser(nn.Module):

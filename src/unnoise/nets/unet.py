@@ -10,40 +10,43 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from unnoise.base.read import fit
+from unnoise.base.text import short
 from unnoise.errors import BadInput
 from unnoise.nets import layers
+from unnoise.nets.bounds import Count, Depth, Flag, Fraction, Kinds, Small, Width, Widths
 
 
 class UNetConfig(BaseModel):
-    """The shape of a UNet; unknown keys are kept aside and checked by `UNet.from_config`."""
+    """The shape of a UNet; what else a published file holds is checked by `config_from`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sample_size: int | tuple[int, int] | None = None
-    in_channels: int = 4
-    out_channels: int = 4
-    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    layers_per_block: int = 2
-    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    sample_size: Width | tuple[Width, Width] | None = None
+    in_channels: Width = 4
+    out_channels: Width = 4
+    block_out_channels: Widths = (320, 640, 1280, 1280)
+    layers_per_block: Depth = 2
+    down_block_types: Kinds = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
     mid_block_type: str | None = "UNetMidBlock2DCrossAttn"
-    up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
-    attention_head_dim: int | tuple[int, ...] = 8  # the number of heads in cross-attention blocks (published misnomer), their width in others
-    cross_attention_dim: int = 1280
-    use_linear_projection: bool = False
-    norm_num_groups: int = 32
-    norm_eps: float = 1e-5
-    num_class_embeds: int | None = None
-    flip_sin_to_cos: bool = True
-    freq_shift: int = 0
-    dropout: float = 0.0
-    time: bool = True
+    up_block_types: Kinds = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    attention_head_dim: Width | Widths = 8  # the number of heads in cross-attention blocks (published misnomer), their width in others
+    cross_attention_dim: Width = 1280
+    use_linear_projection: Flag = False
+    norm_num_groups: Width = 32
+    norm_eps: Small = 1e-5
+    num_class_embeds: Count | None = None
+    flip_sin_to_cos: Flag = True
+    freq_shift: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
+    dropout: Fraction = 0.0
+    time: Flag = True
 
 
 # What diffusers writes beside those keys, and the only value that is built here (the published SD 1.x / 2.x one).
@@ -67,10 +70,9 @@ def config_from(d: dict) -> UNetConfig:
     for k, v in d.items(): (own if k in UNetConfig.model_fields else rest)[k] = v
     for k, v in rest.items():
         if k.startswith("_"): continue
-        if k not in FIXED: raise BadInput(f"UNet config key {k!r} is not known (accepted: {', '.join(UNetConfig.model_fields)})")
-        if v not in FIXED[k]: raise BadInput(f"UNet config {k} = {v!r} is not supported (accepted: {FIXED[k][0]!r})")
-    try: return UNetConfig(**own)
-    except ValueError as e: raise BadInput(f"UNet config: {str(e).splitlines()[1]}: {str(e).splitlines()[2].strip()}") from e
+        if k not in FIXED: raise BadInput(f"UNet config key {short(k)} is not known (accepted: {', '.join(UNetConfig.model_fields)})")
+        if v not in FIXED[k]: raise BadInput(f"UNet config {k} = {short(v)} is not supported (accepted: {FIXED[k][0]!r})")
+    return fit(UNetConfig, own, "UNet config")
 
 
 def sinusoid(t: Tensor, dim: int, flip: bool = True, shift: int = 0) -> Tensor:
@@ -429,3 +431,18 @@ def _check(c: UNetConfig) -> None:
         if width % c.norm_num_groups: raise BadInput(f"UNet width {width} is not divisible by norm_num_groups = {c.norm_num_groups}")
     if not isinstance(c.attention_head_dim, int) and len(c.attention_head_dim) != n:
         raise BadInput(f"UNet attention_head_dim has {len(c.attention_head_dim)} entries for {n} block_out_channels")
+    if c.time and c.block_out_channels[0] // 2 <= c.freq_shift:
+        raise BadInput(f"UNet block_out_channels begins with {c.block_out_channels[0]}, too few for a time's sines")
+    _check_heads(c)
+
+
+def _check_heads(c: UNetConfig) -> None:
+    """BadInput where a block's width cannot be shared among its heads."""
+    n, ch = len(c.block_out_channels), c.block_out_channels
+    head = (c.attention_head_dim,) * n if isinstance(c.attention_head_dim, int) else c.attention_head_dim
+    mid = ["CrossAttn"] if c.mid_block_type == "UNetMidBlock2DCrossAttn" else []
+    places = [*zip(c.down_block_types, ch, head), *zip(c.up_block_types, ch[::-1], head[::-1]), *((k, ch[-1], head[-1]) for k in mid)]
+    for kind, width, size in places:
+        heads = size if kind.startswith("CrossAttn") else width // size if kind.startswith("Attn") else 1
+        if not heads or width % heads:
+            raise BadInput(f"UNet attention_head_dim {size} does not fit a {kind} of width {width}")
