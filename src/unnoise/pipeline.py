@@ -505,24 +505,27 @@ _CALL_OPTIONS = tuple(p for p in inspect.signature(Pipeline.__call__).parameters
 
 def load(name: str | os.PathLike = unnoise.DEFAULT_MODEL, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto",
          variant: str | None = None, memory_budget: str | int | None = None, compile: bool = False,
-         tokenizer: str | os.PathLike | None = None, prediction: str | None = None, once: bool = False, **others: Any) -> Pipeline:
+         tokenizer: str | os.PathLike | None = None, prediction: str | None = None, vae: str | os.PathLike | None = None,
+         once: bool = False, **others: Any) -> Pipeline:
     """The pipeline of a bundled model, a local model folder, a single-file checkpoint or a fetched hub id ("owner/model").
 
     device, dtype ("fp32", "fp16", "bf16"): "auto" is what a short trial finds best. variant: of the weight files ("fp16").
     memory_budget ("3GB"): what the process may take; weights beyond it are read from the file at each call. compile: by
-    torch.compile. tokenizer: a folder, for checkpoints without one; prediction: what those predict. once: for a single call, which
-    gives the denoiser's memory back before its last pictures are decoded. BadInput names what is missing, damaged or not supported,
-    an argument of the wrong kind, or one (in `others`) that does not exist.
+    torch.compile. tokenizer: a folder, for checkpoints without one; prediction: what those predict. vae: another autoencoder: a model
+    folder, an autoencoder's own, or its .safetensors file; a checkpoint without one needs it. once: for a single call, which gives the
+    denoiser's memory back before its last pictures are decoded. BadInput names what is missing, damaged or not supported, an argument
+    of the wrong kind, or one (in `others`) that does not exist.
     """
     for other in others: raise unknown("argument of load", other, _LOAD_OPTIONS)
     arguments.path("name", name)
-    if tokenizer is not None: arguments.path("tokenizer", tokenizer)
+    for key, path in (("tokenizer", tokenizer), ("vae", vae)):
+        if path is not None: arguments.path(key, path)
     for key, value in (("variant", variant), ("prediction", prediction)):
         if value is not None: arguments.string(key, value)
     compile, once = arguments.flag("compile", compile), arguments.flag("once", once)
     on = devices.device(device)
     kind = devices.dtype(dtype, on)
-    folder = hub.load(name, variant=variant, tokenizer=tokenizer, prediction=prediction)
+    folder = hub.load(name, variant=variant, tokenizer=tokenizer, prediction=prediction, vae=vae)
     return Pipeline(folder, device=on, dtype=kind, memory_budget=memory_budget, compile=compile, once=once)
 
 

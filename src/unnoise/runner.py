@@ -66,6 +66,8 @@ def _nets(f: Form | hub.Folder) -> list[nn.Module | None]:
 def _parts_on(f: hub.Folder, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, Any, Any]:
     """A folder's network, codec and prompt encoder on a device in a number type."""
     codec, text = f.codec, f.text
+    for net in _nets(f) if dtype == torch.float16 else []:
+        if net is not None: weights.check_finite(net.state_dict(), f.path or f.name, dtype)  # beyond 65504: infinite from there on
     if isinstance(codec, Latents): codec = replace(codec, net=placed(codec.net, device, dtype))
     if text is not None: text = type(text)(text.tokenizer, placed(text.net, device, dtype, channels_last=False), text.skip)
     return placed(f.net, device, dtype), codec, text

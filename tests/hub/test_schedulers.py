@@ -337,7 +337,7 @@ def test_keys_of_other_classes_are_ignored_as_there():
     ({"_unnoise": 3}, "must be an object"),
     ({"_unnoise": {"schedul": "ddpm"}}, "unnoise.schedule"),
     ({"_unnoise": {}, "_unnoise_defaults": {"sampler": "eulr"}}, "did you mean 'euler'"),
-    ({"_unnoise": {}, "_unnoise_defaults": {"sampler": ["euler"]}}, "sampler cannot be"),
+    ({"_unnoise": {}, "_unnoise_defaults": {"sampler": ["euler"]}}, "sampler: input should be a valid string"),
     ({"_unnoise": {}, "_unnoise_defaults": {"sampler": "euler", "options": {"eta": 1}}}, "unknown option"),
     ({"_unnoise": {}, "_unnoise_defaults": {"spacing": "karras", "spacing_options": {"offset": 1}}}, "unknown option"),
 ])

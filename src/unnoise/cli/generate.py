@@ -54,6 +54,7 @@ def generate(
     memory_budget: Annotated[Optional[str], typer.Option("--memory-budget", help="What the process may take, as in 2GB.")] = None,  # noqa: UP045
     variant: Annotated[Optional[str], typer.Option("--variant", help="Of the model's weight files, as in fp16.")] = None,  # noqa: UP045
     tokenizer: Annotated[Optional[Path], typer.Option("--tokenizer", metavar="DIR", help="For single-file checkpoints, which have none.")] = None,  # noqa: UP045
+    vae: Annotated[Optional[Path], typer.Option("--vae", metavar="DIR|FILE", help="Another autoencoder than the model's.")] = None,  # noqa: UP045
     prediction: Annotated[Optional[str], typer.Option("--prediction", help="What a single file predicts: epsilon or v_prediction.")] = None,  # noqa: UP045
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first: slow to begin, faster for many images.")] = False,
     sweep: Annotated[Optional[list[str]], typer.Option("--sweep", metavar="NAME=A,B,…", help=_SWEEP)] = None,  # noqa: UP045
@@ -84,7 +85,7 @@ def generate(
     with kept.telling(lambda: "nothing is drawn yet"):
         from unnoise.pipeline import load
 
-        pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=memory_budget, variant=variant, tokenizer=tokenizer,
+        pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=memory_budget, variant=variant, tokenizer=tokenizer, vae=vae,
                                     prediction=prediction, compile=compiled or None, once=not axes or None))
         swept = [v for a in axes if a.keyword in ("prompt", "negative_prompt") for v in a.values]
         unknown = _unknown(pipe, [prompt, negative, *swept], strict)

@@ -49,13 +49,28 @@ def _count(tensors: Iterable[tuple[str, TensorInfo]]) -> dict:
             "bytes": sum(t.end - t.start for _, t in some)}
 
 
-def _sha256(path: Path) -> str:
-    """The hash of a weight file, which must hold finite numbers only; what is known of large files is kept."""
+def _sha256(path: Path, left: dict[str, str], notes: list[str]) -> str:
+    """The hash of a weight file, whose tensors that are used must be finite; what is known of large files is kept.
+
+    left: tensors that are not used. notes: gets a line on values beyond float16.
+    """
+    from unnoise.hub import leftovers
     from unnoise.hub.weights import examine
 
     facts = examine(path)
-    if facts["bad"]: raise BadInput(f"{path}: tensor {facts['bad']!r} holds non-finite values")
-    return facts["sha256"]
+    unused = {*left, *(leftovers.plain(k) for k in left)}
+    bad = [k for k in facts.bad if leftovers.plain(k) not in unused]
+    if bad: raise BadInput(f"{path}: tensor {bad[0]!r} holds non-finite values")
+    large = {k: v for k, v in facts.large.items() if leftovers.plain(k) not in unused}
+    if large:
+        name = max(large, key=large.__getitem__)
+        notes.append(f"{path.name}: {name} has values up to {large[name]:.3g}, float16 ends at 65504: give --dtype fp32 or bf16")
+    return facts.sha256
+
+
+def _told(left: dict[str, str]) -> dict[str, int]:
+    """How many tensors are left out for each reason."""
+    return {why: list(left.values()).count(why) for why in sorted(set(left.values()))}
 
 
 def _file(path: Path, hashed: bool) -> dict:
@@ -69,9 +84,23 @@ def _file(path: Path, hashed: bool) -> dict:
         groups.setdefault(known or name.split(".")[0], []).append((name, t))
     parts = {_PREFIXES.get(k, k): {"prefix": k, "tensors": len(v), **_count(v)} for k, v in sorted(groups.items())}
     spec = {k.removeprefix("modelspec."): v for k, v in head.metadata.items()}
+    left, notes = _unread(head)
     return {"name": spec.get("title") or path.stem, "file": str(path), "class": spec.get("architecture"), "components": parts,
             **{k: v for k, v in _count(head.tensors.items()).items() if k != "dtypes"}, "prediction": spec.get("prediction_type"),
-            "licence": spec.get("license"), "sha256": {path.name: _sha256(path)} if hashed else None}
+            "licence": spec.get("license"), "sha256": {path.name: _sha256(path, left, notes)} if hashed else None,
+            "notes": notes, "left_out": _told(left)}
+
+
+def _unread(head: Any) -> tuple[dict[str, str], list[str]]:
+    """What of a single file is not read, and what there is to say of it: where it is no model that can be loaded, why."""
+    from unnoise.hub import original, weights
+
+    shapes = weights.shapes(head)
+    for own_vae in (True, False):
+        try: parts = original.convert(shapes, head.metadata, own_vae=own_vae)
+        except BadInput as e: said = str(e)
+        else: return parts.left_out, [*parts.notes, *([] if own_vae else ["it has no autoencoder: name one with --vae FOLDER"])]
+    return {}, [said]
 
 
 # --- folders --------------------------------------------------------------------------------------------------------------
@@ -79,8 +108,11 @@ def _file(path: Path, hashed: bool) -> dict:
 def _folder(path: Path, hashed: bool) -> dict:
     from unnoise import hub
     from unnoise.hub.fetch import manifest
+    from unnoise.hub.folder import model_of
+    from unnoise.hub.index import read_index
 
-    index = hub.read_json(path / "model_index.json")
+    path = model_of(path)
+    index = read_index(path)
     hub.check_family(index, path)
     named = {k: v[1] for k, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1]}
     nets = (*NETS, "image_encoder") if "_clip" in index else NETS  # our own models keep a CLIP's image encoder; of others it is not used
@@ -91,16 +123,30 @@ def _folder(path: Path, hashed: bool) -> dict:
     parts = {k: {"class": named[k], **(_component(files[k]) if k in files else {})} for k in used}
     whole = [f for some in files.values() for f in some]
     from_hub = manifest(path)
-    sha256 = {str(f.relative_to(path)): _sha256(f) for f in whole} if hashed else None
+    left, notes = _left_out(path, configs, files)
+    unused = {k: why for some in left.values() for k, why in some.items()}
+    sha256 = {str(f.relative_to(path)): _sha256(f, unused, notes) for f in whole} if hashed else None
     _compare(path, sha256, index.get("_sha256", {}))
     if from_hub: _intact(path, from_hub, sha256)
     name = index.get("_name") or (from_hub["repo"] if from_hub else path.resolve().name)
     return {"name": name, "folder": str(path), "class": index.get("_class_name"), "components": parts,
             "parameters": sum(p.get("parameters", 0) for p in parts.values()), "bytes": sum(f.stat().st_size for f in whole),
-            **_process(path, configs, index), "image": _image(path, configs), "text": _words(path, configs),
+            **_process(path, configs, index, notes), "image": _image(path, configs), "text": _words(path, configs),
             "licence": _licence(path, index, whole),
             "manifest": from_hub and {k: from_hub[k] for k in ("repo", "commit", "variant")} | {"matches": True if hashed else None},
-            "ignored": _ignored(path, named, used, whole), "sha256": sha256}
+            "ignored": _ignored(path, named, used, whole), "left_out": {k: _told(v) for k, v in left.items() if v}, "sha256": sha256}
+
+
+def _left_out(path: Path, configs: dict, files: dict) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Of each part with weights: which tensors are not read, and why; and a note where its weights do not fit its config."""
+    from unnoise.hub import folder
+
+    left, notes = {}, []
+    for part in files:
+        if part == "image_encoder": continue
+        try: left[part] = folder.left_out(path, part, configs[part])
+        except BadInput as e: notes.append(str(e))
+    return left, notes
 
 
 def _config(path: Path, part: str) -> dict:
@@ -139,17 +185,18 @@ def _intact(path: Path, d: dict, sha256: dict[str, str] | None) -> None:
             raise BadInput(f"{file} is damaged: its sha256 differs from the one in {MANIFEST}: {again}")
 
 
-def _process(path: Path, configs: dict, index: dict) -> dict:
+def _process(path: Path, configs: dict, index: dict, notes: list[str]) -> dict:
     """What the net predicts, the schedule it was trained on, and the sampler that is used unless another is asked for."""
     from unnoise.hub import schedulers
     from unnoise.pipeline import DEFAULTS
 
-    if "scheduler" not in configs: return {"prediction": None, "schedule": None, "sampler": None, "notes": []}
+    if "scheduler" not in configs: return {"prediction": None, "schedule": None, "sampler": None, "notes": notes}
     try: s = schedulers.read(configs["scheduler"], latents="vae" in configs)
     except BadInput as e: raise BadInput(f"{path / 'scheduler' / 'scheduler_config.json'}: {e}") from None
+    unsaid = schedulers.unsaid(configs["scheduler"]) if "vae" in configs else None
     defaults = {**DEFAULTS, **s.defaults, **index.get("_defaults", {})}
     return {"prediction": s.process.predict, "schedule": _schedule(s.process, configs["scheduler"]),
-            "sampler": {k: defaults[k] for k in ("sampler", "spacing")}, "notes": list(s.notes)}
+            "sampler": {k: defaults[k] for k in ("sampler", "spacing")}, "notes": [*notes, *s.notes, *([unsaid] if unsaid else [])]}
 
 
 def _schedule(process: Any, config: dict) -> dict:
@@ -211,7 +258,7 @@ def _text(d: dict) -> str:
     for name, c in d["components"].items():
         counted = f"{_short(c['parameters']):>9}  {', '.join(c['dtypes']):5} {c['bytes'] / 1e6:9.1f} MB" if "parameters" in c else ""
         lines.append(f"  {name:14} {c.get('class') or c.get('prefix', ''):24} {counted}".rstrip())
-    for key in ("prediction", "schedule", "sampler", "image", "text", "licence", "manifest", "notes", "ignored", "sha256"):
+    for key in ("prediction", "schedule", "sampler", "image", "text", "licence", "manifest", "notes", "ignored", "left_out", "sha256"):
         if d.get(key): lines.append(f"{key:12} {_value(d[key])}")
     return "\n".join(lines)
 

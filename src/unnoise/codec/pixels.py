@@ -6,12 +6,15 @@ p = 2, which is what makes small nets fast), and sizes that the net cannot halve
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from unnoise.base.read import fit
 from unnoise.errors import BadInput, unknown
 
 
@@ -82,13 +85,40 @@ class Vectors:
         return {"kind": "vectors", "size": list(self.size), "mean": self.mean, "std": self.std}
 
 
-def from_config(d: dict) -> Pixels | Vectors:
-    """The codec of a model folder's `codec/config.json`."""
-    d = dict(d)
-    kind = d.pop("kind", None)
+Side = Annotated[int, Field(ge=1, le=8192)]
+
+
+class PixelsFile(BaseModel):
+    """codec/config.json of a model of pictures."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    kind: Literal["pixels"]
+    height: Side
+    width: Side
+    channels: Annotated[int, Field(ge=1, le=4096)] = 3
+    patch: Annotated[int, Field(ge=1, le=64)] = 1
+    multiple: Annotated[int, Field(ge=1, le=1024)] = 1
+
+
+class VectorsFile(BaseModel):
+    """codec/config.json of a model of numbers."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    kind: Literal["vectors"]
+    size: Annotated[list[Annotated[int, Field(ge=1, le=2_000_000)]], Field(min_length=1, max_length=8)]
+    mean: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    std: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+
+def from_config(d: dict, where: str = "codec config") -> Pixels | Vectors:
+    """The codec of a model folder's `codec/config.json`. BadInput, naming `where`: another kind, a key or value that is not accepted."""
+    kind = d.get("kind")
     if kind not in ("pixels", "vectors"): raise unknown("codec", kind, ("pixels", "vectors"))
-    try: return Pixels(**d) if kind == "pixels" else Vectors(tuple(d.pop("size")), **d)
-    except (TypeError, KeyError) as e: raise BadInput(f"codec config: {e}") from e
+    if kind == "pixels": return Pixels(**fit(PixelsFile, d, where).model_dump(exclude={"kind"}))
+    file = fit(VectorsFile, d, where)
+    return Vectors(tuple(file.size), file.mean, file.std)
 
 
 def codec_for(x: np.ndarray, patch: int = 1, multiple: int = 1) -> Pixels | Vectors:

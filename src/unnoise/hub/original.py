@@ -19,12 +19,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from unnoise.base.text import short
 from unnoise.errors import BadInput, unknown
+from unnoise.hub import leftovers
+from unnoise.hub.weights import plain
 
 UNET, VAE, TEXT_1, TEXT_2 = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.", "cond_stage_model.model."
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -47,32 +50,63 @@ class Parts:
     """A checkpoint taken apart. scheduler: the published config; family: "1.x" or "2.x"; notes: what was guessed, a line each."""
 
     unet: Part
-    vae: Part
+    vae: Part | None
     text_encoder: Part
     scheduler: dict
     family: str
     notes: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)  # what of the file is no part of the model, and why
 
 
-def convert(weights: Weights, metadata: dict[str, str] | None = None, prediction: str | None = None, ema: bool = False) -> Parts:
-    """The parts of a checkpoint. Tensors keep their dtype, and share memory with those given.
+def convert(weights: Weights, metadata: dict[str, str] | None = None, prediction: str | None = None, ema: bool = False,
+            own_vae: bool = True) -> Parts:
+    """The parts of a checkpoint. Tensors keep their dtype (but 8-bit floats, see `weights.plain`), and share memory with those given.
+
+    They may be on the meta device: then the configs and names are found, and what a UNet predicts is not guessed from values.
 
     metadata: the file's own, for its prediction type. prediction: "epsilon", "v_prediction" or "sample", whatever the file says.
-    ema: take the UNet's averaged copy (`model_ema`), which most published files leave out. All else in the file is ignored.
+    ema: take the UNet's averaged copy (`model_ema`), which most published files leave out. own_vae: False where another autoencoder
+    is used: the file need not have one, `vae` is None. All else in the file is left out.
     BadInput: another kind of file (named), a part or a tensor that is missing, one that has no place in a 1.x or 2.x model.
     """
     if prediction not in (*PREDICTIONS, None): raise unknown("prediction", prediction, PREDICTIONS)
-    recognise(weights)
+    weights, left = _sorted(weights)
+    recognise(weights, own_vae)
     unet = _ema(weights) if ema else _under(weights, UNET)
     config = _unet_config(unet)
     two = config["use_linear_projection"]
     kind, notes = _prediction(weights, unet, config, metadata or {}, prediction)
     if two and kind == "v_prediction": config["sample_size"] = 96  # trained on 768 x 768
-    vae, vae_config = _under(weights, VAE), _vae_config(_under(weights, VAE), config["sample_size"])
-    text = _openclip(weights) if any(k.startswith(TEXT_2) for k in weights) else _clip(weights)
-    return Parts(Part(config, _renamed(unet, unet_names(config), "UNet")),
-                 Part(vae_config, _flat(_renamed(vae, vae_names(vae_config), "autoencoder", ignored=("loss.",)))),
-                 text, _scheduler(kind, "ztsnr" in weights and kind != "epsilon"), "2.x" if two else "1.x", notes)
+    vae = _vae(_under(weights, VAE), config["sample_size"], left, VAE) if own_vae else None
+    text = _openclip(weights, left) if any(k.startswith(TEXT_2) for k in weights) else _clip(weights, left)
+    made = _renamed(unet, unet_names(config), "UNet", left, UNET)
+    return Parts(Part(config, made), vae, text, _scheduler(kind, "ztsnr" in weights and kind != "epsilon"), "2.x" if two else "1.x",
+                 notes, left)
+
+
+def autoencoder(weights: Weights) -> Part:
+    """The autoencoder of a file: of a whole checkpoint, or alone, with its prefix or without. BadInput: there is none."""
+    weights, left = _sorted(weights)
+    own = _under(weights, VAE) or weights
+    if not any(k.startswith("encoder.down.") for k in own):
+        raise BadInput("the file holds no autoencoder in the original layout of Stable Diffusion (encoder.down.…)")
+    return _vae(own, 64, left, "")
+
+
+def _vae(own: Weights, sample_size: int, left: dict[str, str], prefix: str) -> Part:
+    config = _vae_config(own, sample_size)
+    return Part(config, _flat(_renamed(own, vae_names(config), "autoencoder", left, prefix)))
+
+
+def _sorted(weights: Weights) -> tuple[Weights, dict[str, str]]:
+    """(the tensors under their plain names, those that are no part of a whole checkpoint with why they are left out)."""
+    kept, left = leftovers.tidied(weights)
+    out = plain({new: weights[old] for old, new in kept.items()})
+    if all(any(k.startswith(p) for k in out) for p in (UNET, "cond_stage_model.")):
+        for old, new in kept.items():
+            if new in out and not new.startswith((UNET, VAE, TEXT_1, TEXT_2, *_MEANT)):
+                left[old] = leftovers.reason(new) or "no part of a model in the original layout"
+    return out, left
 
 
 def revert(unet: Part, vae: Part, text_encoder: Part) -> Weights:
@@ -163,15 +197,20 @@ def _look(key: str, names: Mapping[str, str | tuple[str, ...]]) -> str:
     return next((key[:cut] for cut in (*cuts, len(key)) if key[:cut] in names), "")
 
 
-def _renamed(weights: Weights, names: Names, what: str, ignored: tuple[str, ...] = ()) -> Weights:
-    """Weights under our names. BadInput on a tensor that has none, unless its name starts with one of `ignored`, and on a module without
-    tensors (but for the shortcuts, which are only where the width changes)."""
+def _renamed(weights: Weights, names: Names, what: str, left: dict[str, str], prefix: str) -> Weights:
+    """Weights under our names; what is known to be of something else goes to `left`, under its name in the file (with `prefix`).
+
+    BadInput on another tensor that has no place, and on a module without tensors (but for the shortcuts, which are only where the width
+    changes).
+    """
     out: Weights = {}
+    stray, wrong = leftovers.stray([k for k in weights if not _look(k, names)], names)
+    if wrong: raise BadInput(f"checkpoint: tensor {short(wrong[0])} has no place in a Stable Diffusion 1.x or 2.x {what}")
+    left |= {prefix + k: why for k, why in stray.items()}
     empty = {k for k in names if not k.endswith(("skip_connection", "nin_shortcut"))}
     for key, t in weights.items():
-        if key.startswith(ignored): continue
+        if key in stray: continue
         module = _look(key, names)
-        if not module: raise BadInput(f"checkpoint: tensor {key!r} has no place in a Stable Diffusion 1.x or 2.x {what}")
         empty.discard(module)
         ours = names[module]
         if isinstance(ours, str): out[ours + key[len(module):]] = t
@@ -238,18 +277,31 @@ _SINGLE = {"text_model.encoder.layers.": "a text encoder alone, without its pref
            "encoder.down.": "the autoencoder alone, without its prefix"}
 
 
-def recognise(keys: Iterable[str]) -> None:
-    """BadInput when the names of the tensors are not those of a whole 1.x or 2.x checkpoint; it says what they are of instead."""
+_MEANT = ("control_model.", "motion_modules.")  # beside a whole checkpoint: without them it draws something else
+_WITHIN = ("joint_blocks.", "double_blocks.", "time_stack.", "label_emb.", "transformer_blocks.1.", "motion_modules.")  # in the UNet's names
+
+
+def recognise(keys: Iterable[str], own_vae: bool = True) -> None:
+    """BadInput when the names of the tensors are not those of a whole 1.x or 2.x checkpoint; it says what they are of instead.
+
+    In a whole one the UNet's names and `_MEANT` alone are looked at: what else lies there is left out. own_vae: it needs an autoencoder.
+    """
     keys = list(keys)
     has = {"the UNet": any(k.startswith(UNET) for k in keys), "the autoencoder": any(k.startswith(VAE) for k in keys),
            "the text encoder": any(k.startswith((TEXT_1, TEXT_2)) for k in keys)}
+    if has["the UNet"] and has["the text encoder"]:
+        told = [k for k in keys if k.startswith(_MEANT) or (k.startswith(UNET) and any(p in k for p in _WITHIN))]
+    else: told = keys
     for piece, what in _OTHERS.items():
-        if any(piece in k for k in keys): raise BadInput(f"the file is {what}, which is not supported (accepted: {SUPPORTED})")
+        if any(piece in k for k in told): raise BadInput(f"the file is {what}, which is not supported (accepted: {SUPPORTED})")
     for piece, what in _SINGLE.items():
         if not any(has.values()) and any(k.startswith(piece) for k in keys): raise BadInput(f"the file is {what} (accepted: {SUPPORTED})")
     if not any(has.values()): raise BadInput(f"the file holds nothing of Stable Diffusion (accepted: {SUPPORTED})")
     missing, there = ([part for part, found in has.items() if found is wanted] for wanted in (False, True))
-    if missing: raise BadInput(f"the file holds {' and '.join(there)} only, {' and '.join(missing)} is missing (accepted: {SUPPORTED})")
+    if missing == ["the autoencoder"]:
+        if own_vae: raise BadInput("the file holds the UNet and the text encoder only, the autoencoder is missing: name one with --vae FOLDER "
+                                   f"(accepted: {SUPPORTED})")
+    elif missing: raise BadInput(f"the file holds {' and '.join(there)} only, {' and '.join(missing)} is missing (accepted: {SUPPORTED})")
 
 
 def _size(weights: Weights, key: str, ndim: int | tuple[int, ...] = 4) -> tuple[int, ...]:
@@ -309,18 +361,23 @@ def _text_config(tokens: tuple[int, ...], positions: int, inner: int, layers: in
 
 def _published(weights: Weights) -> Weights:
     """Text weights with the prefix that the published files have, and without position_ids, which are 0, 1, 2 …"""
-    return {"text_model." + k.removeprefix("text_model."): v for k, v in weights.items() if not k.endswith("position_ids")}
+    own = ("embeddings.", "encoder.", "final_layer_norm.")
+    return {"text_model." + k if k.startswith(own) else k: v for k, v in weights.items() if not k.endswith("position_ids")}
 
 
-def _clip(weights: Weights) -> Part:
-    t = _published(_under(weights, TEXT_1))
+def _clip(weights: Weights, left: dict[str, str]) -> Part:
+    under = _under(weights, TEXT_1)
+    for k in [k for k in under if k.removeprefix("text_model.") == "text_projection.weight"]:
+        left[TEXT_1 + k] = leftovers.reason(k) or ""
+        del under[k]
+    t = _published(under)
     tokens = _size(t, "text_model.embeddings.token_embedding.weight", 2)
     return Part(_text_config(tokens, _size(t, "text_model.embeddings.position_embedding.weight", 2)[0],
                              _size(t, "text_model.encoder.layers.0.mlp.fc1.weight", 2)[0], _count(t, "text_model.encoder.layers."),
                              "quick_gelu", tokens[1]), t)
 
 
-def _openclip(weights: Weights) -> Part:
+def _openclip(weights: Weights, left: dict[str, str]) -> Part:
     """2.x reads the states before the last layer, so that one is left out; some converted files of the real size have done so already."""
     t = _under(weights, TEXT_2)
     tokens, blocks = _size(t, "token_embedding.weight", 2), _count(t, "transformer.resblocks.")
@@ -328,8 +385,10 @@ def _openclip(weights: Weights) -> Part:
     if layers < 1: raise BadInput(f"checkpoint: the text encoder has {blocks} layers: the last is left out, none would remain")
     config = _text_config(tokens, _size(t, "positional_embedding", 2)[0], _size(t, "transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
                           layers, "gelu", 512)
-    unused = (f"transformer.resblocks.{layers}.", "text_projection", "logit_scale", "attn_mask")
-    return Part(config, _renamed(t, text_names(config), "text encoder", unused))
+    unused = tuple(f"transformer.resblocks.{i}." for i in range(layers, blocks))
+    left |= {TEXT_2 + k: "the text encoder's last layer, which 2.x does not use" for k in t if k.startswith(unused)}
+    used = {k: v for k, v in t.items() if not k.startswith(unused)}
+    return Part(config, _renamed(used, text_names(config), "text encoder", left, TEXT_2))
 
 
 def _unused_layer(text: Part) -> Weights:
@@ -349,7 +408,7 @@ def _prediction(weights: Weights, unet: Weights, config: dict, metadata: dict[st
     if not config["use_linear_projection"] or config["in_channels"] != 4: return "epsilon", ()  # inpainting, depth: all eps
     # Known from user interfaces: in 2.x this bias spreads by more than 0.09 in v models, by less in eps models.
     bias = unet.get(f"output_blocks.{_count(unet, 'output_blocks.') - 1}.1.transformer_blocks.0.norm1.bias")
-    kind = "v_prediction" if bias is not None and float(bias.float().std(correction=0)) > 0.09 else "epsilon"
+    kind = "v_prediction" if bias is not None and not bias.is_meta and float(bias.float().std(correction=0)) > 0.09 else "epsilon"
     return kind, (f"whether this 2.x checkpoint predicts v or the noise is a guess from one of its tensors ({kind}): give `prediction` if "
                   "images are noise",)
 

@@ -16,17 +16,28 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel
 from torch import Tensor
 
+from unnoise.base import read
 from unnoise.codec import Latents
 from unnoise.errors import BadInput
 from unnoise.hub import folder as folders
 from unnoise.hub import store, weights
+from unnoise.hub.index import read_index
 from unnoise.nets import clip
 from unnoise.nets.autoencoder import Autoencoder
 from unnoise.nets.clip import TextEncoder
 from unnoise.text.encode import PromptEncoder
 from unnoise.text.tokenizer import Tokenizer
+
+
+class ClipFile(BaseModel):
+    """clip/config.json. text_config: of CLIP's own text encoder, where the model reads prompts by another."""
+
+    projection_dim: int | None = None
+    text_config: dict | None = None
+
 
 JOIN = ("text_projection.weight", "logit_scale")
 
@@ -59,6 +70,7 @@ def save_autoencoder(folder: str | os.PathLike, name: str, codec: Latents) -> Pa
     return store.write_folder(folder, files, {**_index(name, "UnnoiseAutoencoder"), "vae": folders.TWINS["vae"]})
 
 
+@torch.inference_mode(False)
 def load_autoencoder(name: str | os.PathLike, size: int) -> Latents:
     """The autoencoder of a model folder or bundled name, for pictures of size x size."""
     seen = _seen(name, "vae")
@@ -71,6 +83,7 @@ def has_text(name: str | os.PathLike) -> bool:
     return "text_encoder" in folders.read_json(folders.find(name) / "model_index.json")
 
 
+@torch.inference_mode(False)
 def load_text(name: str | os.PathLike) -> PromptEncoder:
     """The text encoder and tokenizer of a model folder or bundled name, in float32."""
     return folders.read_text(_seen(name, "text_encoder"), torch.float32, None)
@@ -118,21 +131,23 @@ def _text_files(tensors: dict[str, Tensor], config: dict) -> dict[str, store.Con
     return folders.weights_and_config("text_encoder/model.safetensors", tensors, about, None)
 
 
+@torch.inference_mode(False)
 def load_clip(name: str | os.PathLike) -> Clip:
     """The CLIP of a model folder or bundled name. BadInput when it has none."""
     seen = _seen(name, "_clip")
     image = weights.read(seen.path / "image_encoder" / "model.safetensors", seen.known.get("image_encoder/model.safetensors"))
     join = weights.read(seen.path / "clip" / "model.safetensors", seen.known.get("clip/model.safetensors"))
     vision = clip.vision_config_from(folders.read_json(seen.path / "image_encoder" / "config.json"))
-    if own := folders.read_json(seen.path / "clip" / "config.json").get("text_config"):
+    file = seen.path / "clip" / "config.json"
+    if own := read.fit(ClipFile, folders.read_json(file), str(file)).text_config:
         config, tokenizer = clip.text_config_from({"model_type": "clip_text_model", **own}), Tokenizer.load(seen.path / "tokenizer")
     else:
         text = load_text(name)
         config, tokenizer = text.net.config, text.tokenizer
         join |= {k: v for k, v in text.net.state_dict().items() if k.startswith("text_model.")}
     both = config.model_copy(update={"projection_dim": vision.projection_dim})
-    net = folders.filled(lambda: clip.CLIP(both, vision), {**clip.published_keys(image), **join}, seen.path / "image_encoder", torch.float32)
-    return Clip(net, tokenizer)
+    stored = folders.Stored.of({**clip.published_keys(image), **join})
+    return Clip(folders.filled(lambda: clip.CLIP(both, vision), stored, seen.path / "image_encoder", torch.float32), tokenizer)
 
 
 def clip_of(f: folders.Folder) -> clip.CLIP | None:
@@ -142,9 +157,9 @@ def clip_of(f: folders.Folder) -> clip.CLIP | None:
 
 
 def _seen(name: str | os.PathLike, part: str) -> folders.Seen:
-    path = folders.find(name)
+    path = folders.model_of(folders.find(name))
     store.finish(path)
-    index = folders.read_json(path / "model_index.json")
+    index = read_index(path)
     if part not in index: raise BadInput(f"{path} has no {'clip' if part == '_clip' else part} (it has {', '.join(k for k in index if not k.startswith('_'))})")
     return folders.Seen(path, index.get("_sha256", {}), None)
 

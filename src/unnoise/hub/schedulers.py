@@ -13,13 +13,15 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from unnoise.base.read import explain
+from unnoise.base.read import fit
+from unnoise.base.text import short
 from unnoise.errors import BadInput, unknown
+from unnoise.hub.index import Defaults
 from unnoise.process import schedule
 from unnoise.process.schedule import GRIDS, SCHEDULES
 from unnoise.sample import SAMPLERS
@@ -108,6 +110,23 @@ _NEAR = {
 }
 
 
+class SchedulerFile(BaseModel):
+    """The types of those keys that are only asked whether they are set; the others are each looked at where they are used."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    trained_betas: Annotated[list[float], Field(max_length=1_000_000)] | None = None
+    use_karras_sigmas: bool | None = None
+    use_exponential_sigmas: bool | None = None
+    use_beta_sigmas: bool | None = None
+    use_lu_lambdas: bool | None = None
+    rescale_betas_zero_snr: bool | None = None
+    clip_sample: bool | None = None
+    set_alpha_to_one: bool | None = None
+    skip_prk_steps: bool | None = None
+    lambda_min_clipped: float | None = None
+
+
 # --- reading --------------------------------------------------------------------------------------------------------------
 
 def read(config: dict, latents: bool = False) -> Sampling:
@@ -117,6 +136,7 @@ def read(config: dict, latents: bool = False) -> Sampling:
     says. Ours are read from their own section, unless another program has changed the published keys beside it.
     BadInput: an unknown class, a value of the wrong type, or one that asks for what is not done here (it says which is).
     """
+    fit(SchedulerFile, config, "scheduler")
     section = config.get("_unnoise", config.get("unnoise"))  # diffusers warns of keys that it does not know, but for "_" ones
     if section is None: return _published(config, latents)
     own = Sampling(_section(section), checked(config.get("_unnoise_defaults", {})))
@@ -125,27 +145,51 @@ def read(config: dict, latents: bool = False) -> Sampling:
     return own if theirs == _published(write(own.process, own.defaults), latents) else theirs
 
 
+def unsaid(config: dict) -> str | None:
+    """A line on a scheduler file of a latent model that names no beta_schedule, else None: diffusers' default is not Stable Diffusion's."""
+    kind = str(config.get("_class_name")).removesuffix("Scheduler")
+    known = KEYS.get(_TWICE.get(kind, kind), {})
+    if "beta_schedule" not in known or config.get("beta_schedule") or config.get("trained_betas") or {"_unnoise", "unnoise"} & set(config):
+        return None
+    return (f"beta_schedule is not given: {kind}'s default {known['beta_schedule']!r} is taken, where Stable Diffusion was trained with "
+            "'scaled_linear' from 0.00085 to 0.012")
+
+
 def _section(section: Any) -> ProcessSection:
-    if not isinstance(section, dict): raise BadInput(f"scheduler: the section 'unnoise' must be an object, given {section!r}")
-    try: return ProcessSection(**section)
-    except ValidationError as e: raise BadInput(f"scheduler: {explain(e, ProcessSection, 'unnoise.')}") from None
-    except TypeError as e: raise BadInput(f"scheduler: the section 'unnoise' is broken: {e}") from None
+    if not isinstance(section, dict): raise BadInput(f"scheduler: the section 'unnoise' must be an object, given {short(section)}")
+    own = fit(ProcessSection, section, "scheduler", "unnoise.")
+    for name, value in own.schedule_options.items():
+        if not -1e6 <= value <= 1e6:
+            raise BadInput(f"scheduler: unnoise.schedule_options.{name} must be at most a million, given {short(value)}")
+    return own
 
 
-def checked(defaults: Any) -> dict[str, Any]:
-    """`defaults` as given, or BadInput when a sampler, grid or option that it names does not exist."""
-    if not isinstance(defaults, dict): raise BadInput(f"scheduler: '_unnoise_defaults' must be an object, given {defaults!r}")
-    for key, kind in (("sampler", str), ("spacing", str), ("options", dict), ("spacing_options", dict)):
-        if not isinstance(defaults.get(key, kind()), kind): raise BadInput(f"scheduler: default {key} cannot be {defaults[key]!r}")
-    sampler, spacing = defaults.get("sampler", "ddim"), defaults.get("spacing", "trailing")
+def checked(defaults: Any, beside: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`defaults` as given, or BadInput when a value is of another type, or a sampler, grid or option that it names does not exist.
+
+    beside: the defaults that hold where these say nothing.
+    """
+    fit(Defaults, defaults, "scheduler: defaults")
+    whole = {**(beside or {}), **defaults}
+    sampler, spacing = whole.get("sampler", "ddim"), whole.get("spacing", "trailing")
     if sampler not in SAMPLERS: raise unknown("sampler", sampler, SAMPLERS)
     if spacing not in GRIDS: raise unknown("spacing", spacing, GRIDS)
-    for option in defaults.get("options", {}):
-        if option not in SAMPLERS[sampler].options: raise unknown(f"option of sampler {sampler!r}", option, SAMPLERS[sampler].options or ["none"])
-    for option in defaults.get("spacing_options", {}):
-        accepted = list(inspect.signature(GRIDS[spacing]).parameters)[2:]
-        if option not in accepted: raise unknown(f"option of spacing {spacing!r}", option, accepted or ["none"])
+    if "options" in defaults: _check_options(defaults["options"], SAMPLERS[sampler].options, f"sampler {sampler!r}")
+    if "spacing_options" in defaults:
+        own = list(inspect.signature(GRIDS[spacing]).parameters.values())[2:]
+        _check_options(defaults["spacing_options"], {p.name: p.default for p in own}, f"spacing {spacing!r}")
     return defaults
+
+
+def _check_options(given: dict[str, Any], own: dict[str, Any], what: str) -> None:
+    """BadInput on an option that is not there, or of another type than its default."""
+    for name, value in given.items():
+        if name not in own: raise unknown(f"option of {what}", name, own or ["none"])
+        default, number = own[name], (int, float)
+        if isinstance(default, bool | str): right = isinstance(value, type(default))
+        elif isinstance(default, number): right = isinstance(value, number) and not isinstance(value, bool)
+        else: right = True
+        if not right: raise BadInput(f"option {name} of {what} is {short(value)}: a value like {default!r} is accepted")
 
 
 def _published(config: dict, latents: bool) -> Sampling:

@@ -28,6 +28,7 @@ from unnoise.errors import BadInput
 
 INDEX = "model_index.json"
 SAVING = "_saving"
+KNOWN = "known.json"
 WAIT = 60.0  # seconds that a saver waits for another one
 Content = bytes | Callable[[Path], Any]  # of a file; or what writes the file, or the folder, that it is given the path of
 _STAGE = re.compile(r"\.unnoise-save-[0-9a-f]{12}")
@@ -94,6 +95,8 @@ def _finish(folder: Path, inside: bool = False) -> None:
         whole = read.object_file(index)
         hashes = whole.get("_sha256")
         _superseded(folder, set(hashes) if isinstance(hashes, dict) else set())
+        if isinstance(hashes, dict) and KNOWN not in hashes and not os.path.isdir(folder / KNOWN):
+            (folder / KNOWN).unlink(missing_ok=True)  # the words of the model that was there
         write.put(index, _json({k: v for k, v in whole.items() if k != SAVING}))
     for name in _names(folder):  # what savers left that were killed: they held the lock that we hold now
         if _STAGE.fullmatch(name) and not (folder / name).is_symlink():
