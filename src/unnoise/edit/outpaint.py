@@ -54,7 +54,7 @@ def outpaint(pipe: Pipeline, image: Given, prompt: str | None = None, *, left: i
 
 
 def _sides(picture: Picture, *amounts: int) -> dict[str, int]:
-    amounts = tuple(arguments.integer(f"{side} (pixels)", n, 0) for side, n in zip(SIDES, amounts))
+    amounts = tuple(arguments.integer(side, n, 0) for side, n in zip(SIDES, amounts))
     left, right, top, bottom = amounts
     if not any(amounts): raise BadInput("nothing to draw: give pixels for at least one of left, right, top and bottom")
     h, w = picture.size[0] + top + bottom, picture.size[1] + left + right
