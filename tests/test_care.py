@@ -1,4 +1,5 @@
 """A runner's own copy of the weights, retries in float32, arguments of every kind, Brownian noise, what a Result shows."""
+import itertools
 import threading
 
 import numpy as np
@@ -153,8 +154,8 @@ def test_paths_that_are_none(pipe, tmp_path, monkeypatch, path):
 def test_brownian_noise_keeps_what_the_next_step_needs_alone():
     made = noise.brownian(range(2))
     kept = lambda: next(c.cell_contents for c in made.__closure__ if isinstance(c.cell_contents, dict))
-    path = [l for l in schedule.cosine().path(200, "trailing")]
-    for a, b in zip(path, path[1:]): made(torch.zeros(2, 3), a, b)
+    path = list(schedule.cosine().path(200, "trailing"))
+    for a, b in itertools.pairwise(path): made(torch.zeros(2, 3), a, b)
     assert 0 < len(kept()) < 60
 
 
