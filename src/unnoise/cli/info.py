@@ -224,10 +224,14 @@ def _image(path: Path, configs: dict) -> dict | None:
 def _words(path: Path, configs: dict) -> dict | None:
     """Width and context of the text encoder, which must be what the UNet takes; or how many words a small model knows."""
     text, words = configs.get("text_encoder"), configs.get("words")
-    if words: return {"words": len(words.get("words", []))}
+    if words:
+        from unnoise.base import read
+        from unnoise.text.words import WordsFile
+
+        return {"words": len(read.fit(WordsFile, words, str(path / "words" / "config.json")).words)}
     if not text: return None
     width, takes = text.get("hidden_size"), configs.get("unet", {}).get("cross_attention_dim")
-    if takes is not None and {width} != set(takes if isinstance(takes, list) else [takes]):
+    if takes is not None and any(t != width for t in (takes if isinstance(takes, list) else [takes])):
         raise BadInput(f"{path}: the text encoder's width is {width} (text_encoder/config.json), the UNet takes {takes} (unet/config.json)")
     return {"width": width, "context": text.get("max_position_embeddings")}
 
