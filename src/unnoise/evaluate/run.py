@@ -225,7 +225,7 @@ def _look(judge: Judge, chunks: Iterator[tuple[np.ndarray, int]], progress: Adva
 
 def _settings(pipe: Generator, request: Request, batch_size: int) -> dict:
     """Everything that the images depend on besides their number: the recipe of the first, the words, the size of a batch."""
-    recipe = {k: v for k, v in request.recipe(pipe, 0).items() if k not in ("prompt", "negative_prompt")}  # type: ignore[arg-type]
+    recipe = {k: v for k, v in request.recipe(pipe, 0).items() if k not in ("prompt", "negative_prompt", "machine")}  # type: ignore[arg-type]
     return {**recipe, **machine(pipe), "words": list(pipe.words.words) if pipe.words else [], "batch_size": batch_size}
 
 
