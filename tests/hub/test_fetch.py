@@ -247,7 +247,7 @@ def start(here, server, *, ready):
 def test_sigkill_and_resume(server, here):
     server.faults[UNET] = [{"hang": 123_456}]
     p = start(here, server, ready=123_456)
-    with pytest.raises(BadInput, match="another process"): hub.fetch(REPO)
+    with pytest.raises(BadInput, match="is being fetched by process"): hub.fetch(REPO)
     p.kill()
     p.wait()
     assert not here.exists()
@@ -388,9 +388,9 @@ def test_a_place_that_cannot_be_written(server, here, tmp_path):
 def test_one_process_at_a_time(server, here):
     store = here.with_name(f".{here.name}.part")
     store.mkdir(parents=True)
-    with (store / "lock").open("w") as f:
+    with (store / ".lock").open("w") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
-        assert "another process" in refused(REPO)
+        assert "in use" in refused(REPO)
     hub.fetch(REPO)
     holds(here, server)
 
@@ -453,3 +453,19 @@ def test_progress_ends_at_the_whole(server, here):
     hub.fetch(REPO, report=lambda *a: seen.append(a))
     total = sum(len(server.files[n]) for n in NEEDED)
     assert seen[-1] == (UNET, total, total) and all(0 <= done <= t == total for _, done, t in seen)
+
+
+def test_what_else_lies_in_a_fetched_folder_stays_and_a_half_put_one_is_not_there(server, here):
+    hub.fetch(REPO)
+    (here / "lora").mkdir()
+    (here / "lora/mine.safetensors").write_text("mine")
+    d = json.loads((here / hub.MANIFEST).read_text())
+    (here / "README.md").unlink(missing_ok=True)
+    for broken in ({"files": 5}, {"files": {"../x": {"size": 1, "sha256": "0" * 64}}}, {"commit": None}, {"files": {"a": {"size": "1", "sha256": "0" * 64}}}):
+        (here / hub.MANIFEST).write_text(json.dumps(d | broken))
+        with pytest.raises(BadInput, match="is damaged: delete the folder"): hub.manifest(here)
+    (here / hub.MANIFEST).write_text(json.dumps(d | {"installing": True}))
+    assert hub.local(REPO) is None
+    again = hub.fetch(REPO)
+    assert hub.local(REPO) == here and not again.manifest.get("installing") and (here / "lora/mine.safetensors").read_text() == "mine"
+    assert not [p for p in here.rglob("*") if p.name.endswith(".part")]

@@ -20,8 +20,8 @@ import shutil
 import ssl
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,10 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
 from unnoise import __version__
+from unnoise.base import lock, read
+from unnoise.base.write import new_file, put
 from unnoise.errors import BadInput, unknown
+from unnoise.hub.index import Index, Manifest
 
 MANIFEST = "unnoise.json"
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
@@ -96,17 +99,19 @@ def folder(name: str) -> Path:
 
 def local(name: str | os.PathLike) -> Path | None:
     """The folder of a model that has been fetched, or None. Never touches the network."""
-    return folder(str(name)) if is_id(name) and (folder(str(name)) / MANIFEST).is_file() else None
+    if not is_id(name) or not (folder(str(name)) / MANIFEST).is_file(): return None
+    return None if (manifest(folder(str(name))) or {}).get("installing") else folder(str(name))
 
 
 def manifest(path: Path) -> dict | None:
     """What `unnoise.json` of a fetched folder says: repo, commit, revision, variant, files {name: {size, sha256}}; None without one."""
+    file = path / MANIFEST
+    if not os.path.lexists(file): return None
     try:
-        d = json.loads((path / MANIFEST).read_bytes())
-        right = all({"size", "sha256"} <= f.keys() for f in d["files"].values()) and {"repo", "commit", "revision", "variant"} <= d.keys()
-    except FileNotFoundError: return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError): d, right = {}, False
-    if not right: raise BadInput(f"{path / MANIFEST} is damaged: delete the folder {path} and fetch the model again")
+        d = read.object_file(file, "manifest")
+        read.fit(Manifest, d, str(file))
+    except BadInput as e:
+        raise BadInput(f"{file} is damaged: delete the folder {path} and fetch the model again ({e})") from None
     return d
 
 
@@ -327,9 +332,9 @@ def plan(name: str, revision: str | None = None, variant: str | None = None, tok
     if "model_index.json" not in files: raise BadInput(f"{name} has no model_index.json: it is not a model folder in the published layout")
     with tempfile.TemporaryDirectory() as place:
         raw = hub.get(_checked(files["model_index.json"], name), commit, Path(place), lambda n: None).read_bytes()
-    try: index = json.loads(raw)
-    except (ValueError, RecursionError): index = None
-    if not isinstance(index, dict): raise BadInput(f"{name}: model_index.json is not a JSON object")
+    try: index = read.parse_object(raw, "it")
+    except BadInput as e: raise BadInput(f"{name}: model_index.json is not a JSON object ({e})") from None
+    read.fit(Index, index, f"{name}: model_index.json")
     check_family(index, Path(name))
     chosen = [_checked(files[n], name) for n in choose(files, variant, name)]
     return Plan(name, commit, revision or "main", variant, tuple(sorted(chosen, key=lambda f: f.size)))  # what is small may already fail
@@ -360,7 +365,8 @@ def fetch(name: str, revision: str | None = None, variant: str | None = None, to
     if old := manifest(path): revision, variant = revision or old["commit"], variant or old["variant"]
     wanted = plan(name, revision, variant, token, endpoint)
     try:
-        with _alone(path.with_name(f".{path.name}.part"), name) as store:
+        store = path.with_name(f".{path.name}.part")
+        with lock.alone(store, f"{name} is being fetched"):
             if there := _there(path, wanted.commit, variant): return Fetched(path, there, 0)  # another process has just brought it
             received = _collect(wanted, store, _hub(name, token, endpoint), path, report or (lambda *_: None))
             return Fetched(path, _install(wanted, store, path), received)
@@ -370,20 +376,7 @@ def fetch(name: str, revision: str | None = None, variant: str | None = None, to
 def _there(path: Path, revision: str | None, variant: str | None) -> dict | None:
     d = manifest(path)
     same = d and revision in (None, d["revision"], d["commit"]) and variant in (None, d["variant"] or "plain")
-    return d if d and same and _whole(path, d) else None
-
-
-@contextmanager
-def _alone(store: Path, name: str) -> Iterator[Path]:
-    """The folder of the work in progress, for one process at a time: a second one would write into the same parts."""
-    store.mkdir(parents=True, exist_ok=True)
-    with (store / "lock").open("w") as f:
-        try:
-            import fcntl
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError: pass  # Windows does not let two processes rename and write the same file
-        except BlockingIOError: raise BadInput(f"{name} is being fetched by another process") from None
-        yield store
+    return d if d and same and not d.get("installing") and _whole(path, d) else None
 
 
 def _collect(wanted: Plan, store: Path, hub: _Hub, path: Path, report: Report) -> int:
@@ -419,23 +412,29 @@ def _check_disk(missing: int, wanted: Plan, store: Path) -> None:
 
 
 def _install(wanted: Plan, store: Path, path: Path) -> dict:
-    """The folder from verified files, its manifest last; takes the place of an older one. Returns the manifest."""
-    new, old = store / "new", store / "old"
-    for f in (new, old): shutil.rmtree(f, ignore_errors=True)
+    """Put the verified files in their places, the manifest last; what else lies in the folder stays. Returns the manifest.
+
+    While it works the manifest says so ("installing", with all files of before and now): such a folder is not whole, and fetched again.
+    """
+    old = (manifest(path) or {"files": {}})["files"]
     files = {}
     for f in sorted(wanted.files, key=lambda f: f.name):
-        (new / f.name).parent.mkdir(parents=True, exist_ok=True)
-        _link(store / f.digest, new / f.name)
-        files[f.name] = {"size": f.size, "sha256": f.digest if len(f.digest) == 64 else digest(new / f.name, "0" * 64)}
+        files[f.name] = {"size": f.size, "sha256": f.digest if len(f.digest) == 64 else digest(store / f.digest, "0" * 64)}
     d = {"repo": wanted.name, "commit": wanted.commit, "revision": wanted.revision, "variant": wanted.variant, "files": files}
-    with (new / MANIFEST).open("w") as out:
-        out.write(json.dumps(d, indent=2) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    if path.exists(): path.rename(old)
-    new.rename(path)
+    _put_manifest(path, {**d, "files": {**old, **files}, "installing": True})
+    for f in wanted.files:
+        with new_file(path / f.name) as part:
+            part.unlink()
+            _link(store / f.digest, part)
+    for name in sorted(set(old) - set(files)):  # of the commit before
+        with suppress(OSError): (path / name).unlink()
+    _put_manifest(path, d)
     shutil.rmtree(store, ignore_errors=True)
     return d
+
+
+def _put_manifest(path: Path, d: dict) -> None:
+    put(path / MANIFEST, json.dumps(d, indent=2).encode() + b"\n")
 
 
 def _link(source: Path, target: Path) -> None:
