@@ -10,6 +10,7 @@ from pydantic import Field
 Flag = Annotated[bool, Field(strict=True)]
 Width = Annotated[int, Field(strict=True, ge=1, le=65_536)]        # channels, features, sides in pixels
 Count = Annotated[int, Field(strict=True, ge=1, le=2_000_000)]     # of tokens, classes, entries
+Classes = Annotated[int, Field(strict=True, ge=0, le=2_000_000)]    # 0: as many as none
 Depth = Annotated[int, Field(strict=True, ge=1, le=16)]            # layers of one resolution
 Layers = Annotated[int, Field(strict=True, ge=1, le=256)]          # of a stack
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from unnoise.errors import BadInput
-from unnoise.nets.bounds import Count, Flag, Width
+from unnoise.nets.bounds import Classes, Count, Flag, Width
 from unnoise.nets.unet import TimestepEmbedding, sinusoid
 
 
@@ -18,7 +18,7 @@ class MLPConfig(BaseModel):
     size: Count
     width: Width = 128
     layers: Annotated[int, Field(strict=True, ge=0, le=256)] = 3
-    num_class_embeds: Count | None = None
+    num_class_embeds: Classes | None = None
     time: Flag = True
 
 

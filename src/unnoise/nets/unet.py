@@ -21,7 +21,7 @@ from unnoise.base.read import fit
 from unnoise.base.text import short
 from unnoise.errors import BadInput
 from unnoise.nets import layers
-from unnoise.nets.bounds import Depth, Flag, Fraction, Kinds, Small, Width, Widths
+from unnoise.nets.bounds import Classes, Depth, Flag, Fraction, Kinds, Small, Width, Widths
 
 
 class UNetConfig(BaseModel):
@@ -42,7 +42,7 @@ class UNetConfig(BaseModel):
     use_linear_projection: Flag = False
     norm_num_groups: Width = 32
     norm_eps: Small = 1e-5
-    num_class_embeds: Annotated[int, Field(strict=True, ge=0, le=2_000_000)] | None = None  # 0, as the bundled upscaler has it: no classes
+    num_class_embeds: Classes | None = None
     flip_sin_to_cos: Flag = True
     freq_shift: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
     dropout: Fraction = 0.0
