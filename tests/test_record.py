@@ -163,3 +163,9 @@ def test_guide_weights_are_stored_exactly(pipe):
     weight = 0.1 + 0.2
     r = replace(pipe.request("one", seed=1), guide=(Guide("smooth", "", weight),))
     assert float(r.recipe(pipe, 0)["guide"][0].rpartition(":")[2]) == weight
+
+
+def test_what_a_prompt_says_comes_back_as_it_was_said(recipe, tmp_path):
+    said = recipe | {"prompt": "a\0b \u2028 \x1b é"}
+    path = record.write_png(Image.new("L", (4, 4)), tmp_path / "a.png", json.dumps(said))
+    assert record.checked(read_recipe(path), "a.png")[0].prompt == said["prompt"]

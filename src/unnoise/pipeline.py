@@ -603,8 +603,7 @@ def _items(name: str, given: Any, of: str) -> list[Any]:
 def _texts(name: str, given: Any) -> list[str]:
     if given is None: return [""]
     items = [given] if isinstance(given, str) else _items(name, given, "text or a list of texts")
-    for t in items: arguments.string(name, t.replace("\0", "") if isinstance(t, str) else t)  # a NUL is a word like another
-    return [str(t) for t in items]
+    return [arguments.string(name, t, nul=True) for t in items]
 
 
 def _seed_list(seed: Any) -> list[Any] | None:

@@ -143,7 +143,7 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The recipe that a PNG carries, as it was written. BadInput: no picture, none in it, or no JSON object."""
     text = pictures.png_text(path).get(KEY)
     if text is None: raise BadInput(f"{path} carries no unnoise recipe: only PNG files that unnoise wrote can be replayed")
-    return read.parse_object(text, f"the recipe in {path}")
+    return read.parse_object(text, f"the recipe in {path}", nul=True)
 
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:

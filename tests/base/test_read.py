@@ -106,3 +106,9 @@ def test_fit_names_the_entry_and_both_values():
     for strange in ([], "x", None, 3):
         with pytest.raises(BadInput):
             read.fit(Small, strange, "f")
+
+
+def test_texts_that_name_no_file_may_hold_a_nul():
+    assert read.parse_object('{"a": "x\\u0000"}', "here", nul=True) == {"a": "x\0"}
+    with pytest.raises(BadInput, match="lone surrogate"):
+        read.parse_object('{"a": "\\ud800\\u0000"}', "here", nul=True)

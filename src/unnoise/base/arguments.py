@@ -43,11 +43,11 @@ def flag(name: str, value: Any) -> bool:
     raise BadInput(f"{name} must be True or False, given {short(value)}")
 
 
-def string(name: str, value: Any) -> str:
-    """`value` where it is text that can be written. BadInput: another type, a lone surrogate, a NUL."""
+def string(name: str, value: Any, nul: bool = False) -> str:
+    """`value` where it is text that can be written. BadInput: another type, a lone surrogate, a NUL (unless `nul`)."""
     if not isinstance(value, str):
         raise BadInput(f"{name} must be text, given {short(value)}")
-    if not sound(value):
+    if not sound(value, nul):
         raise BadInput(f"{name} holds a lone surrogate or a NUL, which cannot be written: {short(value)}")
     return str(value)
 

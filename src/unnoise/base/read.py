@@ -78,8 +78,11 @@ def decoded(raw: bytes, where: str) -> str:
 
 # --- JSON and TOML --------------------------------------------------------------------------------------------------
 
-def parse_json(raw: bytes | str, where: str, depth: int = MOST_DEPTH) -> Any:
-    """The value of a JSON text. BadInput, naming `where`: not JSON, too deep, a key twice in one object, unsound text in it."""
+def parse_json(raw: bytes | str, where: str, depth: int = MOST_DEPTH, nul: bool = False) -> Any:
+    """The value of a JSON text. BadInput, naming `where`: not JSON, too deep, a key twice in one object, unsound text in it.
+
+    nul: texts may hold NULs, where none of them names a file.
+    """
     given = decoded(raw, where) if isinstance(raw, bytes) else raw
     try:
         value = json.loads(given, object_pairs_hook=_once)
@@ -87,13 +90,13 @@ def parse_json(raw: bytes | str, where: str, depth: int = MOST_DEPTH) -> Any:
         raise BadInput(f"{where} is nested too deep: at most {depth} levels are accepted") from None
     except ValueError as e:
         raise BadInput(f"{where} is not valid JSON: {one_line(str(e), 200)}") from None
-    _check_values(value, where, depth)
+    _check_values(value, where, depth, nul)
     return value
 
 
-def parse_object(raw: bytes | str, where: str, depth: int = MOST_DEPTH) -> dict[str, Any]:
+def parse_object(raw: bytes | str, where: str, depth: int = MOST_DEPTH, nul: bool = False) -> dict[str, Any]:
     """The same where an object is expected."""
-    value = parse_json(raw, where, depth)
+    value = parse_json(raw, where, depth, nul)
     if not isinstance(value, dict):
         raise BadInput(f"{where} holds {short(value)}: a JSON object is expected")
     return value
@@ -147,7 +150,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_values(value: Any, where: str, depth: int) -> None:
+def _check_values(value: Any, where: str, depth: int, nul: bool = False) -> None:
     """BadInput on too many levels, or on text that could be neither written nor named. Walks without recursion."""
     level = [value]
     for _ in range(depth + 1):
@@ -157,7 +160,7 @@ def _check_values(value: Any, where: str, depth: int) -> None:
                 below += [*v.keys(), *v.values()]
             elif isinstance(v, list):
                 below += v
-            elif isinstance(v, str) and not sound(v):
+            elif isinstance(v, str) and not sound(v, nul):
                 raise BadInput(f"{where} holds text with a lone surrogate or a NUL: {short(v)}")
         if not below:
             return

@@ -33,9 +33,9 @@ def short(value: object, limit: int = 60) -> str:
     return one_line(text, limit)
 
 
-def sound(text: str) -> bool:
-    """Whether `text` can be written as UTF-8 and named in a file system: no lone surrogates, no NUL."""
-    return "\0" not in text and (text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text))
+def sound(text: str, nul: bool = False) -> bool:
+    """Whether `text` can be written as UTF-8 and named in a file system: no lone surrogates, no NUL (unless `nul`: what is said, not named)."""
+    return (nul or "\0" not in text) and (text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text))
 
 
 def _shown(c: str, lines: bool) -> bool:

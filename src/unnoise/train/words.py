@@ -44,11 +44,9 @@ if TYPE_CHECKING:
 UNSAID = ("style",)  # most captions do not say it
 VISITS = 48  # the purpose of these captions' draws, after scenes' and their visits'
 BEST = 5
-BLOCK = 2048
+BLOCK = 2048  # captions of one sort in a row: short ones together are fast
 SHORT = 9  # tokens of a bare name
 EVEN = 0.6  # the power by which a concept's names come closer to being said as often as one another
-BLOCK = 2048
-EVEN = 0.6           # the power by which a concept's names come closer to being said as often as one another
 
 
 @dataclass(frozen=True)
