@@ -31,7 +31,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from unnoise.base import arguments
+from unnoise.base import arguments, write
 from unnoise.base.text import short
 from unnoise.codec import Vectors
 from unnoise.edit.picture import Given, decoded, encoded, read, working_size
@@ -232,9 +232,7 @@ def _folder(work: str | os.PathLike | None, about: dict) -> Path:
     note = folder / "about.json"
     if note.is_file() and note.read_text() != text: raise BadInput(f"{folder} holds the training of another picture, prompt or setting: name another folder")
     if not note.is_file():
-        part = folder / ".about.part"
-        part.write_text(text)
-        part.rename(note)
+        write.put(note, text.encode())
     return folder
 
 
