@@ -67,7 +67,9 @@ def _number(dtype: torch.dtype):
 
 
 def _numbers(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
-    """Floats from 0 to 1, others at each call; else ones."""
+    """Floats from 0 to 1 and pixels from 0 to 255, others at each call; else ones."""
+    if dtype == torch.uint8:
+        return torch.randint(0, 256, tuple(shape), generator=CHANCE, dtype=dtype)
     if not dtype.is_floating_point: return torch.full(shape, _number(dtype), dtype=dtype)
     return torch.rand(shape, generator=CHANCE).to(dtype)
 
