@@ -174,10 +174,17 @@ def softened(mask: np.ndarray, soft: int) -> np.ndarray:
     """The mask (h, w) fading in over `soft` pixels inside itself: the mean of itself and of it with its edge taken away 1 … soft times.
 
     0 stays 0, so that what the mask leaves alone is left alone; 1 stays 1 from `soft` pixels on inside, and at the picture's own border.
+    Where the mask is too thin for that (a stroke, a dot) its middle counts as that far inside: the new comes out in full there too.
     """
     m = torch.from_numpy(np.ascontiguousarray(mask, np.float64))[None, None]
+    middle = _faded((m > 0).double(), soft)
+    for _ in range(soft): middle = F.max_pool2d(middle, 3, 1, 1)  # the farthest inside that there is nearby
+    return torch.where(m > 0, _faded(m, soft) / middle, m)[0, 0].numpy()
+
+
+def _faded(m: Tensor, soft: int) -> Tensor:
     total = m.clone()
     for _ in range(soft):
         m = -F.max_pool2d(-m, 3, 1, 1)
         total += m
-    return (total / (soft + 1))[0, 0].numpy()
+    return total / (soft + 1)
