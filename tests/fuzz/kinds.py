@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -334,7 +335,8 @@ def toml(rng: Random, nest: Path, place: Path) -> Made:
     file.write_bytes(raw)
     if rng.random() < 0.03:
         mutate.odd_file(rng, file, place / "in")
-    return ["train", str(file), "--out", "run", *(("--json",) if rng.random() < 0.3 else ())], ()
+    steps = () if len(re.findall(rb"(?m)^steps *= *\d{1,3}$", raw)) == 1 else ("--steps", "2")  # a billion would be meant
+    return ["train", str(file), "--out", "run", *steps, *(("--json",) if rng.random() < 0.3 else ())], ()
 
 
 # --- what is typed --------------------------------------------------------------------------------------

@@ -241,7 +241,8 @@ _SQUARE = re.compile(r".*mid_block\.attentions\.0\.to_(q|k|v|out\.0)\.weight")
 
 def _flat(weights: Weights) -> Weights:
     """The autoencoder's attention is made of 1x1 convolutions there, of linear layers here."""
-    return {k: v.reshape(v.shape[:2]) if _SQUARE.fullmatch(k) and v.ndim > 2 else v for k, v in weights.items()}
+    is_flat = lambda v: v.ndim > 2 and set(v.shape[2:]) == {1}  # of any other shape: the network says that it does not fit
+    return {k: v.reshape(v.shape[:2]) if _SQUARE.fullmatch(k) and is_flat(v) else v for k, v in weights.items()}
 
 
 def _square(weights: Weights) -> Weights:
