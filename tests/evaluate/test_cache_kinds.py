@@ -10,24 +10,36 @@ import torch
 
 from unnoise.base.lock import alone
 from unnoise.errors import BadInput
-from unnoise.evaluate.run import _read, _write, chunks, machine, work_folder
-from unnoise.pipeline import Request
+from unnoise.evaluate.run import _read, _write, chunks, drawing, work_folder
+from unnoise.pipeline import Request, load
 
 SETTINGS = {"model": "m", "steps": 3}
 
 
-def running(dtype=torch.float32, device="cpu"):
-    return SimpleNamespace(runner=SimpleNamespace(dtype=dtype, device=torch.device(device)))
+REQUEST = Request(("one",), ("",), 2, 1.0, (0,), "ddim", "time")
 
 
-def test_number_type_device_and_threads_are_in_the_key(tmp_path):
-    kinds = [machine(running(t, d)) for t in (torch.float32, torch.bfloat16, torch.float16) for d in ("cpu", "meta")]
-    before = torch.get_num_threads()
+def test_whatever_changes_pictures_is_in_the_key(model_folder, tmp_path, monkeypatch):
+    """Number type, threads, instructions, torch, device and revisions: each another folder; the prompt is not in the settings."""
+    pipe, before = load(model_folder, device="cpu", dtype="fp32"), torch.get_num_threads()
+    plain = drawing(pipe, REQUEST)
+    assert plain["machine"] == pipe.runner.facts() and plain["machine"]["threads"] == before and "prompt" not in plain
+    kinds = [plain, drawing(load(model_folder, device="cpu", dtype="bf16"), REQUEST)]
     torch.set_num_threads(before + 1)
-    kinds.append(machine(running()))
+    kinds.append(drawing(pipe, REQUEST))
     torch.set_num_threads(before)
-    assert len({work_folder(tmp_path, {**SETTINGS, **k}) for k in kinds}) == 7
-    assert machine(running()) == {"dtype": "float32", "device": "cpu", "threads": before} and machine(SimpleNamespace()) == {}
+    facts = pipe.runner.facts()
+    for key, other in (("torch", "0.1"), ("cpu", "AVX9"), ("device", "cuda"), ("engine", "another")):
+        monkeypatch.setattr(pipe.runner, "facts", lambda key=key, other=other: {**facts, key: other})
+        kinds.append(drawing(pipe, REQUEST))
+    monkeypatch.setattr(pipe.runner, "facts", lambda: facts)
+    assert drawing(pipe, REQUEST) == plain
+    assert len({work_folder(tmp_path, k) for k in kinds}) == 7
+
+
+def test_other_generators_tell_no_machine():
+    told = drawing(SimpleNamespace(name="m", sha256="a"), REQUEST)
+    assert "machine" not in told and told["sampler"] == "ddim"
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"null", b"[" * 99_999, b"\xff", b"{", b"9" * 5000, b'{"model": "m", "model": "m"}', b'{"model": "\\ud800"}'])

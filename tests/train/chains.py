@@ -48,7 +48,7 @@ def struck(recipe, place: Path, where: str, sig: int, rng: random.Random) -> boo
     fault = ("none",) if where == "time" else (where, rng.randrange(1, 6 if where == "micro" else 28), sig)
     pid = nursery.child(recipe, place, fault)
     if where == "time":
-        start, until = nursery.lines(place), time.monotonic() + 120
+        start, until = nursery.lines(place), time.monotonic() + 300
         while nursery.lines(place) <= start and time.monotonic() < until:
             if os.waitpid(pid, os.WNOHANG) != (0, 0):
                 return False

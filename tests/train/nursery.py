@@ -72,7 +72,7 @@ def lines(folder: Path) -> int:
 
 def kill(pid: int, folder: Path, delay: float) -> bool:
     """SIGKILL `delay` seconds after the log has grown; False when the process had ended by itself."""
-    start, until = lines(folder), time.monotonic() + 60
+    start, until = lines(folder), time.monotonic() + 300
     while lines(folder) <= start and time.monotonic() < until and os.waitpid(pid, os.WNOHANG) == (0, 0): time.sleep(0.001)
     time.sleep(delay)
     try: os.kill(pid, signal.SIGKILL)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from unnoise import data as datasets
 from unnoise.base import read
@@ -224,17 +223,17 @@ def _look(judge: Judge, chunks: Iterator[tuple[np.ndarray, int]], progress: Adva
 
 
 def _settings(pipe: Generator, request: Request, batch_size: int) -> dict:
-    """Everything that the images depend on besides their number: the recipe of the first, the words, the size of a batch."""
-    recipe = {k: v for k, v in request.recipe(pipe, 0).items() if k not in ("prompt", "negative_prompt", "machine")}  # type: ignore[arg-type]
-    return {**recipe, **machine(pipe), "words": list(pipe.words.words) if pipe.words else [], "batch_size": batch_size}
+    """Everything that the images depend on besides their number: what `drawing` tells, the words, the size of a batch."""
+    return {**drawing(pipe, request), "words": list(pipe.words.words) if pipe.words else [], "batch_size": batch_size}
 
 
-def machine(pipe: Generator) -> dict:
-    """How the networks run, as far as pictures depend on it: number type, kind of device, on a CPU threads; {} for other generators."""
-    runner = getattr(pipe, "runner", None)
-    if runner is None: return {}
-    kind = torch.device(runner.device).type
-    return {"dtype": str(runner.dtype).removeprefix("torch."), "device": kind, **({"threads": torch.get_num_threads()} if kind == "cpu" else {})}
+def drawing(pipe: Any, request: Request) -> dict:
+    """The recipe of a request's first image without its prompts: with the number type and the machine, as both change pictures.
+
+    The machine is its device, engine, instructions, threads and torch: sums rounded in another order move values by 1 of 255, so that
+    kept images of another number of threads are not mixed with new ones. Generators other than a `Pipeline` tell none.
+    """
+    return {k: v for k, v in request.recipe(pipe, 0).items() if k not in ("prompt", "negative_prompt")}
 
 
 def work_folder(root: Path, settings: dict) -> Path:

@@ -33,7 +33,7 @@ from unnoise.data.scenes import Attributes, Scenes, caption, combinations, held_
 from unnoise.errors import BadInput
 from unnoise.evaluate import metrics
 from unnoise.evaluate.inception import Inception
-from unnoise.evaluate.run import Advance, chunks, machine, share, work_folder
+from unnoise.evaluate.run import Advance, chunks, drawing, share, work_folder
 from unnoise.nets.recogniser import Recogniser
 from unnoise.pipeline import Pipeline
 from unnoise.pipeline import load as load_pipeline
@@ -254,7 +254,7 @@ class _Draw:
         n = len(prompts)
         told = None if negatives is None else list(negatives)
         request = self.pipe.request(list(prompts), told, self.steps, guidance, self.seed, 1, self.sampler, self.spacing)
-        settings = {k: v for k, v in request.recipe(self.pipe, 0).items() if k not in ("prompt", "negative_prompt", "machine")} | machine(self.pipe)
+        settings = drawing(self.pipe, request)
         self.settings = self.settings or {k: v for k, v in settings.items() if k not in ("guidance", "seed")}
         folder = work_folder(self.root, {**settings, "batch_size": self.batch, "prompts": _hash([*prompts, *(negatives or [])])})
         made = []

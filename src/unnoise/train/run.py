@@ -407,7 +407,7 @@ class Validation:
     def _classify(self, net, x: Tensor, labels: Tensor | None) -> dict:
         assert labels is not None  # `network` makes no classifier without labels
         logits = net(x).float()
-        right = (logits.argmax(1) == labels).double().mean()
+        right = (logits.argmax(1) == labels).cpu().double().mean()
         return {"loss": float(F.cross_entropy(logits, labels)), "accuracy": float(right)}
 
 

@@ -140,7 +140,7 @@ class Contrast:
         same = (items.more["ids"][:, None] == items.more["ids"]).all(-1)  # equal captions are equally right
         best = (image @ text.T).argmax(1)
         loss = net(clip.prepare(items.x, items.x.shape[-1]), items.more["ids"])
-        return {"loss": float(loss), "top1": float(same[torch.arange(len(best)), best].double().mean())}
+        return {"loss": float(loss), "top1": float(same[torch.arange(len(best)), best].cpu().double().mean())}
 
     def show(self, net: Any, items: Items) -> None:
         return None
@@ -201,7 +201,7 @@ class Recognise:
         out["loss"] = float(self._losses(logits, items.more).mean())
         for k, l in logits.items():
             asked = (true := items.more[f"head/{k}"]) != IGNORED
-            out[k] = float((l.argmax(1) == true)[asked].double().mean()) if asked.any() else math.nan
+            out[k] = float((l.argmax(1) == true)[asked].cpu().double().mean()) if asked.any() else math.nan
         return out
 
     def show(self, net: Any, items: Items) -> None:

@@ -190,9 +190,9 @@ class Words:
             if not asked.any():
                 continue
             best = l[asked].topk(min(BEST, l.shape[1])).indices == true[asked][:, None]
-            out[k] = float(best[:, 0].double().mean())
+            out[k] = float(best[:, 0].cpu().double().mean())
             if k.startswith("noun"):
-                out[f"{k}_top{BEST}"] = float(best.any(1).double().mean())
+                out[f"{k}_top{BEST}"] = float(best.any(1).cpu().double().mean())
         return out
 
     def show(self, net: Any, items: Items) -> None:
