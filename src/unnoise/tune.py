@@ -122,7 +122,7 @@ class _Problem:
 
     def residual(self, theta: np.ndarray) -> np.ndarray:
         x = last(SAMPLERS[self.name](self.denoise, self.x, self.path(theta), **self.read(theta)[1]))
-        return (x - self.truth).flatten().double().nan_to_num(1e3, 1e3, -1e3).numpy() / math.sqrt(x.numel())
+        return (x - self.truth).flatten().cpu().double().nan_to_num(1e3, 1e3, -1e3).numpy() / math.sqrt(x.numel())
 
 
 def _fit(problem: _Problem, rounds: int, advance: Callable[[int], None] | None) -> tuple[float, _Problem, np.ndarray]:
@@ -146,7 +146,7 @@ def _fit(problem: _Problem, rounds: int, advance: Callable[[int], None] | None) 
 
 
 def _rms(x: Tensor, y: Tensor) -> float:
-    return float((x - y).double().square().mean().sqrt())
+    return float((x - y).cpu().double().square().mean().sqrt())
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

@@ -37,6 +37,15 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", "/dev/null"):
+        with pytest.raises(BadInput, match="a device or a pipe"):
+            write.put(path, b"1")
+    assert not os.path.isfile("/dev/null") and sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
 def test_many_writers_of_one_name(tmp_path):
     path, values = tmp_path / "one.bin", [bytes([k]) * 200_000 for k in range(8)]
     threads = [threading.Thread(target=write.put, args=(path, v)) for v in values]

@@ -113,7 +113,7 @@ BAD = [
     (["--sweep", "sampler=ddim,ddmi"], "did you mean"),
     (["--sweep", "steps=2,0"], "from 1"), (["--sweep", "guidance=1,nan"], "finite"), (["--sweep", "steps=1", "--steps", "2"], "leave out"),
     (["--sweep", "steps=1", "--sweep", "steps=2"], "given twice"), (["--sweep", "steps=1", "--sweep", "seed=2", "--sweep", "eta=1"], "3 times"),
-    (["--sweep", "eta=0,1", "--sampler", "heun"], "unknown option"), (["--sweep", "sampler=ddim,heun", "--sweep", "eta=0,1"], "'heun'"),
+    (["--sweep", "eta=0,1", "--sampler", "heun"], "has no option 'eta'"), (["--sweep", "sampler=ddim,heun", "--sweep", "eta=0,1"], "'heun'"),
     (["--sweep", "negative=zebra"], "ankle boot"), (["--sweep", "steps=1,2", "--stages", "s"], "--sweep"), (["--sweep", "prompt=one,two"], "leave out"),
     (["--stages", "s", "--sampler", "ddmi"], "ddim"), (["--stages", "taken"], "cannot write"), (["--stages", "taken/below"], "cannot write"),
     (["--preview-every", "0"], "at least 1"), (["--stages", "s", "--model", "VECTORS"], "picture"), (["--sweep", "steps=1,2", "--model", "VECTORS"], "picture"),

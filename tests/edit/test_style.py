@@ -130,7 +130,7 @@ def test_pairs_for_an_adapter_are_of_one_style_and_two_things():
 
 def test_bad_input(emoji, stripes, vectors):
     with pytest.raises(BadInput, match="did you mean 'aligned'"): style(emoji, stripes, "a car", method="align")
-    with pytest.raises(BadInput, match="must not be negative"): style(emoji, stripes, "a car", amount=-1)
+    with pytest.raises(BadInput, match="amount must be a finite number of at least 0, given -1"): style(emoji, stripes, "a car", amount=-1)
     with pytest.raises(BadInput, match="needs a trained adapter"): style(emoji, stripes, "a car", method="adapter")
     with pytest.raises(BadInput, match="no adapter at"): style(emoji, stripes, "a car", method="adapter", adapter="nowhere.safetensors")
     with pytest.raises(BadInput, match="has no style"): style(unnoise.load(vectors), stripes)
@@ -141,9 +141,9 @@ def test_the_command_and_its_replay(tmp_path, capfd, stripes):
     Image.fromarray(stripes).save(ref)
     for method in ("aligned", "loss"):
         code, out, _ = run(capfd, "edit", "style", ref, "a car", "--method", method, "--reference-prompt", "a dog", "--steps", 2, "--seed", 3, "-o",
-                           tmp_path / "s.png", "--json")
+                           tmp_path / "s.png", "--overwrite", "--json")
         assert code == 0 and json.loads(out)["nfe"] == 2
         code, out, _ = run(capfd, "replay", tmp_path / "s.png", "-o", tmp_path / "again.png", "--json")
         assert code == 0 and json.loads(out)["identical"]
-    assert "unknown style method" in bad(capfd, "edit", "style", ref, "a car", "--method", "x", "-o", tmp_path / "s.png")
+    assert "unknown style method" in bad(capfd, "edit", "style", ref, "a car", "--method", "x", "-o", tmp_path / "new.png")
     assert "is an original" in bad(capfd, "edit", "style", ref, "a car", "-o", ref)

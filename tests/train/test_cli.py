@@ -65,7 +65,7 @@ def test_train_stop_and_resume(tmp_path):
 @pytest.mark.slow
 def test_bad_input_is_one_line_and_takes_no_folder(tmp_path):
     file = write(tmp_path, train={"stepz": 3})
-    cases = (file, "unknown key 'train.stepz'; did you mean 'train.steps'?"), (tmp_path / "none.toml", "no recipe at")
+    cases = (file, "unknown key 'train.stepz'; did you mean 'train.steps'?"), (tmp_path / "none.toml", "no recipe '")
     for path, words in cases:
         code, out, err = unnoise(path, "--out", tmp_path / "run", "--json")
         assert code == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1 and words in err

@@ -108,7 +108,7 @@ def test_what_a_folder_lacks_is_named(words, tmp_path):
     (dict(task="autoencode", objective={"edges": 1.0}), "did you mean 'objective.edge'"),
     (dict(task="contrast", objective={"loss": "hinge"}), "objective.loss"),
     (dict(task="contrast"), "needs data.tokenizer"),
-    (dict(task="autoencode", data={"name": "digits8"}), "learns from scenes"),
+    (dict(task="autoencode", data={"name": "digits8"}), "it is for scenes"),
     (dict(task="recognise", data={"concepts": 5}), "at least 10 concepts"),
     (dict(task="recognise", data={"mixture": {"cars": 1.0}}), "kind of scene"),
     (dict(task="autoencode", data={"size": 48}), "data.size"),

@@ -27,6 +27,7 @@ def alone(folder: StrPath, doing: str, wait: float = 0.0) -> Iterator[None]:
     wait: seconds to wait for another holder. BadInput when it still has it then (at once for 0); says who, and what it does.
     """
     path = Path(folder) / NAME
+    made = not os.path.lexists(folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = _taken(path, str(folder), time.monotonic() + wait)
@@ -41,6 +42,9 @@ def alone(folder: StrPath, doing: str, wait: float = 0.0) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()  # while it is still ours: who waits for this very file finds that it has no name any more
         os.close(handle)
+        if made:
+            with suppress(OSError):
+                path.parent.rmdir()  # where nothing has come into it
 
 
 def _taken(path: Path, folder: str, until: float) -> int:

@@ -7,6 +7,7 @@ stays. Nothing is ever removed but the temporary file that this call made itself
 """
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -96,14 +97,16 @@ def free_name(path: StrPath) -> Path:
 
 
 def flush(path: StrPath) -> None:
-    """Ask the system to put a file (or a folder's entries) on the disk. A file system that cannot is no error."""
+    """Ask the system to put a file (or a folder's entries) on the disk. A file system that knows no such thing is no error; a full one is."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:
         return
     try:
-        with suppress(OSError):
-            os.fsync(handle)
+        os.fsync(handle)
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EROFS):
+            raise
     finally:
         os.close(handle)
 
@@ -113,6 +116,8 @@ def _target(path: StrPath) -> Path:
         final = Path(os.path.realpath(path))
         if final.is_dir() or str(path).endswith(os.sep):
             raise BadInput(f"cannot write {path}: it is a folder, a file's name is expected")
+        if os.path.lexists(final) and not final.is_file():  # a rename would put a file in the place of /dev/null
+            raise BadInput(f"cannot write {path}: it is a device or a pipe, a file's name is expected")
     except (OSError, ValueError) as e:
         if isinstance(e, BadInput):
             raise

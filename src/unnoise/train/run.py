@@ -115,7 +115,6 @@ class _Session:
 
     def _take(self, resume: bool) -> None:
         """Hold the folder for this run alone; what was true of it before may have changed until then."""
-        with _writing(self.folder): self.folder.mkdir(parents=True, exist_ok=True)
         self.held.enter_context(alone(self.folder, "training"))
         _check_folder(self.folder, self.run.recipe, resume)
 
