@@ -10,6 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from lab.no_time import run
+from unnoise.data.fetch import cached
 from unnoise.denoiser import Mixture, adapt
 from unnoise.process import Level, noise, predict, schedule
 from unnoise.process.level import ve
@@ -90,6 +91,7 @@ def test_the_head_and_the_separate_network_have_the_right_shapes():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not cached("mnist"), reason="mnist is not fetched")
 def test_it_runs_and_keeps_what_it_has_made(tmp_path):
     command = [sys.executable, str(HERE / "run.py"), "--quick", "--json", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)

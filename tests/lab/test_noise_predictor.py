@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from lab.noise_predictor import run
+from unnoise.data.fetch import cached
 from unnoise.train import fit
 from unnoise.train.recipe import parse
 
 HERE = Path(run.__file__).parent
 PAGE = (HERE / "README.md").read_text()
+needs_mnist = pytest.mark.skipif(not cached("mnist"), reason="mnist is not fetched")
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +24,7 @@ def made():
     return {name: fit.prepare(parse(run.recipe(net, 0, 2))) for name, net in run.ARMS.items()}
 
 
+@needs_mnist
 def test_both_do_the_same_work_on_a_sample_and_predict_as_many_numbers(made):
     work = {k: run.work(r) for k, r in made.items()}
     assert work["mlp"] == pytest.approx(work["unet"], rel=0.01)                                             # 21.36 and 21.48 MFLOP
@@ -31,6 +34,7 @@ def test_both_do_the_same_work_on_a_sample_and_predict_as_many_numbers(made):
     for r in made.values(): assert r.source.codec.shape(1)[1:] == (4, 14, 14)                               # 784 in, 784 out
 
 
+@needs_mnist
 def test_the_label_reaches_both(made):
     x, t = torch.randn(1, 4, 14, 14, generator=torch.Generator().manual_seed(0)), torch.tensor([500.0])
     for r in made.values():
@@ -38,6 +42,7 @@ def test_the_label_reaches_both(made):
         assert three.shape == x.shape and not torch.equal(three, none)
 
 
+@needs_mnist
 def test_real_digits_are_balanced_and_near_each_other():
     images, labels = run.real("test", 40)
     assert np.bincount(labels).tolist() == [4] * 10 and images.shape == (40, 28, 28, 1)
@@ -46,6 +51,7 @@ def test_real_digits_are_balanced_and_near_each_other():
     assert run.judged(judge, images, labels, seen.features)["fid"] < 1e-6 and (seen.classes == labels).mean() > 0.9
 
 
+@needs_mnist
 def test_it_runs_and_keeps_what_it_has_made(tmp_path):
     command = [sys.executable, str(HERE / "run.py"), "--quick", "--json", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
