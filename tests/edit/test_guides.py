@@ -65,14 +65,16 @@ def test_every_guide_lowers_its_own_loss(emoji, tmp_path):
 def test_parsing():
     g = guides.parse("color=green:2.0")
     assert (g.name, g.value, g.weight, g.text) == ("colour", "green", 2.0, "colour=green:2")
-    assert guides.parse("target=C:\\a.png").value == "C:\\a.png" and guides.parse("clip=ratio 1 :2").weight == 2 and guides.parse("clip=ratio 1:2").weight == 1 and guides.parse("smooth").weight == 1
+    assert guides.parse("target=C:\\a.png").value == "C:\\a.png"
+    assert [guides.parse(t).weight for t in ("clip=ratio 1 :2", "clip=ratio 1:2", "smooth")] == [2, 1, 1]
     assert guides.parse(darkness).text == "python=darkness:1" and guides.colour_of("#ff0000") == (1, 0, 0)
 
 
 @pytest.mark.parametrize(("guide", "says"), [
     ("colr=green", "did you mean 'colour'"), ("colour=gren:2", "did you mean 'green'"), ("colour", "needs a value"),
     ("colour=green:-1", "must not be negative"),
-    ("colour=green:nan", "finite"), ("brightness=2", "from 0"), ("judge=a carr", "did you mean"), ("target=nowhere.png", "no picture at"), (3, "a guide is a text"),
+    ("colour=green:nan", "finite"), ("brightness=2", "from 0"), ("judge=a carr", "did you mean"), ("target=nowhere.png", "no picture at"),
+    (3, "a guide is a text"),
     ("smooth=3", "weight only"), ("python=f:1", "function in Python")])
 def test_bad_guides(emoji, guide, says):
     with pytest.raises(BadInput, match=says): emoji.request("a car", guide=[guide])

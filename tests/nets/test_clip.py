@@ -332,7 +332,8 @@ def test_a_whole_clips_config_reads_as_in_transformers(d):
 
 @pytest.mark.parametrize("change, says", [
     ({"hidden_act": "relu"}, "'relu'"), ({"hidden_act": "gelu_new"}, "'quick_gelu' or 'gelu'"), ({"num_attention_heads": 5}, "not a multiple"),
-    ({"hidden_size": 0}, "hidden_size: input should be greater than or equal to 1, given 0"), ({"hidden_size": "wide\nwider"}, "hidden_size"), ({"eos_token_id": [1, 2]}, "eos_token_id"),
+    ({"hidden_size": 0}, "hidden_size: input should be greater than or equal to 1, given 0"),
+    ({"hidden_size": "wide\nwider"}, "hidden_size"), ({"eos_token_id": [1, 2]}, "eos_token_id"),
     ({"layer_norm_eps": None}, "layer_norm_eps"), ({"model_type": "t5"}, "'t5'"), ({"model_type": "clip_vision_model"}, "clip_text_model, clip"),
     ({"quantization_config": {"bits": 4}}, "quantised"), ({"text_config": 3}, "must be an object"), ({"vocab_size": "x" * 999}, "vocab_size")])
 def test_refuses_configs(change, says):
