@@ -27,14 +27,21 @@ def new_file(path: StrPath) -> Iterator[Path]:
     was and nothing is left. BadInput: the system refuses (no space, no permission, a folder of that name).
     """
     final = _target(path)
-    part = final.with_name(f".{final.name[:100]}.{secrets.token_hex(6)}.part")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(final, path) as part:
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield part
         flush(part)
         os.replace(part, final)
         flush(final.parent)
+
+
+@contextmanager
+def _beside(final: Path, path: StrPath) -> Iterator[Path]:
+    """The name of a temporary file beside `final`, gone at the end; what the system refuses inside is told of `path`."""
+    part = final.with_name(f".{final.name[:100]}.{secrets.token_hex(6)}.part")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield part
     except OSError as e:
         raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
     finally:
@@ -55,19 +62,12 @@ def put_beside(path: StrPath, raw: bytes) -> Path:
     What is there stays, whoever writes the same name at the same time. BadInput: see `new_file`.
     """
     first = _target(path) if not os.path.lexists(path) else Path(path)
-    part = first.with_name(f".{first.name[:100]}.{secrets.token_hex(6)}.part")
-    try:
-        first.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(first, path) as part:
         part.write_bytes(raw)
         flush(part)
         made = _linked(part, first)
         flush(made.parent)
         return made if made != first else Path(path)
-    except OSError as e:
-        raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _linked(part: Path, first: Path) -> Path:
