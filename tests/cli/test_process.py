@@ -43,8 +43,23 @@ def test_completion_scripts(shell, tmp_path):
     home = {"HOME": str(tmp_path)}
     shown = process("--show-completion", shell, env=home)
     assert shown.returncode == 0 and b"_UNNOISE_COMPLETE" in shown.stdout and not list(tmp_path.iterdir())
-    made = process("--install-completion", shell, env=home)
+    made = process(f"--install-completion={shell}", env=home)
     assert made.returncode == 0 and any(b"_UNNOISE_COMPLETE" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("option", ["--show-completion", "--install-completion"])
+def test_a_shell_without_completions(option, tmp_path):
+    r = process(option, "tcsh", env={"HOME": str(tmp_path)})
+    assert r.returncode == 2 and "bash, zsh, fish" in one_line(r) and "tcsh" in one_line(r) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("parent", "code"), [("bash", 0), ("sh", 2)])
+def test_the_shell_it_was_typed_in_is_found(parent, code, tmp_path):
+    """In bash its completions are shown; in one that has none, one line says which are there."""
+    (tmp_path / parent).symlink_to("/bin/bash")
+    run = [str(tmp_path / parent), "-c", f"{sys.executable} -m unnoise --show-completion; exit $?"]
+    r = subprocess.run(run, env={**ENV, "SHELL": "", "HOME": str(tmp_path)}, capture_output=True, check=False)
+    assert r.returncode == code and (b"_UNNOISE_COMPLETE" in r.stdout if code == 0 else "bash, zsh, fish" in one_line(r)), (r.stdout, r.stderr)
 
 
 @pytest.mark.parametrize(("words", "expected"), [

@@ -61,8 +61,8 @@ def run(
     found: dict[str, Any] = {"argv": argv}
     _SEEN.update(place=os.path.realpath(place), events=[])
     with _captured(place) as streams, _limited():
-        began, rss = time.process_time(), _status("VmRSS")
         _reset_peak()
+        began, rss = time.process_time(), _status("VmRSS")
         os.chdir(cwd)
         _SEEN["on"] = True
         try:

@@ -7,6 +7,7 @@ works here: copying to the CPU (floats from 0 to 1 come), reading one number (0.
 """
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from unittest import mock
 
@@ -91,10 +92,21 @@ def there():
     """The machine has that device while the body runs, and models go to it."""
     real = unnoise.device.device
     def device(name="auto"): return DEVICE if str(name) in ("auto", "meta") else real(name)
-    with mock.patch.object(unnoise.device, "device", device), mock.patch.object(level, "_NARROW", {"meta"}), _Accelerator():
+    fused = mock.patch.object(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["cpu", "meta"])
+    with mock.patch.object(unnoise.device, "device", device), mock.patch.object(level, "_NARROW", {"meta"}), fused, _Accelerator():
         yield
 
 
 def pipeline(name, dtype: str = "fp32", **how) -> Pipeline:
     """A model with all its networks there."""
     return Pipeline(hub.load(name), device="meta", dtype=dtype, **how)
+
+
+def accelerator():
+    """One process of accelerate's that trains there: `train.run.train(recipe, folder, accelerator=gpu.accelerator())`."""
+    from accelerate import Accelerator
+
+    class There(Accelerator):
+        device = property(lambda self: DEVICE)
+
+    return There(cpu=True, mixed_precision="no")

@@ -31,8 +31,10 @@ def alone(folder: StrPath, doing: str, wait: float = 0.0) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = _taken(path, str(folder), time.monotonic() + wait)
+    except FileExistsError:
+        raise BadInput(f"cannot write {folder}: it is a file, a folder is expected") from None
     except OSError as e:
-        raise BadInput(f"cannot lock {folder}: {e.strerror or e}") from None
+        raise BadInput(f"cannot write {folder}: {e.strerror or e}") from None
     try:
         with suppress(OSError):
             os.ftruncate(handle, 0)

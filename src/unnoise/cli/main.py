@@ -125,11 +125,37 @@ def _returned(run: Callable[[], Any]) -> int:
 
 def _invoke(args: list[str]) -> None:
     """Run a command; what it raises comes through as it is (typer's own way turns Ctrl-C into a silent exit)."""
+    args = _completion(args)
     command = typer.main.get_command(app)
     if "_UNNOISE_COMPLETE" in os.environ:  # a shell asks for completions
         command(args, prog_name="unnoise")
     with command.make_context("unnoise", args) as context:
         command.invoke(context)
+
+
+SHELLS = ("bash", "zsh", "fish", "pwsh", "powershell")
+
+
+def _completion(args: list[str]) -> list[str]:
+    """The arguments with the shell that a wish for completions means: the one named after it, else the one that this runs in."""
+    wish, _, shell = args[0].partition("=") if args else ("", "", "")
+    if wish not in ("--install-completion", "--show-completion"):
+        return args
+    shell = shell or next(iter(args[1:2]), "") or _own_shell()
+    if shell not in SHELLS:
+        raise BadInput(f"{wish}: no completions for {short(shell) if shell else 'an unknown shell'} (accepted after it: {', '.join(SHELLS)})")
+    os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # typer's word for: the shell is named, do not look for it
+    return [wish, shell]
+
+
+def _own_shell() -> str:
+    """The shell in which this command was typed; "" where that cannot be told."""
+    import shellingham
+
+    try:
+        return shellingham.detect_shell()[0]
+    except (shellingham.ShellDetectionFailure, OSError):
+        return ""
 
 
 def verdict(e: BaseException) -> tuple[int, str]:
