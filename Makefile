@@ -35,6 +35,7 @@ demo: .venv/.base
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/pyright
 
 test: .venv/.dev lint

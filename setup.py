@@ -1,4 +1,7 @@
-"""Everything is said in pyproject.toml but this: recipes/ and lab/, which lie at the top of the repository, go into the wheel too."""
+"""Everything is said in pyproject.toml but this: recipes/ and lab/, which lie at the top of the repository,
+go into the wheel too.
+"""
+
 import shutil
 from pathlib import Path
 

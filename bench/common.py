@@ -1,4 +1,5 @@
 """What the speed benches share: the model, alternated timing, the machine's own rates, output."""
+
 from __future__ import annotations
 
 import argparse
@@ -26,7 +27,9 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "digits.toml"
 def parser(doc: str) -> argparse.ArgumentParser:
     """The options that every speed bench has."""
     p = argparse.ArgumentParser(description=doc.splitlines()[0])
-    p.add_argument("--repeats", type=int, default=7, help="timings of each side, taken in turn; the median counts")
+    p.add_argument(
+        "--repeats", type=int, default=7, help="timings of each side, taken in turn; the median counts"
+    )
     p.add_argument("--threads", type=int, default=0, help="threads of both sides (0: PyTorch's default)")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     return p
@@ -51,7 +54,8 @@ def nouns(a: argparse.Namespace) -> list[str]:
     """a.n labels of the judge, spread evenly over all that it knows. a.quick: 4, and 4 steps."""
     from unnoise.edit.guides import judge
 
-    if a.quick: a.n, a.steps = 4, 4
+    if a.quick:
+        a.n, a.steps = 4, 4
     every = judge().heads["noun"]
     return [every[(i * len(every) // a.n + a.first) % len(every)] for i in range(a.n)]
 
@@ -62,28 +66,41 @@ def of_pictures(shown: list[list], labels: list[str], named: list[str], path: Pa
     from unnoise.look import sheet
     from unnoise.pipeline import picture
 
-    sheet([[picture(x) for x in row] for row in shown], [name(x) for x in named[:6]], labels, "", "", least=64).quantize(96).save(path, optimize=True)
+    sheet(
+        [[picture(x) for x in row] for row in shown], [name(x) for x in named[:6]], labels, "", "", least=64
+    ).quantize(96).save(path, optimize=True)
 
 
 def ready(threads: int) -> None:
     """The same number of threads for both sides, and no warnings of peers in the output."""
     warnings.filterwarnings("ignore")
-    if threads: torch.set_num_threads(threads)
+    if threads:
+        torch.set_num_threads(threads)
     import diffusers
 
     diffusers.utils.logging.set_verbosity_error()
 
 
 def shape() -> dict:
-    """The UNet config of recipes/digits.toml, with what follows from its data (28 x 28 in patches of 2, 20 words)."""
+    """The UNet config of recipes/digits.toml, with what follows from its data (28 x 28 in patches of 2, 20
+    words).
+    """
     net = tomllib.loads(RECIPE.read_text())["net"]
-    return {**{k: v for k, v in net.items() if k != "kind"}, "sample_size": 14, "in_channels": 4, "out_channels": 4,
-            "num_class_embeds": 21}
+    return {
+        **{k: v for k, v in net.items() if k != "kind"},
+        "sample_size": 14,
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_class_embeds": 21,
+    }
 
 
 def digits() -> hub.Folder:
-    """The bundled digits model; where it is not there, its shape with random weights, which take the same time."""
-    if "digits" in hub.bundled(): return hub.load("digits")
+    """The bundled digits model; where it is not there, its shape with random weights, which take the same
+    time.
+    """
+    if "digits" in hub.bundled():
+        return hub.load("digits")
     torch.manual_seed(0)
     recipe = tomllib.loads(RECIPE.read_text())
     net = UNet(**shape()).eval().requires_grad_(False)
@@ -103,7 +120,9 @@ def twin(net: nn.Module, layout: torch.memory_format = torch.contiguous_format) 
 
 
 def alternate(sides: dict[str, Callable[[], object]], repeats: int, warm: int = 1) -> dict[str, float]:
-    """Median seconds of each side. They take turns, so that what disturbs the machine disturbs all of them alike."""
+    """Median seconds of each side. They take turns, so that what disturbs the machine disturbs all of them
+    alike.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(-warm, repeats):
         for name, run in sides.items():
@@ -111,12 +130,14 @@ def alternate(sides: dict[str, Callable[[], object]], repeats: int, warm: int = 
             began = time.perf_counter()
             run()
             _settle()
-            if i >= 0: times[name].append(time.perf_counter() - began)
+            if i >= 0:
+                times[name].append(time.perf_counter() - began)
     return {name: statistics.median(t) for name, t in times.items()}
 
 
 def _settle() -> None:
-    if torch.cuda.is_available(): torch.cuda.synchronize()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def ratios(seconds: dict[str, float], images: int) -> dict:
@@ -126,16 +147,22 @@ def ratios(seconds: dict[str, float], images: int) -> dict:
 
 
 def rates(n: int = 1024) -> dict[str, float]:
-    """The machine's own float32 speeds in GFLOP/s: PyTorch's matrix product, oneDNN's, and its 3x3 convolution."""
+    """The machine's own float32 speeds in GFLOP/s: PyTorch's matrix product, oneDNN's, and its 3x3
+    convolution.
+    """
     a, b = torch.randn(n, n), torch.randn(n, n)
     x = torch.randn(32, 128, 14, 14).to(memory_format=torch.channels_last)
     w = torch.randn(128, 128, 3, 3).to(memory_format=torch.channels_last)
-    sides: dict[str, Callable[[], object]] = {"matmul": lambda: a @ b, "convolution": lambda: torch.conv2d(x, w, padding=1)}
+    sides: dict[str, Callable[[], object]] = {
+        "matmul": lambda: a @ b,
+        "convolution": lambda: torch.conv2d(x, w, padding=1),
+    }
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         packed = torch.ops.mkldnn._reorder_linear_weight(b, n)
         sides["onednn_matmul"] = lambda: torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], "")
     work = {"matmul": 2 * n**3, "onednn_matmul": 2 * n**3, "convolution": 2 * 32 * 14 * 14 * 128 * 128 * 9}
-    with torch.inference_mode(): seconds = alternate(sides, 9, 2)
+    with torch.inference_mode():
+        seconds = alternate(sides, 9, 2)
     return {k: work[k] / s / 1e9 for k, s in seconds.items()}
 
 
@@ -143,15 +170,18 @@ def flops(net: nn.Module, *args, **kwargs) -> int:
     """Floating-point operations of the products in one forward pass of the plain network."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad(): net(*args, **kwargs)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(*args, **kwargs)
     return counter.get_total_flops()
 
 
 def report(name: str, rows: list[dict], as_json: bool, **extra) -> None:
     """One JSON object, or a line a row."""
     machine = {"cpu": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    if as_json: print(json.dumps({"bench": name, "machine": machine, **extra, "rows": rows}))
-    else: print(name, json.dumps({**machine, **extra}), *map(_line, rows), sep="\n")
+    if as_json:
+        print(json.dumps({"bench": name, "machine": machine, **extra, "rows": rows}))
+    else:
+        print(name, json.dumps({**machine, **extra}), *map(_line, rows), sep="\n")
 
 
 def _line(row: dict) -> str:
@@ -159,5 +189,6 @@ def _line(row: dict) -> str:
 
 
 def _short(v: object) -> str:
-    if isinstance(v, float): return f"{v:.3g}"
+    if isinstance(v, float):
+        return f"{v:.3g}"
     return ", ".join(f"{k} {_short(x)}" for k, x in v.items()) if isinstance(v, dict) else str(v)

@@ -1,13 +1,17 @@
-"""Super-resolution and denoising on held-out emoji: PSNR and a distance of features, beside bicubic and plain filters.
+"""Super-resolution and denoising on held-out emoji: PSNR and a distance of features, beside bicubic and plain
+filters.
 
-    python -m bench.edit_upscale [--json] [--quick] [--n 48] [--model emoji-upscale] [--plain runs/emoji-upscale-plain/model] [--sheet PNG]
+    python -m bench.edit_upscale [--json] [--quick] [--n 48] [--model emoji-upscale] [--plain
+    runs/emoji-upscale-plain/model] [--sheet PNG]
 
-Pictures of the test split (64 px), their 2 x 2 averages upscaled. features: as LPIPS, the squared distance of unit channel vectors, the mean over
-places and over the stages of a network that had no part in it, "emoji-judge" (0 for equal pictures). corrupted: noise of .2 on the small
-picture; --plain is the network trained without noise on what it is shown, and as long: what each loses is compared. Denoising: the noise of the
-pictures is known, or estimated; filters are given the width that is best for each strength on the very pictures, which is more than they could
-know.
+Pictures of the test split (64 px), their 2 x 2 averages upscaled. features: as LPIPS, the squared distance of
+unit channel vectors, the mean over places and over the stages of a network that had no part in it,
+"emoji-judge" (0 for equal pictures). corrupted: noise of .2 on the small picture; --plain is the network
+trained without noise on what it is shown, and as long: what each loses is compared. Denoising: the noise of
+the pictures is known, or estimated; filters are given the width that is best for each strength on the very
+pictures, which is more than they could know.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -38,14 +42,20 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--quick", action="store_true")
     p.add_argument("--sheet", type=Path)
     a = p.parse_args(argv)
-    if a.threads: torch.set_num_threads(a.threads)
+    if a.threads:
+        torch.set_num_threads(a.threads)
     n = 4 if a.quick else a.n
     x = load_data("emoji", "test").x
     x = x[np.random.default_rng(0).permutation(len(x))[:n]]
     judge, pipe, latent = load_judge(), unnoise.load(a.model), unnoise.load(a.latent)
     shown: dict[str, np.ndarray] = {}
-    rows = larger(x, pipe, latent, judge, shown) + corrupted(x, pipe, a.plain, judge) + denoised(x, pipe, latent, judge, shown)
-    if a.sheet: sheet(x, shown, a.sheet)
+    rows = (
+        larger(x, pipe, latent, judge, shown)
+        + corrupted(x, pipe, a.plain, judge)
+        + denoised(x, pipe, latent, judge, shown)
+    )
+    if a.sheet:
+        sheet(x, shown, a.sheet)
     common.report("edit_upscale", rows, a.json, n=n)
 
 
@@ -61,7 +71,12 @@ def noised(x: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def bicubic(x: np.ndarray) -> np.ndarray:
-    return np.stack([np.asarray(Image.fromarray(v).resize((2 * v.shape[1], 2 * v.shape[0]), Image.Resampling.BICUBIC)) for v in x])
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(v).resize((2 * v.shape[1], 2 * v.shape[0]), Image.Resampling.BICUBIC))
+            for v in x
+        ]
+    )
 
 
 @torch.inference_mode()
@@ -77,31 +92,63 @@ def stages(judge: SceneJudge, x: np.ndarray) -> list[Tensor]:
 def row(what: str, made: np.ndarray, x: np.ndarray, judge: SceneJudge, **more) -> dict:
     """Means over the pictures, and the standard error of the PSNR."""
     each = np.array([psnr(m, t) for m, t in zip(made, x)])
-    far = torch.stack([(p - q).square().sum(1).mean((1, 2)) for p, q in zip(stages(judge, made), stages(judge, x))]).mean(0)
-    return {"what": what, **more, "psnr": float(each.mean()), "psnr_se": float(each.std() / len(each) ** 0.5), "features": float(far.mean())}
+    far = torch.stack(
+        [(p - q).square().sum(1).mean((1, 2)) for p, q in zip(stages(judge, made), stages(judge, x))]
+    ).mean(0)
+    return {
+        "what": what,
+        **more,
+        "psnr": float(each.mean()),
+        "psnr_se": float(each.std() / len(each) ** 0.5),
+        "features": float(far.mean()),
+    }
 
 
 def larger(x: np.ndarray, pipe, latent, judge: SceneJudge, shown: dict) -> list[dict]:
     y = halved(x)
-    ways = {"bicubic": lambda v: bicubic(v[None])[0],
-            "network, 10 steps": lambda v: upscale(pipe, v, seed=0, num_inference_steps=10).arrays[0],
-            "network, 10 steps, no consistency": lambda v: upscale(pipe, v, seed=0, num_inference_steps=10, consistency="none").arrays[0],
-            "network, 1 step (mean)": lambda v: upscale(pipe, v, seed=0, num_inference_steps=1).arrays[0],
-            f"{latent.name}, not trained for it": lambda v: upscale(latent, v, seed=0, num_inference_steps=20).arrays[0]}
-    for k, way in ways.items(): shown[k] = np.stack([way(v) for v in y])
+    ways = {
+        "bicubic": lambda v: bicubic(v[None])[0],
+        "network, 10 steps": lambda v: upscale(pipe, v, seed=0, num_inference_steps=10).arrays[0],
+        "network, 10 steps, no consistency": (
+            lambda v: upscale(pipe, v, seed=0, num_inference_steps=10, consistency="none").arrays[0]
+        ),
+        "network, 1 step (mean)": lambda v: upscale(pipe, v, seed=0, num_inference_steps=1).arrays[0],
+        f"{latent.name}, not trained for it": (
+            lambda v: upscale(latent, v, seed=0, num_inference_steps=20).arrays[0]
+        ),
+    }
+    for k, way in ways.items():
+        shown[k] = np.stack([way(v) for v in y])
     return [row(f"x 2, {k}", made, x, judge) for k, made in shown.items()]
 
 
 def corrupted(x: np.ndarray, pipe, plain: str | None, judge: SceneJudge) -> list[dict]:
     y, out = halved(x), []
     bad, how = noised(y, NOISE), {"seed": 0, "num_inference_steps": 10, "consistency": "none"}
-    arms = {"bicubic": (None, [{}]), "with augmentation": (pipe, [{"noise": 0.0}, {"noise": 0.1}, {"noise": NOISE}, {"noise": 0.3}, {"noise": "estimate"}])}
-    if plain: arms["without augmentation"] = (unnoise.load(plain), [{}])
+    arms = {
+        "bicubic": (None, [{}]),
+        "with augmentation": (
+            pipe,
+            [{"noise": 0.0}, {"noise": 0.1}, {"noise": NOISE}, {"noise": 0.3}, {"noise": "estimate"}],
+        ),
+    }
+    if plain:
+        arms["without augmentation"] = (unnoise.load(plain), [{}])
     for name, (model, tellings) in arms.items():
-        make = (lambda v, t, model=model: upscale(model, v, **how, **t).arrays[0]) if model else (lambda v, t: bicubic(v[None])[0])
+        make = (
+            (lambda v, t, model=model: upscale(model, v, **how, **t).arrays[0])
+            if model
+            else (lambda v, t: bicubic(v[None])[0])
+        )
         fine = row("", np.stack([make(v, {}) for v in y]), x, judge)["psnr"]
         for told in tellings:
-            r = row(f"x 2 of noise {NOISE}, {name}", np.stack([make(v, told) for v in bad]), x, judge, told=told.get("noise", "nothing"))
+            r = row(
+                f"x 2 of noise {NOISE}, {name}",
+                np.stack([make(v, told) for v in bad]),
+                x,
+                judge,
+                told=told.get("noise", "nothing"),
+            )
             out.append({**r, "loses": fine - r["psnr"]})
     return out
 
@@ -112,14 +159,21 @@ def denoised(x: np.ndarray, pipe, latent, judge: SceneJudge, shown: dict) -> lis
         y = noised(x, sigma)
         shown[f"noise {sigma}"] = y
         out.append(row(f"noise {sigma}, as it is", y, x, judge, estimated=float(estimate_sigma(y).mean())))
-        filters = {"Gaussian filter": [(s, gaussian(y, s)) for s in (0.4, 0.6, 0.8, 1.0, 1.3)],
-                   "bilateral filter": [((s, r), bilateral(y, s, r)) for s in (0.8, 1.5) for r in (1.5 * sigma, 3 * sigma, 5 * sigma)]}
+        filters = {
+            "Gaussian filter": [(s, gaussian(y, s)) for s in (0.4, 0.6, 0.8, 1.0, 1.3)],
+            "bilateral filter": [
+                ((s, r), bilateral(y, s, r)) for s in (0.8, 1.5) for r in (1.5 * sigma, 3 * sigma, 5 * sigma)
+            ],
+        }
         for k, made in filters.items():
             width, best = max(made, key=lambda v: row("", v[1], x, judge)["psnr"])
             out.append(row(f"noise {sigma}, {k}, the best", best, x, judge, width=str(width)))
-        ways = {"mean, known": (pipe, {"sigma": sigma}), "mean, estimated": (pipe, {}),
-                "sample, known": (pipe, {"sigma": sigma, "sample": True, "num_inference_steps": 10}),
-                f"{latent.name} (latents), mean, known": (latent, {"sigma": sigma})}
+        ways = {
+            "mean, known": (pipe, {"sigma": sigma}),
+            "mean, estimated": (pipe, {}),
+            "sample, known": (pipe, {"sigma": sigma, "sample": True, "num_inference_steps": 10}),
+            f"{latent.name} (latents), mean, known": (latent, {"sigma": sigma}),
+        }
         for k, (model, how) in ways.items():
             shown[f"{sigma} {k}"] = np.stack([denoise(model, v, seed=0, **how).arrays[0] for v in y])
             out.append(row(f"noise {sigma}, {k}", shown[f"{sigma} {k}"], x, judge))
@@ -131,7 +185,9 @@ def gaussian(y: np.ndarray, width: float) -> np.ndarray:
 
 
 def bilateral(y: np.ndarray, width: float, reach: float) -> np.ndarray:
-    """reach: the difference in colour, pictures running from -1 to 1, beyond which a neighbour counts little (Tomasi & Manduchi 1998)."""
+    """reach: the difference in colour, pictures running from -1 to 1, beyond which a neighbour counts little
+    (Tomasi & Manduchi 1998).
+    """
     return _filtered(y, width, reach)
 
 
@@ -143,7 +199,8 @@ def _filtered(y: np.ndarray, width: float, reach: float | None) -> np.ndarray:
         for dx in range(-k, k + 1):
             part = wide[:, :, k + dy : k + dy + h, k + dx : k + dx + w]
             share = np.exp(-(dy * dy + dx * dx) / (2 * width**2)) * torch.ones_like(weight)
-            if reach is not None: share = share * torch.exp(-(part - x).square().mean(1, keepdim=True) / (2 * reach**2))
+            if reach is not None:
+                share = share * torch.exp(-(part - x).square().mean(1, keepdim=True) / (2 * reach**2))
             total, weight = total + share * part, weight + share
     return (((total / weight).movedim(1, -1) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
 
@@ -156,7 +213,8 @@ def sheet(x: np.ndarray, shown: dict[str, np.ndarray], file: Path, columns: int 
     im = Image.new("RGB", (230 + 66 * columns, 66 * len(rows)), "white")
     for j, (name, made) in enumerate(rows.items()):
         ImageDraw.Draw(im).text((4, 66 * j + 26), name, fill="black")
-        for i, m in enumerate(made[:columns]): im.paste(Image.fromarray(m), (230 + 66 * i, 66 * j + 1))
+        for i, m in enumerate(made[:columns]):
+            im.paste(Image.fromarray(m), (230 + 66 * i, 66 * j + 1))
     im.quantize(128).save(file, optimize=True)
 
 

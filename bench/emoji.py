@@ -1,10 +1,12 @@
-"""The default model, from starting the process to the PNG, and per picture at batch 4: ours beside diffusers on the very same folder.
+"""The default model, from starting the process to the PNG, and per picture at batch 4: ours beside diffusers
+on the very same folder.
 
     python -m bench.emoji [--json] [--steps 20] [--repeats 5] [--threads 0]
 
-Theirs is StableDiffusionPipeline.from_pretrained on the folder (without the image encoder, which drawing does not need), the same prompt,
-guidance, steps and solver. Both sides run in float32 on the CPU.
+Theirs is StableDiffusionPipeline.from_pretrained on the folder (without the image encoder, which drawing does
+not need), the same prompt, guidance, steps and solver. Both sides run in float32 on the CPU.
 """
+
 from __future__ import annotations
 
 import os
@@ -22,8 +24,8 @@ import sys
 import torch
 from diffusers import StableDiffusionPipeline
 folder, out, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
-pipe = StableDiffusionPipeline.from_pretrained(folder, image_encoder=None, safety_checker=None, low_cpu_mem_usage=False,
-                                               torch_dtype=torch.float32)
+pipe = StableDiffusionPipeline.from_pretrained(
+    folder, image_encoder=None, safety_checker=None, low_cpu_mem_usage=False, torch_dtype=torch.float32)
 pipe.set_progress_bar_config(disable=True)
 pipe("{PROMPT}", height=64, width=64, num_inference_steps=steps, guidance_scale={GUIDANCE},
      generator=torch.Generator().manual_seed(0)).images[0].save(out)
@@ -35,7 +37,11 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--steps", type=int, default=20)
     a = p.parse_args(argv)
     common.ready(a.threads)
-    env = {**os.environ, "PYTHONWARNINGS": "ignore", **({"OMP_NUM_THREADS": str(a.threads)} if a.threads else {})}
+    env = {
+        **os.environ,
+        "PYTHONWARNINGS": "ignore",
+        **({"OMP_NUM_THREADS": str(a.threads)} if a.threads else {}),
+    }
     folder = hub.find("emoji")
     with tempfile.TemporaryDirectory() as tmp:
         png, script = Path(tmp, "a.png"), Path(tmp, "peer.py")
@@ -44,13 +50,42 @@ def main(argv: list[str] | None = None) -> None:
         def picture(*command: str | Path) -> None:
             png.unlink(missing_ok=True)
             subprocess.run(command, env=env, check=True, capture_output=True)
-            if not png.exists(): raise RuntimeError(f"no picture was written by {command}")
+            if not png.exists():
+                raise RuntimeError(f"no picture was written by {command}")
 
-        draw = (sys.executable, "-m", "unnoise.cli.main", "generate", PROMPT, "-n", "1", "-o", png, "--steps", str(a.steps),
-                "--guidance", GUIDANCE, "--seed", "0")
-        seconds = common.alternate({"unnoise": lambda: picture(*draw),
-                                    "diffusers": lambda: picture(sys.executable, script, folder, png, str(a.steps))}, a.repeats)
-    rows = [{"what": "process start to PNG", "steps": a.steps, "seconds": seconds, "share": seconds["unnoise"] / seconds["diffusers"]}, _batch(folder, a)]
+        draw = (
+            sys.executable,
+            "-m",
+            "unnoise.cli.main",
+            "generate",
+            PROMPT,
+            "-n",
+            "1",
+            "-o",
+            png,
+            "--steps",
+            str(a.steps),
+            "--guidance",
+            GUIDANCE,
+            "--seed",
+            "0",
+        )
+        seconds = common.alternate(
+            {
+                "unnoise": lambda: picture(*draw),
+                "diffusers": lambda: picture(sys.executable, script, folder, png, str(a.steps)),
+            },
+            a.repeats,
+        )
+    rows = [
+        {
+            "what": "process start to PNG",
+            "steps": a.steps,
+            "seconds": seconds,
+            "share": seconds["unnoise"] / seconds["diffusers"],
+        },
+        _batch(folder, a),
+    ]
     common.report("emoji", rows, a.json)
 
 
@@ -62,16 +97,28 @@ def _batch(folder: Path, a) -> dict:
     import unnoise
 
     ours = unnoise.load(folder, device="cpu", dtype="fp32")
-    theirs = StableDiffusionPipeline.from_pretrained(folder, image_encoder=None, safety_checker=None, low_cpu_mem_usage=False,
-                                               torch_dtype=torch.float32)
+    theirs = StableDiffusionPipeline.from_pretrained(
+        folder, image_encoder=None, safety_checker=None, low_cpu_mem_usage=False, torch_dtype=torch.float32
+    )
     theirs.set_progress_bar_config(disable=True)
     theirs.unet.to(memory_format=torch.channels_last)
     same = {"num_inference_steps": a.steps, "guidance_scale": float(GUIDANCE)}
-    seconds = common.alternate({
-        "unnoise": lambda: ours(PROMPT, seed=0, num_images=4, batch_size=4, **same),
-        "diffusers": lambda: theirs([PROMPT] * 4, height=64, width=64, generator=torch.Generator().manual_seed(0), **same)}, a.repeats)
+    seconds = common.alternate(
+        {
+            "unnoise": lambda: ours(PROMPT, seed=0, num_images=4, batch_size=4, **same),
+            "diffusers": lambda: theirs(
+                [PROMPT] * 4, height=64, width=64, generator=torch.Generator().manual_seed(0), **same
+            ),
+        },
+        a.repeats,
+    )
     each = {k: v / 4 for k, v in seconds.items()}
-    return {"what": "picture at batch 4", "steps": a.steps, "seconds": each, "ratio": each["diffusers"] / each["unnoise"]}
+    return {
+        "what": "picture at batch 4",
+        "steps": a.steps,
+        "seconds": each,
+        "ratio": each["diffusers"] / each["unnoise"],
+    }
 
 
 if __name__ == "__main__":

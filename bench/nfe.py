@@ -1,20 +1,24 @@
 """How exact is a sampler at N network calls? RMS endpoint error against the fine probability-flow solution.
 
-    python -m bench.nfe [--json] [--mixture FILE] [--nfe 5,8,10,15,20] [--tune] [--noises 512] [--seed 0] [--ours-only]
+    python -m bench.nfe [--json] [--mixture FILE] [--nfe 5,8,10,15,20] [--tune] [--noises 512] [--seed 0]
+    [--ours-only]
 
-The data are a Gaussian mixture, whose denoiser E[x0 | x] is exact, so that what is measured is the solver alone. Everybody
-starts from the same x_T ~ N(0, I) at the last level of Stable Diffusion's schedule (scaled_linear, sigma / alpha =
-14.615) and
-should arrive where the flow does at sigma = 0. All is float64. A row is one sampler with its options on one grid:
+The data are a Gaussian mixture, whose denoiser E[x0 | x] is exact, so that what is measured is the solver
+alone. Everybody starts from the same x_T ~ N(0, I) at the last level of Stable Diffusion's schedule
+(scaled_linear, sigma / alpha = 14.615) and
+should arrive where the flow does at sigma = 0. All is float64. A row is one sampler with its options on one
+grid:
 
     {"who", "sampler", "grid", "nfe", "calls", "rms", "default"}
 
-`nfe` is the budget, `calls` <= nfe the calls really counted, `default` the row that a Pipeline uses when nothing is
-asked for.
-Peers are run as installed. Each is told the level that it itself believes to be at (not its rounded time input), is
-given all
-of its grids, and starts from x_T exactly (not from sigma_max * x_T, as some pipelines scale it): each of these favours it.
+`nfe` is the budget, `calls` <= nfe the calls really counted, `default` the row that a Pipeline uses when
+nothing is asked for.
+Peers are run as installed. Each is told the level that it itself believes to be at (not its rounded time
+input), is given all
+of its grids, and starts from x_T exactly (not from sigma_max * x_T, as some pipelines scale it): each of
+these favours it.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -43,8 +47,8 @@ from unnoise.sample.default import DEFAULT
 from unnoise.tune import tune
 
 SD = schedule.scaled_linear()
-TOP = float(SD.sigmas[-1] / SD.alphas[-1])     # sigma / alpha at the start
-END = float(SD.sigmas[0] / SD.alphas[0])       # and at the schedule's last level
+TOP = float(SD.sigmas[-1] / SD.alphas[-1])  # sigma / alpha at the start
+END = float(SD.sigmas[0] / SD.alphas[0])  # and at the schedule's last level
 COUNTS = (5, 8, 10, 15, 20)
 
 
@@ -65,8 +69,8 @@ class Exact:
 
 
 class Entry(NamedTuple):
-    """A solver to measure: run(exact, x_ve at sigma = TOP, steps) -> x at sigma = 0; cost(steps) bounds the calls it
-    makes."""
+    """A solver to measure: run(exact, x_ve at sigma = TOP, steps) -> x at sigma = 0; cost(steps) bounds the
+    calls it makes."""
 
     who: str
     sampler: str
@@ -82,12 +86,15 @@ def start(mixture: Mixture, n: int, seed: int = 0) -> Tensor:
 
 
 def flow(mixture: Mixture, x: Tensor, steps: int = 1500, scale: float = 0.005) -> Tensor:
-    """Where the probability flow takes x, from the schedule's last level to sigma = 0: classical Runge-Kutta of order 4.
+    """Where the probability flow takes x, from the schedule's last level to sigma = 0: classical Runge-Kutta
+    of order 4.
 
-    dx/dsigma = -sigma score (alpha = 1), with sigma = scale sinh(w) and w in equal steps: even in log sigma above
-    `scale`, in
-    sigma below it, so that the end needs no special case. Doubling the steps moves the ring's answer by less than 1e-9.
+    dx/dsigma = -sigma score (alpha = 1), with sigma = scale sinh(w) and w in equal steps: even in log sigma
+    above `scale`, in
+    sigma below it, so that the end needs no special case. Doubling the steps moves the ring's answer by less
+    than 1e-9.
     """
+
     def slope(x: Tensor, w: float) -> Tensor:
         sigma = scale * math.sinh(w)
         return -sigma * scale * math.cosh(w) * mixture.score(x, ve(sigma))
@@ -109,7 +116,7 @@ def rms(x: Tensor, y: Tensor) -> float:
     return float((x - y).square().mean().sqrt())
 
 
-# --- ours -----------------------------------------------------------------------------------------------------------------
+# --- ours ---------------------------------------------------------------------------------------------------
 
 VARIANTS: dict[str, list[dict]] = {
     "unipc": [{"order": p, "b_h": b} for p in (2, 3) for b in ("bh2", "bh1")],
@@ -121,9 +128,11 @@ VARIANTS: dict[str, list[dict]] = {
 def ours() -> Iterator[Entry]:
     """Every deterministic sampler on every grid; the default pair is marked."""
     for (name, sampler), grid in itertools.product(SAMPLERS.items(), schedule.GRIDS):
-        if sampler.stochastic: continue
+        if sampler.stochastic:
+            continue
         for options in VARIANTS.get(name, [{}]):
-            if {**sampler.options, **options} == sampler.options: options = {}
+            if {**sampler.options, **options} == sampler.options:
+                options = {}
             yield _own(name, grid, options)
 
 
@@ -132,19 +141,32 @@ def _own(name: str, grid: str, options: dict) -> Entry:
     path = lambda n: SD.path(n, grid)
 
     def run(exact: Exact, x: Tensor, n: int) -> Tensor:
-        return last(sampler(lambda y, l: exact(y / l.alpha, l.ratio), x * path(1)[0].alpha, path(n), **options))
+        return last(
+            sampler(lambda y, l: exact(y / l.alpha, l.ratio), x * path(1)[0].alpha, path(n), **options)
+        )
 
-    return Entry("unnoise", _label(name, options), grid, run, lambda n: sampler.calls(path(n), **options),
-                 (name, grid) == DEFAULT and not options)
+    return Entry(
+        "unnoise",
+        _label(name, options),
+        grid,
+        run,
+        lambda n: sampler.calls(path(n), **options),
+        (name, grid) == DEFAULT and not options,
+    )
 
 
 def _label(name: str, options: dict) -> str:
     return name + (f"({', '.join(f'{k}={v}' for k, v in options.items())})" if options else "")
 
 
-# --- diffusers ------------------------------------------------------------------------------------------------------------
+# --- diffusers ----------------------------------------------------------------------------------------------
 
-_SD = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+_SD = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
 _SPACED = {s: {"timestep_spacing": s} for s in ("trailing", "linspace", "leading")}
 _SIGMAS = {s: {f"use_{s}_sigmas": True} for s in ("karras", "exponential", "beta")}
 _GRIDS = _SPACED | _SIGMAS
@@ -157,8 +179,8 @@ def _choices(**options) -> Iterator[dict]:
 def diffusers() -> Iterator[Entry]:
     """Its schedulers for discrete models, with the choices that change the result.
 
-    Left out: its stochastic ones; Flow-match Euler and Heun, EDM Euler (Euler again); DPM-Solver with noise prediction,
-    which
+    Left out: its stochastic ones; Flow-match Euler and Heun, EDM Euler (Euler again); DPM-Solver with noise
+    prediction, which
     it refuses to take to sigma = 0; IPNDM, whose noise schedule is fixed.
     """
     import diffusers as d
@@ -169,37 +191,62 @@ def diffusers() -> Iterator[Entry]:
     for o, end in itertools.product(order, _choices(lower_order_final=(True, False))):
         yield from _vp(d.DPMSolverMultistepScheduler, lu, o | end)
     yield from _vp(d.DPMSolverMultistepScheduler, lu, {"solver_order": 2, "euler_at_final": True})
-    for o in _choices(solver_order=(2, 3), solver_type=("bh2", "bh1"), predict_x0=(True, False), lower_order_final=(True,
-    False)):
+    for o in _choices(
+        solver_order=(2, 3),
+        solver_type=("bh2", "bh1"),
+        predict_x0=(True, False),
+        lower_order_final=(True, False),
+    ):
         yield from _vp(d.UniPCMultistepScheduler, _GRIDS, o)
-    for o in order: yield from _vp(d.DPMSolverSinglestepScheduler, {"": {}} | _SIGMAS, o)
+    for o in order:
+        yield from _vp(d.DPMSolverSinglestepScheduler, {"": {}} | _SIGMAS, o)
     for o in _choices(solver_order=(2, 3), lower_order_final=(True, False)):
         yield from _vp(d.DEISMultistepScheduler, _GRIDS, o)
-    for o in _choices(predictor_order=(2, 3), corrector_order=(2, 3)):  # without noise: an Adams predictor and corrector
+    for o in _choices(
+        predictor_order=(2, 3), corrector_order=(2, 3)
+    ):  # without noise: an Adams predictor and corrector
         yield from _vp(d.SASolverScheduler, _GRIDS, o, tau_func=lambda t: 0)
     for grid, o in _SPACED.items():
         yield _discrete(d.DDIMScheduler, grid, o | {"clip_sample": False})
-        yield _discrete(d.PNDMScheduler, grid, o | {"skip_prk_steps": True, "set_alpha_to_one": True}, lambda n: n + 1)
+        yield _discrete(
+            d.PNDMScheduler, grid, o | {"skip_prk_steps": True, "set_alpha_to_one": True}, lambda n: n + 1
+        )
     for grid, o in _GRIDS.items():
         yield _exploding(d.EulerDiscreteScheduler, grid, o)
         yield _exploding(d.HeunDiscreteScheduler, grid, o, lambda n: 2 * n - 1)
         yield _exploding(d.KDPM2DiscreteScheduler, grid, o, lambda n: 2 * n - 1)
-        for p in (2, 3, 4): yield _exploding(d.LMSDiscreteScheduler, grid, o, order=p)
+        for p in (2, 3, 4):
+            yield _exploding(d.LMSDiscreteScheduler, grid, o, order=p)
     for o, grid, low in itertools.product(order, ("karras", "exponential"), (END, 0.1)):
-        yield _edm(d.EDMDPMSolverMultistepScheduler, f"{grid}, sigma_min={low:.2g}", 
-                   o | {"sigma_schedule": grid, "sigma_min": low})
+        yield _edm(
+            d.EDMDPMSolverMultistepScheduler,
+            f"{grid}, sigma_min={low:.2g}",
+            o | {"sigma_schedule": grid, "sigma_min": low},
+        )
 
 
 def _name(cls: type, options: dict) -> str:
-    shown = {k: v for k, v in options.items() if k not in ("timestep_spacing", "clip_sample", "sigma_min", "sigma_schedule",
-                                                           "skip_prk_steps", "set_alpha_to_one")
-             and not k.startswith("use_")}
+    shown = {
+        k: v
+        for k, v in options.items()
+        if k
+        not in (
+            "timestep_spacing",
+            "clip_sample",
+            "sigma_min",
+            "sigma_schedule",
+            "skip_prk_steps",
+            "set_alpha_to_one",
+        )
+        and not k.startswith("use_")
+    }
     return _label(cls.__name__.removesuffix("Scheduler"), shown)
 
 
 def _vp(cls: type, grids: dict[str, dict], options: dict, **private) -> Iterator[Entry]:
     """Schedulers whose sample preserves variance and that keep sigma / alpha of each step in `sigmas`."""
     for grid, o in grids.items():
+
         def run(exact: Exact, x: Tensor, n: int, o: dict = o) -> Tensor:
             s = cls(**_SD, **o, **options, **private)
             s.set_timesteps(n)
@@ -214,6 +261,7 @@ def _vp(cls: type, grids: dict[str, dict], options: dict, **private) -> Iterator
 
 def _discrete(cls: type, grid: str, options: dict, cost: Callable[[int], int] = lambda n: n) -> Entry:
     """Schedulers that know only the table of discrete times."""
+
     def run(exact: Exact, x: Tensor, n: int) -> Tensor:
         s = cls(**_SD, **options)
         s.set_timesteps(n)
@@ -226,8 +274,11 @@ def _discrete(cls: type, grid: str, options: dict, cost: Callable[[int], int] = 
     return Entry("diffusers", _name(cls, options), grid, run, cost)
 
 
-def _exploding(cls: type, grid: str, options: dict, cost: Callable[[int], int] = lambda n: n, **step) -> Entry:
+def _exploding(
+    cls: type, grid: str, options: dict, cost: Callable[[int], int] = lambda n: n, **step
+) -> Entry:
     """Schedulers in the coordinates alpha = 1."""
+
     def run(exact: Exact, x: Tensor, n: int) -> Tensor:
         s = cls(**_SD, **options)
         s.set_timesteps(n)
@@ -244,6 +295,7 @@ def _exploding(cls: type, grid: str, options: dict, cost: Callable[[int], int] =
 
 def _edm(cls: type, grid: str, options: dict) -> Entry:
     """EDM's frame: the network's output is F in x0 = c_skip x + c_out F."""
+
     def run(exact: Exact, x: Tensor, n: int) -> Tensor:
         s = cls(sigma_max=TOP, **options)
         s.set_timesteps(n)
@@ -257,13 +309,15 @@ def _edm(cls: type, grid: str, options: dict) -> Entry:
     return Entry("diffusers", _name(cls, options), grid, run)
 
 
-# --- azula ----------------------------------------------------------------------------------------------------------------
+# --- azula --------------------------------------------------------------------------------------------------
+
 
 def azula() -> Iterator[Entry]:
-    """Its deterministic samplers along its schedules, brought to start at this one's first level, and along this one.
+    """Its deterministic samplers along its schedules, brought to start at this one's first level, and along
+    this one.
 
-    Its grid is even in the schedule's time. It stops at the schedule's cleanest level: sigma_min, or 0 where the sampler
-    can.
+    Its grid is even in the schedule's time. It stops at the schedule's cleanest level: sigma_min, or 0 where
+    the sampler can.
     """
     from azula import noise as az
     from azula import sample
@@ -276,13 +330,26 @@ def azula() -> Iterator[Entry]:
     low = 1 / TOP
     curves = {"scaled_linear": Here()}
     for s in (1e-2, 1e-3):
-        curves |= {f"VE {s:g}": az.VESchedule(s, TOP), f"VP {s:g}": az.VPSchedule(low, s),
-                   f"cosine {s:g}": az.CosineSchedule(low, s),
-                   f"rectified {s:g}": az.RectifiedSchedule(low, s)}
+        curves |= {
+            f"VE {s:g}": az.VESchedule(s, TOP),
+            f"VP {s:g}": az.VPSchedule(low, s),
+            f"cosine {s:g}": az.CosineSchedule(low, s),
+            f"rectified {s:g}": az.RectifiedSchedule(low, s),
+        }
     plain = [(sample.EulerSampler, {}), (sample.HeunSampler, {})]
-    orders = [(c, {"order": p}) for p in (2, 3, 4) for c in (sample.zABSampler, sample.vABSampler, sample.zEABSampler,
-                                                         sample.xEABSampler, sample.REABSampler)]
+    orders = [
+        (c, {"order": p})
+        for p in (2, 3, 4)
+        for c in (
+            sample.zABSampler,
+            sample.vABSampler,
+            sample.zEABSampler,
+            sample.xEABSampler,
+            sample.REABSampler,
+        )
+    ]
     for (cls, o), (grid, curve) in itertools.product(plain + orders, curves.items()):
+
         def run(exact: Exact, x: Tensor, n: int, cls=cls, o=o, curve=curve) -> Tensor:
             denoise = lambda y, t: SimpleNamespace(mean=_at(exact, y, *curve(t)))
             denoise.schedule = curve
@@ -290,33 +357,49 @@ def azula() -> Iterator[Entry]:
             s = cls(denoise, steps=n, silent=True, dtype=torch.float64, **o)
             return s(x * alpha * (sigma / alpha / TOP)) / curve(torch.zeros((), dtype=torch.float64))[0]
 
-        yield Entry("azula", _label(cls.__name__.removesuffix("Sampler"), o), grid, run,
-                    (lambda n: 2 * n) if cls is sample.HeunSampler else (lambda n: n))
+        yield Entry(
+            "azula",
+            _label(cls.__name__.removesuffix("Sampler"), o),
+            grid,
+            run,
+            (lambda n: 2 * n) if cls is sample.HeunSampler else (lambda n: n),
+        )
 
 
 def _at(exact: Exact, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     return exact(x / alpha, sigma / alpha) if sigma > 0 else x / alpha
 
 
-# --- smalldiffusion -------------------------------------------------------------------------------------------------------
+# --- smalldiffusion -----------------------------------------------------------------------------------------
+
 
 def smalldiffusion() -> Iterator[Entry]:
-    """Its `samples` (DDIM at gamma 1, gradient estimation above) on its schedules, as they are and with a last sigma of
-    0."""
+    """Its `samples` (DDIM at gamma 1, gradient estimation above) on its schedules, as they are and with a
+    last sigma of 0."""
     spec = importlib.util.find_spec("smalldiffusion")
-    # The package's __init__ imports its networks, and they torchvision, which this needs not have: diffusion.py stands
+    # The package's __init__ imports its networks, and they torchvision, which this needs not have:
+    # diffusion.py stands
     # alone.
     file = Path(spec.submodule_search_locations[0]) / "diffusion.py"
-    module = importlib.util.module_from_spec(own := importlib.util.spec_from_file_location("smalldiffusion_diffusion", file))
+    module = importlib.util.module_from_spec(
+        own := importlib.util.spec_from_file_location("smalldiffusion_diffusion", file)
+    )
     own.loader.exec_module(module)
-    curves = {"LDM": module.ScheduleLDM(), **{f"log-linear {s:g}": module.ScheduleLogLinear(1000, s, TOP) for s in (0.02,
-    0.1)}}
+    curves = {
+        "LDM": module.ScheduleLDM(),
+        **{f"log-linear {s:g}": module.ScheduleLogLinear(1000, s, TOP) for s in (0.02, 0.1)},
+    }
     for (grid, curve), gamma, end in itertools.product(curves.items(), (1.0, 1.5, 2.0), ("", " to 0")):
+
         def run(exact: Exact, x: Tensor, n: int, curve=curve, gamma=gamma, end=end) -> Tensor:
-            model = SimpleNamespace(eval=lambda: None, predict_eps_cfg=lambda y, s, cond, scale: exact.eps(y, s),
-                                    rand_input=lambda n: 0 * x)
+            model = SimpleNamespace(
+                eval=lambda: None,
+                predict_eps_cfg=lambda y, s, cond, scale: exact.eps(y, s),
+                rand_input=lambda n: 0 * x,
+            )
             sigmas = curve.sample_sigmas(n).double()
-            if end: sigmas[-1] = 0
+            if end:
+                sigmas[-1] = 0
             states = module.samples(model, sigmas, gam=gamma, xt=x, accelerator=SimpleNamespace(device="cpu"))
             return deque(states, maxlen=1)[0]
 
@@ -326,43 +409,85 @@ def smalldiffusion() -> Iterator[Entry]:
 PEERS = {"diffusers": diffusers, "azula": azula, "smalldiffusion": smalldiffusion}
 
 
-# --- the table ------------------------------------------------------------------------------------------------------------
+# --- the table ----------------------------------------------------------------------------------------------
+
 
 def measure(entry: Entry, mixture: Mixture, x: Tensor, truth: Tensor, nfe: int) -> dict | None:
-    """The row of an entry at a budget of calls, from x_T = x; None where it cannot run (too few steps, or not finite)."""
+    """The row of an entry at a budget of calls, from x_T = x; None where it cannot run (too few steps, or not
+    finite).
+    """
     n = max((n for n in range(1, nfe + 1) if entry.cost(n) <= nfe), default=0)
-    if not n: return None
+    if not n:
+        return None
     exact = Exact(mixture)
-    try: y = entry.run(exact, x * math.hypot(1, TOP), n)
-    except BadInput: raise
-    except Exception as e:  # a peer's own refusal (singular weights, too few steps): no row, and the reason on stderr
-        print(f"{entry.who} {entry.sampler} on {entry.grid}, {nfe} calls: {type(e).__name__}: {str(e)[:80]}",
-              file=sys.stderr)
+    try:
+        y = entry.run(exact, x * math.hypot(1, TOP), n)
+    except BadInput:
+        raise
+    except (
+        Exception
+    ) as e:  # a peer's own refusal (singular weights, too few steps): no row, and the reason on stderr
+        print(
+            f"{entry.who} {entry.sampler} on {entry.grid}, {nfe} calls: {type(e).__name__}: {str(e)[:80]}",
+            file=sys.stderr,
+        )
         return None
     error = rms(y, truth)
-    if not math.isfinite(error) or exact.calls > nfe: return None
-    return {"who": entry.who, "sampler": entry.sampler, "grid": entry.grid, "nfe": nfe, "calls": exact.calls, "rms": error,
-            "default": entry.default}
+    if not math.isfinite(error) or exact.calls > nfe:
+        return None
+    return {
+        "who": entry.who,
+        "sampler": entry.sampler,
+        "grid": entry.grid,
+        "nfe": nfe,
+        "calls": exact.calls,
+        "rms": error,
+        "default": entry.default,
+    }
 
 
-def table(mixture: Mixture, counts: tuple[int, ...] = COUNTS, n: int = 512, seed: int = 0, peers: bool = True,
-          tuned: bool = False, only: Callable[[Entry], bool] = lambda e: True) -> dict:
-    """All rows on a mixture, and a summary for each budget: the best peer, our default, and their ratio (below 1: ours
-    is better)."""
+def table(
+    mixture: Mixture,
+    counts: tuple[int, ...] = COUNTS,
+    n: int = 512,
+    seed: int = 0,
+    peers: bool = True,
+    tuned: bool = False,
+    only: Callable[[Entry], bool] = lambda e: True,
+) -> dict:
+    """All rows on a mixture, and a summary for each budget: the best peer, our default, and their ratio
+    (below 1: ours is better)."""
     x, began = start(mixture, n, seed), time.time()
     truth = flow(mixture, x)
     entries = [e for family in (ours, *(PEERS.values() if peers else ())) for e in family() if only(e)]
     rows = [r for nfe in counts for e in entries if (r := measure(e, mixture, x, truth, nfe))]
-    if tuned: rows += [tuned_row(mixture, nfe, x, truth) for nfe in counts]
-    best = lambda nfe, keep: min((r for r in rows if r["nfe"] == nfe and keep(r)), key=lambda r: r["rms"], default=None)
-    found = {kind: {str(nfe): best(nfe, keep) for nfe in counts} for kind, keep in {
-        "best_peer": lambda r: not r["who"].startswith("unnoise"), "ours_default": lambda r: r["default"],
-        "ours_tuned": lambda r: r["who"] == TUNED, "ours_best": lambda r: r["who"] == "unnoise"}.items()}
-    rate = lambda kind: {k: r["rms"] / p["rms"] if (r := found[kind][k]) and (p := found["best_peer"][k]) else None
-                         for k in found[kind]}
-    return {"mixture": {"modes": mixture.k, "dimensions": mixture.means.shape[1]}, "noises": n,
-            "seconds": time.time() - began, **found, "ratio": rate("ours_default"),
-            "ratio_tuned": rate("ours_tuned"), "rows": rows}
+    if tuned:
+        rows += [tuned_row(mixture, nfe, x, truth) for nfe in counts]
+    best = lambda nfe, keep: min(
+        (r for r in rows if r["nfe"] == nfe and keep(r)), key=lambda r: r["rms"], default=None
+    )
+    found = {
+        kind: {str(nfe): best(nfe, keep) for nfe in counts}
+        for kind, keep in {
+            "best_peer": lambda r: not r["who"].startswith("unnoise"),
+            "ours_default": lambda r: r["default"],
+            "ours_tuned": lambda r: r["who"] == TUNED,
+            "ours_best": lambda r: r["who"] == "unnoise",
+        }.items()
+    }
+    rate = lambda kind: {
+        k: r["rms"] / p["rms"] if (r := found[kind][k]) and (p := found["best_peer"][k]) else None
+        for k in found[kind]
+    }
+    return {
+        "mixture": {"modes": mixture.k, "dimensions": mixture.means.shape[1]},
+        "noises": n,
+        "seconds": time.time() - began,
+        **found,
+        "ratio": rate("ours_default"),
+        "ratio_tuned": rate("ours_tuned"),
+        "rows": rows,
+    }
 
 
 TUNED = "unnoise (tuned)"
@@ -377,14 +502,24 @@ def tuned_row(mixture: Mixture, nfe: int, x: Tensor, truth: Tensor) -> dict:
     exact.calls = 0
     y = last(SAMPLERS[found.sampler](denoise, x, found.path(SD), **found.options))
     shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in found.options.items()}
-    return {"who": TUNED, "sampler": _label(found.sampler, shown), "grid": "tuned", "nfe": nfe, "calls": exact.calls,
-            "rms": rms(y, truth), "default": False}
+    return {
+        "who": TUNED,
+        "sampler": _label(found.sampler, shown),
+        "grid": "tuned",
+        "nfe": nfe,
+        "calls": exact.calls,
+        "rms": rms(y, truth),
+        "default": False,
+    }
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    try: counts = tuple(int(part) for part in text.split(","))
-    except ValueError: raise BadInput(f"--nfe must be whole numbers as in 5,8,10, given {text!r}") from None
-    if not all(2 <= n <= 200 for n in counts): raise BadInput(f"--nfe must be from 2 to 200, given {text!r}")
+    try:
+        counts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f"--nfe must be whole numbers as in 5,8,10, given {text!r}") from None
+    if not all(2 <= n <= 200 for n in counts):
+        raise BadInput(f"--nfe must be from 2 to 200, given {text!r}")
     return tuple(dict.fromkeys(counts))
 
 
@@ -403,9 +538,14 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.nfe", description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.add_argument("--mixture", metavar="FILE", 
-                        help='JSON: {"means": [[..]], "std": s, "weights": [..]}; default: the ring')
-    parser.add_argument("--nfe", default=",".join(map(str, COUNTS)), metavar="N,N,…", help="budgets of network calls")
+    parser.add_argument(
+        "--mixture",
+        metavar="FILE",
+        help='JSON: {"means": [[..]], "std": s, "weights": [..]}; default: the ring',
+    )
+    parser.add_argument(
+        "--nfe", default=",".join(map(str, COUNTS)), metavar="N,N,…", help="budgets of network calls"
+    )
     parser.add_argument("--tune", action="store_true", help="add a row with a grid tuned on other noises")
     parser.add_argument("--noises", type=int, default=512, help="how many x_T")
     parser.add_argument("--seed", type=int, default=0, help="of the first x_T")
@@ -413,14 +553,17 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore")
     try:
-        if not 1 <= args.noises <= 10**6: raise BadInput(f"--noises must be from 1 to 1000000, given {args.noises}")
+        if not 1 <= args.noises <= 10**6:
+            raise BadInput(f"--noises must be from 1 to 1000000, given {args.noises}")
         mixture = Mixture.from_json(args.mixture) if args.mixture else Mixture.ring()
         out = table(mixture, _counts(args.nfe), args.noises, args.seed, not args.ours_only, args.tune)
     except BadInput as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
-    if args.json: print(json.dumps({"data": args.mixture or "ring", **out}))
-    else: _print(out)
+    if args.json:
+        print(json.dumps({"data": args.mixture or "ring", **out}))
+    else:
+        _print(out)
     return 0
 
 

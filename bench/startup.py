@@ -1,11 +1,14 @@
-"""How long from starting the process to the first PNG on disk? Our command against a minimal script with diffusers.
+"""How long from starting the process to the first PNG on disk? Our command against a minimal script with
+diffusers.
 
     python -m bench.startup [--json] [--steps 20] [--repeats 5] [--threads 0]
 
-Ours is `unnoise generate PROMPT --model FOLDER -o FILE`; theirs a script that imports what it needs and no more, reads the
-same weights from the same folder, draws one picture with guidance in as many steps of the same method, and writes it. "light":
-seconds of bare `python -c pass`, `import unnoise`, `import torch` alone and `unnoise --help`.
+Ours is `unnoise generate PROMPT --model FOLDER -o FILE`; theirs a script that imports what it needs and no
+more, reads the same weights from the same folder, draws one picture with guidance in as many steps of the
+same method, and writes it. "light": seconds of bare `python -c pass`, `import unnoise`, `import torch` alone
+and `unnoise --help`.
 """
+
 from __future__ import annotations
 
 import os
@@ -32,7 +35,8 @@ with torch.inference_mode():
     for t in scheduler.timesteps:
         u, c = net(torch.cat([x, x]), t, None, class_labels=labels).sample.chunk(2)
         x = scheduler.step(u + 2.0 * (c - u), t, x).prev_sample
-    a = ((torch.nn.functional.pixel_shuffle(x, 2) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)[0, 0].numpy()
+    x = torch.nn.functional.pixel_shuffle(x, 2) / 2 + 0.5
+    a = (x.clamp(0, 1) * 255).round().to(torch.uint8)[0, 0].numpy()
     Image.fromarray(a).save(out)
 """
 
@@ -42,12 +46,24 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--steps", type=int, default=20)
     a = p.parse_args(argv)
     common.ready(a.threads)
-    env = {**os.environ, "PYTHONWARNINGS": "ignore", **({"OMP_NUM_THREADS": str(a.threads)} if a.threads else {})}
+    env = {
+        **os.environ,
+        "PYTHONWARNINGS": "ignore",
+        **({"OMP_NUM_THREADS": str(a.threads)} if a.threads else {}),
+    }
     with tempfile.TemporaryDirectory() as tmp:
         model, png, script = Path(tmp, "model"), Path(tmp, "a.png"), Path(tmp, "peer.py")
         f = common.digits()
-        hub.save(model, name="digits", kind=f.kind, net=f.net, weights=None, codec=f.codec, words=f.words,
-                 process=f.process)
+        hub.save(
+            model,
+            name="digits",
+            kind=f.kind,
+            net=f.net,
+            weights=None,
+            codec=f.codec,
+            words=f.words,
+            process=f.process,
+        )
         script.write_text(SCRIPT)
         cli, steps = [sys.executable, "-m", "unnoise.cli.main"], str(a.steps)
 
@@ -57,18 +73,51 @@ def main(argv: list[str] | None = None) -> None:
         def picture(*command: str | Path) -> None:
             png.unlink(missing_ok=True)
             run(*command)
-            if not png.exists(): raise RuntimeError(f"no picture was written by {command}")
+            if not png.exists():
+                raise RuntimeError(f"no picture was written by {command}")
 
-        draw = (*cli, "generate", f.words.words[7], "--model", model, "-o", png, "--steps", steps, "--guidance", "2",
-                "--sampler", "dpmpp_2m", "--seed", "0")
-        seconds = common.alternate({"unnoise": lambda: picture(*draw),
-                                    "diffusers": lambda: picture(sys.executable, script, model, png, steps)}, a.repeats)
-        light = common.alternate({"python": lambda: run(sys.executable, "-c", "pass"),
-                                  "import": lambda: run(sys.executable, "-c", "import unnoise"),
-                                  "torch": lambda: run(sys.executable, "-c", "import torch"),
-                                  "help": lambda: run(*cli, "--help")}, a.repeats)
-    rows = [{"what": "first PNG", "steps": a.steps, "seconds": seconds, "share": seconds["unnoise"] / seconds["diffusers"]},
-            {"what": "light", "seconds": light}]
+        draw = (
+            *cli,
+            "generate",
+            f.words.words[7],
+            "--model",
+            model,
+            "-o",
+            png,
+            "--steps",
+            steps,
+            "--guidance",
+            "2",
+            "--sampler",
+            "dpmpp_2m",
+            "--seed",
+            "0",
+        )
+        seconds = common.alternate(
+            {
+                "unnoise": lambda: picture(*draw),
+                "diffusers": lambda: picture(sys.executable, script, model, png, steps),
+            },
+            a.repeats,
+        )
+        light = common.alternate(
+            {
+                "python": lambda: run(sys.executable, "-c", "pass"),
+                "import": lambda: run(sys.executable, "-c", "import unnoise"),
+                "torch": lambda: run(sys.executable, "-c", "import torch"),
+                "help": lambda: run(*cli, "--help"),
+            },
+            a.repeats,
+        )
+    rows = [
+        {
+            "what": "first PNG",
+            "steps": a.steps,
+            "seconds": seconds,
+            "share": seconds["unnoise"] / seconds["diffusers"],
+        },
+        {"what": "light", "seconds": light},
+    ]
     common.report("startup", rows, a.json)
 
 

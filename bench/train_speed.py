@@ -1,15 +1,18 @@
-"""How fast is training? Our `fit` against diffusers' UNet2DConditionModel in a plain PyTorch loop, same shapes and batch.
+"""How fast is training? Our `fit` against diffusers' UNet2DConditionModel in a plain PyTorch loop, same
+shapes and batch.
 
     python -m bench.train_speed [--json] [--batch 64] [--steps 2] [--repeats 7] [--threads 0]
                                 [--device cpu] [--dtype fp32] [--compile]
 
-Ours is the whole of what `unnoise train recipes/digits.toml` does at a step: reading and encoding items, seeded noise for
-each sample, forward, backward, clipping, fused AdamW and two averages of the weights. The plain loop gets its batch ready in
-memory, draws noise with torch.randn, adds it with DDPMScheduler.add_noise, and has clipping, fused AdamW and no average of the
-weights; "diffusers + ema" adds two of its EMAModel. Each with contiguous and with channels-last weights; `ratio` is against
-the best of the loops without averages, `ratio_ema` against the best with them: what both sides do.
---device other than cpu, --dtype and --compile time a bare step (forward, backward, AdamW) of the two networks alone.
+Ours is the whole of what `unnoise train recipes/digits.toml` does at a step: reading and encoding items,
+seeded noise for each sample, forward, backward, clipping, fused AdamW and two averages of the weights. The
+plain loop gets its batch ready in memory, draws noise with torch.randn, adds it with DDPMScheduler.add_noise,
+and has clipping, fused AdamW and no average of the weights; "diffusers + ema" adds two of its EMAModel. Each
+with contiguous and with channels-last weights; `ratio` is against the best of the loops without averages,
+`ratio_ema` against the best with them: what both sides do. --device other than cpu, --dtype and --compile
+time a bare step (forward, backward, AdamW) of the two networks alone.
 """
+
 from __future__ import annotations
 
 import tempfile
@@ -33,7 +36,10 @@ def ours(batch: int, folder: Path) -> Callable[[], None]:
     import tomllib
 
     rng = np.random.default_rng(0)
-    x, words = rng.integers(0, 256, (20 * batch, 28, 28, 1), dtype=np.uint8), np.array([f"w{i}" for i in range(20)])
+    x, words = (
+        rng.integers(0, 256, (20 * batch, 28, 28, 1), dtype=np.uint8),
+        np.array([f"w{i}" for i in range(20)]),
+    )
     np.savez(folder / "x.npz", x=x, labels=np.arange(20 * batch) % 20, words=words)
     d = tomllib.loads(common.RECIPE.read_text())
     d["data"]["name"], d["train"]["batch"], d["train"]["steps"] = str(folder / "x.npz"), batch, 1_000_000
@@ -61,12 +67,16 @@ def theirs(net: nn.Module, batch: int, layout: torch.memory_format, ema: bool) -
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        for e in averages: e.step(net.parameters())
+        for e in averages:
+            e.step(net.parameters())
         loss.item()
+
     return step
 
 
-def bare(net: nn.Module, batch: int, call: Callable, dtype: torch.dtype, compiled: bool) -> Callable[[], None]:
+def bare(
+    net: nn.Module, batch: int, call: Callable, dtype: torch.dtype, compiled: bool
+) -> Callable[[], None]:
     """Forward, backward and AdamW of one network, in mixed precision."""
     device = next(net.parameters()).device
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
@@ -74,10 +84,12 @@ def bare(net: nn.Module, batch: int, call: Callable, dtype: torch.dtype, compile
     t, run = torch.randint(0, 1000, (batch,), device=device), torch.compile(net) if compiled else net
 
     def step() -> None:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32): out = call(run, x, t, labels)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            out = call(run, x, t, labels)
         out.float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
+
     return step
 
 
@@ -87,15 +99,22 @@ def whole(batch: int, steps: int, repeats: int) -> dict:
     with tempfile.TemporaryDirectory() as tmp:
         sides = {"unnoise": ours(batch, Path(tmp))}
         for k, layout in LAYOUTS.items():
-            for ema in (False, True): sides[k + " + ema" * ema] = theirs(net, batch, layout, ema)
+            for ema in (False, True):
+                sides[k + " + ema" * ema] = theirs(net, batch, layout, ema)
         seconds = common.alternate({k: _times(run, steps) for k, run in sides.items()}, repeats)
     row = common.ratios({k: v for k, v in seconds.items() if "ema" not in k}, batch * steps)
     x = torch.randn(batch, 4, 14, 14)
     once = common.flops(net, x, torch.tensor(500), labels=torch.zeros(batch, dtype=torch.long))
     work = 3 * steps * once  # the backward pass has twice the products of the forward
     best = min(v for k, v in seconds.items() if "ema" in k)
-    return {"what": "training", "batch": batch, "seconds": seconds, **row, "ratio_ema": best / seconds["unnoise"],
-            "gflops": work / seconds["unnoise"] / 1e9}
+    return {
+        "what": "training",
+        "batch": batch,
+        "seconds": seconds,
+        **row,
+        "ratio_ema": best / seconds["unnoise"],
+        "gflops": work / seconds["unnoise"] / 1e9,
+    }
 
 
 def _times(run: Callable[[], None], n: int) -> Callable[[], None]:
@@ -123,10 +142,20 @@ def main(argv: list[str] | None = None) -> None:
     a = p.parse_args(argv)
     common.ready(a.threads)
     plain = a.device == "cpu" and a.dtype == "fp32" and not a.compile
-    row = whole(a.batch, a.steps, a.repeats) if plain else \
-        networks(a.batch, a.steps, a.repeats, a.device, DTYPES[a.dtype], a.compile)
-    common.report("train_speed", [row], a.json, device=a.device, dtype=a.dtype, compiled=a.compile,
-                  gflops=common.rates() if plain else {})
+    row = (
+        whole(a.batch, a.steps, a.repeats)
+        if plain
+        else networks(a.batch, a.steps, a.repeats, a.device, DTYPES[a.dtype], a.compile)
+    )
+    common.report(
+        "train_speed",
+        [row],
+        a.json,
+        device=a.device,
+        dtype=a.dtype,
+        compiled=a.compile,
+        gflops=common.rates() if plain else {},
+    )
 
 
 if __name__ == "__main__":

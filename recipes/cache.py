@@ -1,7 +1,8 @@
 """Make the latents that a recipe will want, shared out over processes: each makes every N-th file.
 
-    python recipes/cache.py recipes/emoji.toml [--processes 2]
+python recipes/cache.py recipes/emoji.toml [--processes 2]
 """
+
 from __future__ import annotations
 
 import argparse
@@ -25,9 +26,14 @@ def main() -> None:
     p.add_argument("recipe", type=Path)
     p.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     a = p.parse_args()
-    running = [multiprocessing.get_context("spawn").Process(target=make, args=(a.recipe, k, a.processes)) for k in range(a.processes)]
-    for process in running: process.start()
-    for process in running: process.join()
+    running = [
+        multiprocessing.get_context("spawn").Process(target=make, args=(a.recipe, k, a.processes))
+        for k in range(a.processes)
+    ]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
     raise SystemExit(max(process.exitcode or 0 for process in running))
 
 

@@ -1,11 +1,14 @@
-"""Hand weights over, from one machine, recipe or world to the next: a run, or a model and another text encoder, to a model folder.
+"""Hand weights over, from one machine, recipe or world to the next: a run, or a model and another text
+encoder, to a model folder.
 
-    python recipes/handover.py --run runs/default/world --out runs/default/start/model [--weights ema1] [--half]
-    python recipes/handover.py --run runs/default/words --weights raw --out runs/default/words-now/model
-    python recipes/handover.py --model emoji --text runs/default/words/model --out runs/default/start/model
+    python recipes/handover.py --run runs/default/world --out runs/default/start/model [--weights ema1]
+    [--half] python recipes/handover.py --run runs/default/words --weights raw --out
+    runs/default/words-now/model python recipes/handover.py --model emoji --text runs/default/words/model
+    --out runs/default/start/model
 
-The first two take the newest whole checkpoint of a run that goes on meanwhile; --half writes float16, for a snapshot that is committed. Another
-recipe begins with the folder (train.start). A checkpoint that fits no longer, a world that is not fetched, a full disk: one line, exit 2.
+The first two take the newest whole checkpoint of a run that goes on meanwhile; --half writes float16, for a
+snapshot that is committed. Another recipe begins with the folder (train.start). A checkpoint that fits no
+longer, a world that is not fetched, a full disk: one line, exit 2.
 """
 
 from __future__ import annotations
@@ -36,8 +39,12 @@ def from_run(run: Path, out: Path, which: str, half: bool) -> Path:
     if found is None:
         raise BadInput(f"{run} has no whole checkpoint")
     if which not in found[0]:
-        raise BadInput(f"{run} keeps no {which!r} (it keeps {', '.join(k for k in found[0] if k != 'optimizer')})")
-    made = fit.prepare(recipe.model_copy(update={"train": recipe.train.model_copy(update={"start": "", "workers": 0})}))
+        raise BadInput(
+            f"{run} keeps no {which!r} (it keeps {', '.join(k for k in found[0] if k != 'optimizer')})"
+        )
+    made = fit.prepare(
+        recipe.model_copy(update={"train": recipe.train.model_copy(update={"start": "", "workers": 0})})
+    )
     weights = found[0][which]
     fit_or_say(made.net, weights, run)
     if recipe.task in TASKS:
@@ -66,7 +73,16 @@ def with_text(model: str, text: str, out: Path) -> Path:
         raise BadInput(f"{text} has another tokenizer than {model}")
     fit_or_say(f.text.net, other.net.state_dict(), Path(text))
     return hub.save(
-        out, name=f.name, kind=f.kind, net=f.net, weights=None, codec=f.codec, words=None, process=f.process, defaults=f.defaults, text=other,
+        out,
+        name=f.name,
+        kind=f.kind,
+        net=f.net,
+        weights=None,
+        codec=f.codec,
+        words=None,
+        process=f.process,
+        defaults=f.defaults,
+        text=other,
         known=known.load(f.path) if f.path else None,
     )
 
@@ -74,9 +90,19 @@ def with_text(model: str, text: str, out: Path) -> Path:
 def halved(folder: Path) -> Path:
     f = hub.load(folder)
     return hub.save(
-        folder, name=f.name, kind=f.kind, net=f.net, weights=None, codec=f.codec, words=f.words, process=f.process, defaults=f.defaults,
-        text=f.text, dtype=torch.float16, known=known.load(folder),
-    )  # fmt: skip
+        folder,
+        name=f.name,
+        kind=f.kind,
+        net=f.net,
+        weights=None,
+        codec=f.codec,
+        words=f.words,
+        process=f.process,
+        defaults=f.defaults,
+        text=f.text,
+        dtype=torch.float16,
+        known=known.load(folder),
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,7 +1,9 @@
 """The default model's tokenizer: CLIP's byte pairs, trained on the captions of the emoji world.
 
-    python recipes/tokenizer.py --out runs/tokenizer [--size 3000] [--captions 100000] [--length 32] [--concepts 0]
+python recipes/tokenizer.py --out runs/tokenizer [--size 3000] [--captions 100000] [--length 32] [--concepts
+0]
 """
+
 from __future__ import annotations
 
 import argparse
@@ -13,12 +15,16 @@ from unnoise.text.tokenizer import Tokenizer
 
 
 def texts(scenes: Scenes, n: int):
-    """Captions of n scenes, every label and tag (also of concepts that pictures are not shown of), every noun alone and in numbers."""
-    for i in range(n): yield scenes.caption(0, i)
+    """Captions of n scenes, every label and tag (also of concepts that pictures are not shown of), every noun
+    alone and in numbers.
+    """
+    for i in range(n):
+        yield scenes.caption(0, i)
     for concept in scenes.emoji.concepts:
         yield plain(concept.label)
         yield from concept.tags
-    for noun in NOUNS.values(): yield from (noun, plural(noun)) * 5
+    for noun in NOUNS.values():
+        yield from (noun, plural(noun)) * 5
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
 """Fixtures that several rooms share."""
+
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -2,9 +2,9 @@
 
     python -m tests.house [src/unnoise]
 
-prints one JSON object: functions over 30 lines (as `ruff format` sets them in 100 columns), functions of a complexity over 10
-(McCabe's), lines over 120 columns, arrows that go up the list of rooms, and circles of rooms. `arrows` is what
-`tests/test_house.py` holds.
+prints one JSON object: functions over 30 lines (as `ruff format` sets them in 100 columns), functions of a
+complexity over 10 (McCabe's), lines over 120 columns, arrows that go up the list of rooms, and circles of
+rooms. `arrows` is what `tests/test_house.py` holds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def _imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[tuple[st
 def _nodes(node: ast.AST, lazy: bool) -> Iterator[tuple[ast.AST, bool]]:
     for child in ast.iter_child_nodes(node):
         yield child, lazy
-        yield from _nodes(child, lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+        yield from _nodes(
+            child, lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        )
 
 
 def _named(node: ast.AST, name: str, path: Path) -> list[str]:
@@ -66,7 +68,11 @@ def _named(node: ast.AST, name: str, path: Path) -> list[str]:
     elif isinstance(node, ast.ImportFrom):
         base = node.module or ""
         if node.level:
-            own = ["unnoise", *name.split(".")] if path.name == "__init__.py" else ["unnoise", *name.split(".")[:-1]]
+            own = (
+                ["unnoise", *name.split(".")]
+                if path.name == "__init__.py"
+                else ["unnoise", *name.split(".")[:-1]]
+            )
             base = ".".join([*own[: len(own) - node.level + 1], *([base] if base else [])])
         names = [f"{base}.{a.name}" for a in node.names]
     else:
@@ -94,7 +100,7 @@ def circles(source: Path = SOURCE) -> list[tuple[str, ...]]:
     return [tuple(sorted(c)) for c in nx.strongly_connected_components(graph) if len(c) > 1]
 
 
-# --- reading ----------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def long_functions(source: Path, limit: int = 30) -> int:
@@ -115,12 +121,16 @@ def long_functions(source: Path, limit: int = 30) -> int:
 def complex_functions(source: Path, limit: int = 10) -> int:
     """How many functions are of a greater cyclomatic complexity than that."""
     config = f"lint.mccabe.max-complexity={limit}"
-    told = _ruff("check", "--isolated", "--select", "C901", "--config", config, "--output-format", "json", str(source))
+    told = _ruff(
+        "check", "--isolated", "--select", "C901", "--config", config, "--output-format", "json", str(source)
+    )
     return len(json.loads(told))
 
 
 def _ruff(*words: str) -> str:
-    return subprocess.run([sys.executable, "-m", "ruff", *words], capture_output=True, text=True, check=False).stdout
+    return subprocess.run(
+        [sys.executable, "-m", "ruff", *words], capture_output=True, text=True, check=False
+    ).stdout
 
 
 def measured(source: Path = SOURCE) -> dict[str, object]:

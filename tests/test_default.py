@@ -1,4 +1,7 @@
-"""The default model as a new user meets it: four pictures and a grid from words, the same ones again, and what they show."""
+"""The default model as a new user meets it: four pictures and a grid from words, the same ones again, and
+what they show.
+"""
+
 from __future__ import annotations
 
 import json
@@ -15,9 +18,26 @@ from unnoise.pipeline import read_recipe
 
 
 def test_generate_draws_four_pictures_and_a_grid(capfd, tmp_path):
-    code, out, _ = run(capfd, "generate", "two red apples on their side", "--seed", 7, "--steps", 4, "-o", tmp_path / "x.png", "--json")
+    code, out, _ = run(
+        capfd,
+        "generate",
+        "two red apples on their side",
+        "--seed",
+        7,
+        "--steps",
+        4,
+        "-o",
+        tmp_path / "x.png",
+        "--json",
+    )
     d = json.loads(out)
-    assert code == 0 and d["model"] == "emoji" and d["seeds"] == [7, 8, 9, 10] and len(d["files"]) == 4 and d["nfe"] == 4
+    assert (
+        code == 0
+        and d["model"] == "emoji"
+        and d["seeds"] == [7, 8, 9, 10]
+        and len(d["files"]) == 4
+        and d["nfe"] == 4
+    )
     assert Image.open(tmp_path / "x.png").size == (128, 128) and Image.open(d["files"][0]).size == (64, 64)
     assert read_recipe(d["files"][2])["prompt"] == "two red apples on their side"
     code, out, _ = run(capfd, "replay", d["files"][2], "-o", tmp_path / "again.png", "--json")
@@ -27,7 +47,9 @@ def test_generate_draws_four_pictures_and_a_grid(capfd, tmp_path):
 def test_one_picture_is_what_it_is_among_four(capfd, tmp_path):
     run(capfd, "generate", "a cat", "-n", 1, "--seed", 8, "--steps", 4, "-o", tmp_path / "one.png")
     run(capfd, "generate", "a cat", "--seed", 7, "--steps", 4, "-o", tmp_path / "x.png")
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "one.png")), np.asarray(Image.open(tmp_path / "x-8.png")))
+    assert np.array_equal(
+        np.asarray(Image.open(tmp_path / "one.png")), np.asarray(Image.open(tmp_path / "x-8.png"))
+    )
 
 
 def test_the_judge_cannot_draw_and_says_so(capfd):
@@ -47,7 +69,11 @@ def test_it_draws_what_is_asked():
     judge, pipe = load_judge(), unnoise.load("emoji")
     labels = judge.heads["noun"]
     items = [i for i in asked(400, judge, "emoji-starter") if i.group == "noun"][:60]
-    rows = marks(items, judge.look(pipe([i.prompt for i in items], seed=list(range(60)), num_inference_steps=10).arrays), judge.heads)
+    rows = marks(
+        items,
+        judge.look(pipe([i.prompt for i in items], seed=list(range(60)), num_inference_steps=10).arrays),
+        judge.heads,
+    )
     assert set(rows) == set(ROWS) and len(labels) == 300
     assert np.mean(rows["noun"]) > 0.2, np.mean(rows["noun"])  # 0.30 in ten steps; 0.40 in the default twenty
 

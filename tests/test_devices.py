@@ -1,4 +1,7 @@
-"""Samplers, previews, stages and the tuner with the networks on another device than the CPU: nothing is mixed."""
+"""Samplers, previews, stages and the tuner with the networks on another device than the CPU: nothing is
+mixed.
+"""
+
 import pytest
 
 from tests.support import gpu, sd
@@ -12,7 +15,12 @@ ASK = {"num_inference_steps": 2, "seed": 1, "guidance_scale": 3.0}
 @pytest.fixture(scope="module")
 def pipes(tiny, tmp_path_factory):
     folder = sd.make(tmp_path_factory.mktemp("models") / "tiny-sd")
-    with gpu.there(): return {"pixels": gpu.pipeline(tiny), "latents": gpu.pipeline(folder), "half": gpu.pipeline(tiny, "bf16")}
+    with gpu.there():
+        return {
+            "pixels": gpu.pipeline(tiny),
+            "latents": gpu.pipeline(folder),
+            "half": gpu.pipeline(tiny, "bf16"),
+        }
 
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
@@ -22,7 +30,10 @@ def test_every_sampler_runs_on_another_device(sampler, pipes):
 
 
 @pytest.mark.parametrize("which", ["pixels", "latents", "half"])
-@pytest.mark.parametrize("how", [{}, {"noise": "brownian", "sampler": "ddpm"}, {"guidance_rescale": 0.5, "guidance_interval": (0.1, 10)}])
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"noise": "brownian", "sampler": "ddpm"}, {"guidance_rescale": 0.5, "guidance_interval": (0.1, 10)}],
+)
 def test_every_kind_of_model_runs_on_another_device(which, how, pipes):
     prompt = "a cat" if which == "latents" else "one"
     with gpu.there():
@@ -35,7 +46,8 @@ def test_stages_and_previews_on_another_device(which, pipes, tmp_path):
     pipe, shown = pipes[which], []
     with gpu.there():
         stages, preview = look.Stages(pipe, tmp_path), look.Preview(pipe, lambda *a: shown.append(a), every=1)
-        for listener in (stages, preview): pipe("a cat" if which == "latents" else "one", on_state=listener, **ASK)
+        for listener in (stages, preview):
+            pipe("a cat" if which == "latents" else "one", on_state=listener, **ASK)
         stages.close()
     assert len(shown) == 2 and (tmp_path / "stages.png").exists()
 

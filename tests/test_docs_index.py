@@ -1,4 +1,5 @@
 """Every page is reached from the README by links, and every link on the way leads somewhere."""
+
 import re
 from pathlib import Path
 
@@ -30,7 +31,11 @@ def test_commands_of_the_readme_are_known():
 
     fenced = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     blocks = [text for language, text in fenced if not language]
-    lines = [part.split("#")[0].strip() for b in blocks for line in b.splitlines() for part in line.split(" && ")]
+    lines = [
+        part.split("#")[0].strip() for b in blocks for line in b.splitlines() for part in line.split(" && ")
+    ]
     found = [line for line in lines if line.startswith("unnoise ")]
     assert len(found) > 20
-    assert [f"{line}: {w}" for line in found if (w := wrong_command(line.replace("[", "(").replace("]", ")")))] == []
+    assert [
+        f"{line}: {w}" for line in found if (w := wrong_command(line.replace("[", "(").replace("]", ")")))
+    ] == []

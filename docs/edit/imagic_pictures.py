@@ -1,9 +1,11 @@
-"""The picture of docs/edit/imagic.md: `python docs/edit/imagic_pictures.py [--model emoji] [--quick] [--json]`.
+"""The picture of docs/edit/imagic.md: `python docs/edit/imagic_pictures.py [--model emoji] [--quick]
+[--json]`.
 
     imagic.png   three real pictures, each between itself (eta 0) and a prompt (eta 1)
 
 Also told: the distance to the picture at each eta, root mean square of 255.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -20,7 +22,11 @@ from unnoise.look import sheet
 from unnoise.pipeline import picture
 
 ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
-CASES = (("red apple", "a green apple"), ("automobile", "a blue automobile"), ("dog face", "a dog face on a yellow background"))
+CASES = (
+    ("red apple", "a green apple"),
+    ("automobile", "a blue automobile"),
+    ("dog face", "a dog face on a yellow background"),
+)
 
 
 def real(thing: str, size: int = 64) -> np.ndarray:
@@ -44,13 +50,21 @@ def main() -> None:
     rows, far = [], []
     for thing, prompt in CASES:
         source = real(thing)
-        made = imagic(pipe, source, prompt, eta=ETAS, seed=0, embedding_steps=steps, tuning_steps=steps, **how)
+        made = imagic(
+            pipe, source, prompt, eta=ETAS, seed=0, embedding_steps=steps, tuning_steps=steps, **how
+        )
         rows.append([picture(source), *made.images])
         far.append([float(np.sqrt(np.mean((m.astype(float) - source) ** 2))) for m in made.arrays])
-    image = sheet(rows, ["picture", *(f"{e:g}" for e in ETAS)], [prompt for _, prompt in CASES], "", "eta", least=64)
+    image = sheet(
+        rows, ["picture", *(f"{e:g}" for e in ETAS)], [prompt for _, prompt in CASES], "", "eta", least=64
+    )
     image.quantize(128).save(a.out / "imagic.png", optimize=True)
     mean = {f"{e:g}": v for e, v in zip(ETAS, np.mean(far, 0).tolist())}
-    print(json.dumps({"steps": steps, "distance": mean}) if a.json else "\n".join(f"eta {e}: {d:.1f}" for e, d in mean.items()))
+    print(
+        json.dumps({"steps": steps, "distance": mean})
+        if a.json
+        else "\n".join(f"eta {e}: {d:.1f}" for e, d in mean.items())
+    )
 
 
 if __name__ == "__main__":

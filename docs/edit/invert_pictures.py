@@ -1,7 +1,9 @@
 """The picture of docs/edit/invert.md: `python docs/edit/invert_pictures.py [--model emoji]`.
 
-    prompt_to_prompt.png   prompts, the same seeds under another prompt by prompt-to-prompt, and without it; and a real picture changed
+prompt_to_prompt.png   prompts, the same seeds under another prompt by prompt-to-prompt, and without it; and a
+                       real picture changed
 """
+
 from __future__ import annotations
 
 import argparse
@@ -15,7 +17,11 @@ from unnoise.data.scenes import Scenes
 from unnoise.edit import prompt_to_prompt
 from unnoise.look import sheet
 
-PAIRS = (("a red apple", "a green apple"), ("a cat", "a blue cat"), ("a car on a blue background", "a dog on a blue background"))
+PAIRS = (
+    ("a red apple", "a green apple"),
+    ("a cat", "a blue cat"),
+    ("a car on a blue background", "a dog on a blue background"),
+)
 
 
 def drawn(pipe: unnoise.Pipeline, source: str, prompt: str) -> list[Image.Image]:
@@ -32,7 +38,10 @@ def real(pipe: unnoise.Pipeline, colours: tuple[str, ...] = ("red", "green", "bl
     picture, _, a = Scenes("emoji", "test", {"plain": 1.0}, 300).scene(0, 0)
     noun = a.nouns[0]
     made = [prompt_to_prompt(pipe, picture, f"a {c} {noun}", source=f"a {noun}").arrays[0] for c in colours]
-    local = [prompt_to_prompt(pipe, picture, f"a {c} {noun}", source=f"a {noun}", local=[noun]).arrays[0] for c in colours[:2]]
+    local = [
+        prompt_to_prompt(pipe, picture, f"a {c} {noun}", source=f"a {noun}", local=[noun]).arrays[0]
+        for c in colours[:2]
+    ]
     return [Image.fromarray(x) for x in (picture, *made, *local)]
 
 
@@ -44,8 +53,14 @@ def main() -> None:
     pipe = unnoise.load(a.model)
     rows = [drawn(pipe, *pair) for pair in PAIRS] + [real(pipe)]
     names = [f"{s} to {t.split(' on ')[0]}" for s, t in PAIRS] + ["a real picture"]
-    sheet(rows, ["source", "edited", "alone"] * 2, names, "prompt-to-prompt; last row: real, red, green, blue, red and green by its word alone", "", least=64) \
-        .quantize(128).save(a.out / "prompt_to_prompt.png", optimize=True)
+    sheet(
+        rows,
+        ["source", "edited", "alone"] * 2,
+        names,
+        "prompt-to-prompt; last row: real, red, green, blue, red and green by its word alone",
+        "",
+        least=64,
+    ).quantize(128).save(a.out / "prompt_to_prompt.png", optimize=True)
 
 
 if __name__ == "__main__":

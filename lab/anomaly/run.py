@@ -1,14 +1,18 @@
-"""Does a denoiser notice a class that it never saw? Fashion-MNIST with one class left out, noised part-way and restored.
+"""Does a denoiser notice a class that it never saw? Fashion-MNIST with one class left out, noised part-way
+and restored.
 
-    python lab/anomaly/run.py [--out runs/anomaly] [--leave 3] [--steps 800] [--images 500] [--noises 4] [--quick] [--json]
+    python lab/anomaly/run.py [--out runs/anomaly] [--leave 3] [--steps 800] [--images 500] [--noises 4]
+    [--quick] [--json]
 
-Needs `unnoise data fetch fashion-mnist`. For each of the first --leave classes of LEFT a small network is trained on the other nine (the recipe
-recipes/fashion-normal.toml, --steps steps); --images test pictures of the nine and as many of the one that was left out are noised to each level u of
-STRENGTHS, restored in one call, and scored by the mean squared difference, and by it relative to the picture's detail (`edit.anomaly`). AUROC: the
-chance that a picture of the unseen class scores higher. plain: the baseline without any network, the squared distance to the mean of the training
-pictures. The best level is read off the very pictures that are scored, so its AUROC is a little flattered; the column u = 0.7 is the command's default
-and is not.
+Needs `unnoise data fetch fashion-mnist`. For each of the first --leave classes of LEFT a small network is
+trained on the other nine (the recipe recipes/fashion-normal.toml, --steps steps); --images test pictures of
+the nine and as many of the one that was left out are noised to each level u of STRENGTHS, restored in one
+call, and scored by the mean squared difference, and by it relative to the picture's detail (`edit.anomaly`).
+AUROC: the chance that a picture of the unseen class scores higher. plain: the baseline without any network,
+the squared distance to the mean of the training pictures. The best level is read off the very pictures that
+are scored, so its AUROC is a little flattered; the column u = 0.7 is the command's default and is not.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -36,9 +40,16 @@ STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 def model(word: str, steps: int, seed: int, out: Path) -> pipeline.Pipeline:
     """The network that never saw `word`, trained or gone on with."""
     r = recipes.load(RECIPE, steps)
-    r = r.model_copy(update={"name": f"fashion-without-{word.split()[-1]}", "seed": seed, "data": r.data.model_copy(update={"without": (word,)})})
+    r = r.model_copy(
+        update={
+            "name": f"fashion-without-{word.split()[-1]}",
+            "seed": seed,
+            "data": r.data.model_copy(update={"without": (word,)}),
+        }
+    )
     folder = out / f"{r.name}-{steps}"
-    if not (folder / "model").exists(): train(r, folder, resume=True)
+    if not (folder / "model").exists():
+        train(r, folder, resume=True)
     return pipeline.load(folder / "model")
 
 
@@ -49,12 +60,18 @@ def chosen(test: Data, word: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     return tuple(test.x[rng.permutation(np.flatnonzero(m))[:n]] for m in (test.labels != k, test.labels == k))  # type: ignore[return-value]
 
 
-def swept(pipe: pipeline.Pipeline, normal: Tensor, other: Tensor, noises: int) -> dict[str, dict[float, float]]:
+def swept(
+    pipe: pipeline.Pipeline, normal: Tensor, other: Tensor, noises: int
+) -> dict[str, dict[float, float]]:
     """{"score" | "relative": {u: AUROC}}."""
     model = pipe.process.denoiser(pipe.fast)  # it knows no classes
     found = {u: [scores(model, x, pipe.schedule, u, noises) for x in (normal, other)] for u in STRENGTHS}
-    return {"score": {u: auroc(*v) for u, v in found.items()},
-            "relative": {u: auroc(*(s / detail(x) for s, x in zip(v, (normal, other)))) for u, v in found.items()}}
+    return {
+        "score": {u: auroc(*v) for u, v in found.items()},
+        "relative": {
+            u: auroc(*(s / detail(x) for s, x in zip(v, (normal, other)))) for u, v in found.items()
+        },
+    }
 
 
 def baseline(pipe: pipeline.Pipeline, word: str, normal: Tensor, other: Tensor) -> float:
@@ -64,8 +81,12 @@ def baseline(pipe: pipeline.Pipeline, word: str, normal: Tensor, other: Tensor) 
     return auroc(*((x - mean).square().flatten(1).mean(1) for x in (normal, other)))
 
 
-def picture(pipes: dict[str, pipeline.Pipeline], test: Data, sweeps: dict[str, dict[float, float]], file: Path) -> None:
-    """A normal and an unseen picture of each network with what came back and the heat map; the sweep beside them."""
+def picture(
+    pipes: dict[str, pipeline.Pipeline], test: Data, sweeps: dict[str, dict[float, float]], file: Path
+) -> None:
+    """A normal and an unseen picture of each network with what came back and the heat map; the sweep beside
+    them.
+    """
     im = Image.new("RGB", (3 * 2 * 66 + 330, max(70 * len(pipes) + 20, 230)), "white")
     draw = ImageDraw.Draw(im)
     for j, (word, pipe) in enumerate(pipes.items()):
@@ -75,12 +96,17 @@ def picture(pipes: dict[str, pipeline.Pipeline], test: Data, sweeps: dict[str, d
         draw.text((4, 70 * j), f"without {word}", fill="black")
         for i, (p, f) in enumerate(zip(pairs, found)):
             for k, a in enumerate((p[0].repeat(3, 2), f.restored, f.heat(top))):
-                im.paste(Image.fromarray(a).resize((56, 56), Image.Resampling.NEAREST), (4 + 198 * i + 62 * k, 70 * j + 12))
+                im.paste(
+                    Image.fromarray(a).resize((56, 56), Image.Resampling.NEAREST),
+                    (4 + 198 * i + 62 * k, 70 * j + 12),
+                )
     plot(draw, (3 * 2 * 66 + 40, 20, 3 * 2 * 66 + 310, 190), sweeps)
     im.save(file, optimize=True)
 
 
-def plot(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], sweeps: dict[str, dict[float, float]]) -> None:
+def plot(
+    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], sweeps: dict[str, dict[float, float]]
+) -> None:
     """AUROC from .4 to 1 over u."""
     x0, y0, x1, y1 = box
     at = lambda u, v: (x0 + u * (x1 - x0), y1 - (v - 0.4) / 0.6 * (y1 - y0))
@@ -99,10 +125,22 @@ def table(rows: list[dict]) -> str:
     columns = ["left out", "by", "plain", *(f"u = {u}" for u in STRENGTHS), "best"]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     line = lambda name, by, v, best: "| " + " | ".join([name, by, *v, best]) + " |"
-    lines += [line(r["left out"], r["by"], [f"{v:.3f}" for v in (r["plain"], *r["sweep"].values())], f"u = {r['best']}") for r in rows]
+    lines += [
+        line(
+            r["left out"],
+            r["by"],
+            [f"{v:.3f}" for v in (r["plain"], *r["sweep"].values())],
+            f"u = {r['best']}",
+        )
+        for r in rows
+    ]
     for by in ("score", "relative"):
         all_ = np.array([[r["plain"], *r["sweep"].values()] for r in rows if r["by"] == by])
-        lines.append(line("mean ± deviation", by, [f"{m:.3f} ± {s:.3f}" for m, s in zip(all_.mean(0), all_.std(0))], ""))
+        lines.append(
+            line(
+                "mean ± deviation", by, [f"{m:.3f} ± {s:.3f}" for m, s in zip(all_.mean(0), all_.std(0))], ""
+            )
+        )
     return "\n".join(lines)
 
 
@@ -117,7 +155,8 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--quick", action="store_true", help="does it run?")
     p.add_argument("--json", action="store_true")
     a = p.parse_args(argv)
-    if a.quick: a.leave, a.steps, a.images, a.noises = 1, 3, 8, 1
+    if a.quick:
+        a.leave, a.steps, a.images, a.noises = 1, 3, 8, 1
     began, test = time.perf_counter(), load_data("fashion-mnist", "test")
     a.out.mkdir(parents=True, exist_ok=True)
     pipes, rows = {}, []
@@ -126,10 +165,22 @@ def main(argv: list[str] | None = None) -> int:
         normal, other = (pipe.codec.encode(v) for v in chosen(test, word, a.images))
         sweep = swept(pipe, normal, other, a.noises)
         plain = baseline(pipe, word, normal, other)
-        rows += [{"left out": word, "by": by, "plain": plain, "sweep": v, "best": max(v, key=v.__getitem__)} for by, v in sweep.items()]
+        rows += [
+            {"left out": word, "by": by, "plain": plain, "sweep": v, "best": max(v, key=v.__getitem__)}
+            for by, v in sweep.items()
+        ]
         print(f"{word}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
-    picture(pipes, test, {r["left out"]: r["sweep"] for r in rows if r["by"] == "relative"}, a.out / "anomaly.png")
-    done = {"lab": "anomaly", "steps": a.steps, "images": a.images, "noises": a.noises, "seconds": round(time.perf_counter() - began, 1), "rows": rows}
+    picture(
+        pipes, test, {r["left out"]: r["sweep"] for r in rows if r["by"] == "relative"}, a.out / "anomaly.png"
+    )
+    done = {
+        "lab": "anomaly",
+        "steps": a.steps,
+        "images": a.images,
+        "noises": a.noises,
+        "seconds": round(time.perf_counter() - began, 1),
+        "rows": rows,
+    }
     print(json.dumps(done) if a.json else table(rows))
     return 0
 

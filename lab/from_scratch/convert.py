@@ -1,4 +1,7 @@
-"""Writes digits8.csv from scikit-learn's copy of the UCI digits: the one file here, besides compare.py, that needs a package."""
+"""Writes digits8.csv from scikit-learn's copy of the UCI digits: the one file here, besides compare.py, that
+needs a package.
+"""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,7 +17,8 @@ def text() -> str:
     lines, seen = [], [0] * 10
     for row, label in zip(pixels.astype(int).tolist(), labels.tolist()):
         seen[label] += 1
-        if seen[label] <= EACH: lines.append(",".join(map(str, [label, *row])))
+        if seen[label] <= EACH:
+            lines.append(",".join(map(str, [label, *row])))
     return "\n".join(lines) + "\n"
 
 

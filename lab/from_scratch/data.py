@@ -1,8 +1,9 @@
 """What is learnt: points on a ring, points on two moons, and the 8x8 digits of digits8.csv.
 
-A curve in the plane is given by `at`: place in [0, 1) -> point, and `project`: point -> (distance, place of the nearest point). Its
-data are points at uniform places, moved by N(0, SPREAD²) along both axes.
+A curve in the plane is given by `at`: place in [0, 1) -> point, and `project`: point -> (distance, place of
+the nearest point). Its data are points at uniform places, moved by N(0, SPREAD²) along both axes.
 """
+
 from __future__ import annotations
 
 import csv
@@ -17,12 +18,14 @@ from lab.from_scratch.tensor import BadInput, Tensor
 Point = tuple[float, float]
 
 SPREAD = 0.08
-SIDE = 8        # of a digit, whose pixels are 0 … 16
+SIDE = 8  # of a digit, whose pixels are 0 … 16
 DIGITS = Path(__file__).parent / "digits8.csv"
 
 
 class Curve(NamedTuple):
-    """A curve in the plane: the point at a place in [0, 1), and the distance and place of a point's nearest on it."""
+    """A curve in the plane: the point at a place in [0, 1), and the distance and place of a point's nearest
+    on it.
+    """
 
     at: Callable[[float], Point]
     project: Callable[[Point], tuple[float, float]]
@@ -60,7 +63,9 @@ def to_moons(p: Point) -> tuple[float, float]:
 
 
 def _to_moon(i: int, x: float, y: float) -> tuple[float, float]:
-    angle = math.atan2(y, x) if y >= 0 else 0.0 if x > 0 else math.pi  # below the half circle its nearer end counts
+    angle = (
+        math.atan2(y, x) if y >= 0 else 0.0 if x > 0 else math.pi
+    )  # below the half circle its nearer end counts
     distance = math.dist((x, y), (RADIUS * math.cos(angle), RADIUS * math.sin(angle)))
     return distance, (i + min(angle / math.pi, 1 - 1e-9)) / 2  # the very end would be the other one's start
 
@@ -76,31 +81,45 @@ class Digits(NamedTuple):
 
 
 def digits(file: Path = DIGITS) -> tuple[Digits, Digits]:
-    """The digits to learn from and those held out: every other one of each label. Errors: BadInput with the line at fault."""
+    """The digits to learn from and those held out: every other one of each label. Errors: BadInput with the
+    line at fault.
+    """
     halves, seen = (Digits([], []), Digits([], [])), [0] * 10
     for label, pixels in _rows(file):
         half = halves[seen[label] % 2]
         seen[label] += 1
         half.pixels.append([v / 8 - 1 for v in pixels])
         half.labels.append(label)
-    if min(seen) < 2: raise BadInput(f"{file}: at least two of each digit are needed, given {seen}")
+    if min(seen) < 2:
+        raise BadInput(f"{file}: at least two of each digit are needed, given {seen}")
     return halves
 
 
 def _rows(file: Path) -> list[tuple[int, list[int]]]:
     """(label, 64 pixels) of every line."""
-    try: lines = list(csv.reader(file.read_text(encoding="ascii").splitlines()))
-    except (OSError, UnicodeDecodeError) as e: raise BadInput(f"{file} cannot be read: {e}") from e
+    try:
+        lines = list(csv.reader(file.read_text(encoding="ascii").splitlines()))
+    except (OSError, UnicodeDecodeError) as e:
+        raise BadInput(f"{file} cannot be read: {e}") from e
     for i, line in enumerate(lines, 1):
-        fits = len(line) == 1 + SIDE * SIDE and all(v.isdigit() and int(v) <= 16 for v in line) and int(line[0]) <= 9
-        if not fits: raise BadInput(f"{file} line {i}: a label 0 … 9 and {SIDE * SIDE} whole numbers 0 … 16, given {','.join(line)[:40]!r}")
+        fits = (
+            len(line) == 1 + SIDE * SIDE
+            and all(v.isdigit() and int(v) <= 16 for v in line)
+            and int(line[0]) <= 9
+        )
+        if not fits:
+            raise BadInput(
+                f"{file} line {i}: a label 0 … 9 and {SIDE * SIDE} whole numbers 0 … 16, given"
+                f" {','.join(line)[:40]!r}"
+            )
     return [(int(line[0]), [int(v) for v in line[1:]]) for line in lines]
 
 
 def pick(digits: Digits, each: int) -> Digits:
     """The first `each` of every label, in the order 0 … 9, 0 … 9, …"""
     by = [[p for p, l in zip(digits.pixels, digits.labels) if l == label] for label in range(10)]
-    if each > min(map(len, by)): raise BadInput(f"{each} of each digit are asked for, {min(map(len, by))} are there")
+    if each > min(map(len, by)):
+        raise BadInput(f"{each} of each digit are asked for, {min(map(len, by))} are there")
     return Digits([by[label][i] for i in range(each) for label in range(10)], [*range(10)] * each)
 
 
@@ -111,14 +130,20 @@ def hot(label: int) -> list[float]:
 
 def points_of(curve: Curve) -> Callable:
     """A Draw of `diffusion.train`: fresh points at every step, of which nothing else is known."""
+
     def draw(n: int, rng: Random):
         return Tensor([v for p in curve.points(n, rng) for v in p], (n, 2)), [[]] * n
+
     return draw
 
 
 def digits_of(digits: Digits) -> Callable:
     """A Draw of `diffusion.train`: digits picked at random, with their labels."""
+
     def draw(n: int, rng: Random):
         picked = [rng.randrange(len(digits.labels)) for _ in range(n)]
-        return Tensor([v for i in picked for v in digits.pixels[i]], (n, SIDE * SIDE)), [hot(digits.labels[i]) for i in picked]
+        return Tensor([v for i in picked for v in digits.pixels[i]], (n, SIDE * SIDE)), [
+            hot(digits.labels[i]) for i in picked
+        ]
+
     return draw

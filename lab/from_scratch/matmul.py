@@ -1,9 +1,11 @@
 """The matrix product in stages: out[i, j] = Σ_k a[i, k] b[k, j], with one loop less each time.
 
-`loops` is the definition; `dots` leaves the loop over k to `sum` and `map`; `broadcasting` multiplies a column by all of b at
-once and loops over the rows alone; `einsum` has no loop of its own: axes are letters, and those missing on the right are
-summed. In lists each stage is the same n·m·k multiplications; what pays is how many of Python's steps go into one of them.
+`loops` is the definition; `dots` leaves the loop over k to `sum` and `map`; `broadcasting` multiplies a
+column by all of b at once and loops over the rows alone; `einsum` has no loop of its own: axes are letters,
+and those missing on the right are summed. In lists each stage is the same n·m·k multiplications; what pays is
+how many of Python's steps go into one of them.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -39,16 +41,19 @@ def dots(a: Tensor, b: Tensor) -> Tensor:
 
 
 def broadcasting(a: Tensor, b: Tensor) -> Tensor:
-    """For each row of a: as a column (k, 1) it multiplies all of b (k, m); the sum over k is a row of the product."""
+    """For each row of a: as a column (k, 1) it multiplies all of b (k, m); the sum over k is a row of the
+    product.
+    """
     n, k, m = sizes(a, b)
     return Tensor([v for row in a.rows() for v in (Tensor(row, (k, 1)) * b).sum(0).data], (n, m))
 
 
 def einsum(formula: str, a: Tensor, b: Tensor) -> Tensor:
-    """Einstein's notation for two tensors, "ik,kj->ij": each letter an axis, those missing on the right summed over.
+    """Einstein's notation for two tensors, "ik,kj->ij": each letter an axis, those missing on the right
+    summed over.
 
-    A letter that an operand lacks has stride 0 in it; one that it has twice, the sum of both strides: its diagonal.
-    Errors: BadInput on a formula that is not of that form, or a letter with two lengths.
+    A letter that an operand lacks has stride 0 in it; one that it has twice, the sum of both strides: its
+    diagonal. Errors: BadInput on a formula that is not of that form, or a letter with two lengths.
     """
     left, right, out = _letters(formula, a, b)
     lengths = _lengths(zip(left + right, a.shape + b.shape))
@@ -56,23 +61,34 @@ def einsum(formula: str, a: Tensor, b: Tensor) -> Tensor:
         raise BadInput(f"einsum {formula!r}: right of -> stand letters from the left, each once")
     order = [*out, *(c for c in lengths if c not in out)]
     shape = [lengths[c] for c in order]
-    read = lambda t, letters: t.read(shape, [sum(s for l, s in zip(letters, strides(t.shape)) if l == c) for c in order])
-    products, n = list(map(mul, read(a, left).data, read(b, right).data)), prod(shape[len(out):])
-    return Tensor([sum(products[i * n:(i + 1) * n]) for i in range(prod(shape[:len(out)]))], shape[:len(out)])
+    read = lambda t, letters: t.read(
+        shape, [sum(s for l, s in zip(letters, strides(t.shape)) if l == c) for c in order]
+    )
+    products, n = list(map(mul, read(a, left).data, read(b, right).data)), prod(shape[len(out) :])
+    return Tensor(
+        [sum(products[i * n : (i + 1) * n]) for i in range(prod(shape[: len(out)]))], shape[: len(out)]
+    )
 
 
 def _letters(formula: str, a: Tensor, b: Tensor) -> tuple[str, str, str]:
     left, comma, rest = formula.replace(" ", "").partition(",")
     right, arrow, out = rest.partition("->")
-    if not (comma and arrow and (left + right + out).isalpha()) or (len(left), len(right)) != (len(a.shape), len(b.shape)):
-        raise BadInput(f"einsum takes letters such as 'ik,kj->ij', one an axis, given {formula!r} for {a.shape} and {b.shape}")
+    if not (comma and arrow and (left + right + out).isalpha()) or (len(left), len(right)) != (
+        len(a.shape),
+        len(b.shape),
+    ):
+        raise BadInput(
+            f"einsum takes letters such as 'ik,kj->ij', one an axis, given {formula!r} for {a.shape} and"
+            f" {b.shape}"
+        )
     return left, right, out
 
 
 def _lengths(pairs) -> dict[str, int]:
     lengths: dict[str, int] = {}
     for c, n in pairs:
-        if lengths.setdefault(c, n) != n: raise BadInput(f"einsum: axis {c!r} has lengths {lengths[c]} and {n}")
+        if lengths.setdefault(c, n) != n:
+            raise BadInput(f"einsum: axis {c!r} has lengths {lengths[c]} and {n}")
     return lengths
 
 

@@ -1,5 +1,7 @@
-"""How good drawn points and digits are. Each measure means something beside two others: of real data, and of data whose columns
-are shuffled, which keep each number's distribution and lose all that ties them together."""
+"""How good drawn points and digits are. Each measure means something beside two others: of real data, and of
+data whose columns are shuffled, which keep each number's distribution and lose all that ties them together.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -19,17 +21,22 @@ def off(curve: Curve, points: Rows) -> float:
 
 
 def uneven(curve: Curve, points: Rows) -> float:
-    """The share of the points that would have to move along the curve for each of its BINS equal parts to have as many.
+    """The share of the points that would have to move along the curve for each of its BINS equal parts to
+    have as many.
 
-    The total variation distance of their places from the uniform distribution: 0 even, 1 - 1 / BINS all in one part.
+    The total variation distance of their places from the uniform distribution: 0 even, 1 - 1 / BINS all in
+    one part.
     """
     counts = [0] * BINS
-    for p in points: counts[int(curve.project(p)[1] * BINS) % BINS] += 1
+    for p in points:
+        counts[int(curve.project(p)[1] * BINS) % BINS] += 1
     return sum(max(1 / BINS - c / len(points), 0) for c in counts)
 
 
 def energy(a: Rows, b: Rows) -> float:
-    """The energy distance 2 E|a - b| - E|a - a'| - E|b - b'| (Székely & Rizzo 2013), estimated without bias, so about 0 at best."""
+    """The energy distance 2 E|a - b| - E|a - a'| - E|b - b'| (Székely & Rizzo 2013), estimated without bias,
+    so about 0 at best.
+    """
     return 2 * _between(a, b) - _within(a) - _within(b)
 
 
@@ -58,14 +65,19 @@ def read_as(drawn: Digits, real: Digits) -> float:
 
 
 def copied(drawn: Rows, learnt: Rows, held: Rows) -> float:
-    """The share nearer to a digit learnt from than to any held out: 1/2 with equally many of both, 1 for copies."""
+    """The share nearer to a digit learnt from than to any held out: 1/2 with equally many of both, 1 for
+    copies.
+    """
     return sum(nearest(p, learnt) < nearest(p, held) for p in drawn) / len(drawn)
 
 
 def shuffled(rows: Rows, rng: Random) -> list[tuple[float, ...]]:
-    """The rows with every column shuffled by itself: each number as common as before, nothing left of what goes with what."""
+    """The rows with every column shuffled by itself: each number as common as before, nothing left of what
+    goes with what.
+    """
     columns = [list(column) for column in zip(*rows)]
-    for column in columns: rng.shuffle(column)
+    for column in columns:
+        rng.shuffle(column)
     return list(zip(*columns))
 
 

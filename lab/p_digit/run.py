@@ -1,23 +1,33 @@
-"""Can p(image is a digit) draw digits? Classifiers with frozen weights, and the gradient of their answer in the picture.
+"""Can p(image is a digit) draw digits? Classifiers with frozen weights, and the gradient of their answer in
+the picture.
 
     python lab/p_digit/run.py [--out runs/p_digit] [--seeds 3] [--steps 500] [--images 40] [--quick] [--json]
 
-Needs `unnoise data fetch mnist fashion-mnist`. Pictures are 14 x 14 (means of 2 x 2 pixels), in [-1, 1]. The first four are one network, f(x) = <x, MLP(x)>;
-the first three train for a third of `--steps`, in which their cross-entropy has long settled:
+Needs `unnoise data fetch mnist fashion-mnist`. Pictures are 14 x 14 (means of 2 x 2 pixels), in [-1, 1]. The
+first four are one network, f(x) = <x, MLP(x)>; the first three train for a third of `--steps`, in which their
+cross-entropy has long settled:
 
     plain     digits against garments
-    amount    noised digits, the label how much digit is left (alpha, from 0 to 1), against noised garments, label 0; the level is not told
-    level     told the level: digits at that level against pure noise. Its exact logit is log p(x) - log N(x; 0, I), so that Tweedie's
+    amount    noised digits, the label how much digit is left (alpha, from 0 to 1), against noised garments,
+              label 0; the level is not told
+    level     told the level: digits at that level against pure noise. Its exact logit is log p(x) - log N(x;
+              0, I), so that Tweedie's
                   E[x0 | x] = alpha x + (sigma^2 / alpha) grad logit
-              is the denoiser of pure noise, guided by it: `guide.classifier(Gaussian(0, 1), logit)`, and any sampler draws digits
-    slope     the same, and trained on what it is used for: its gradient, by the error of that estimate (as all denoisers are trained)
-    exact     what level and slope would be if they were right about 2,000 training digits: the logit in closed form, without a network. Draws those
+              is the denoiser of pure noise, guided by it: `guide.classifier(Gaussian(0, 1), logit)`, and any
+              sampler draws digits
+    slope     the same, and trained on what it is used for: its gradient, by the error of that estimate (as
+              all denoisers are trained)
+    exact     what level and slope would be if they were right about 2,000 training digits: the logit in
+              closed form, without a network. Draws those
 
-plain and amount are climbed by fixed steps along the gradient, from noise and from garments; the others are sampled (DDIM), from noise and from garments
-with noise added. The judge is "digits-judge", which has met none of them.
+plain and amount are climbed by fixed steps along the gradient, from noise and from garments; the others are
+sampled (DDIM), from noise and from garments with noise added. The judge is "digits-judge", which has met none
+of them.
 
-The same strategy on a second task, sharpness: label how sharp a blurred digit is; climbed from blurred digits; with and without its slope trained.
+The same strategy on a second task, sharpness: label how sharp a blurred digit is; climbed from blurred
+digits; with and without its slope trained.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -54,7 +64,9 @@ BLUR = 1.5  # the largest blur, a Gaussian's deviation in pixels
 
 
 class Score(nn.Module):
-    """One number a picture: <x, MLP(x)> + bias, or, told the level, (alpha / sigma) <x, MLP(x, time)>, which is 0 in pure noise as the exact logit is."""
+    """One number a picture: <x, MLP(x)> + bias, or, told the level, (alpha / sigma) <x, MLP(x, time)>, which
+    is 0 in pure noise as the exact logit is.
+    """
 
     def __init__(self, time: bool):
         super().__init__()
@@ -62,13 +74,16 @@ class Score(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor, l: Level | None = None) -> Tensor:
-        if l is None: return (x * self.mlp(x)).flatten(1).sum(1) / SIDE + self.bias
+        if l is None:
+            return (x * self.mlp(x)).flatten(1).sum(1) / SIDE + self.bias
         return (l.alpha / l.sigma).to(x) * (x * self.mlp(x, CURVE.timestep(l).to(x))).flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures, their levels or None, labels in [0, 1]; what the gradient should be at the first pictures, and its unit (n, 1, 1, 1)."""
+    """Pictures, their levels or None, labels in [0, 1]; what the gradient should be at the first pictures,
+    and its unit (n, 1, 1, 1).
+    """
 
     x: Tensor
     l: Level | None
@@ -91,13 +106,21 @@ def amount(digits: Tensor, garments: Tensor, rng: torch.Generator) -> Batch:
 
 
 def level(digits: Tensor, garments: Tensor, rng: torch.Generator, slope: bool = False) -> Batch:
-    """With the slope: logit's gradient is -(alpha / sigma) v, v = alpha eps - sigma x0 (put x0 = alpha x - sigma v into the formula above)."""
+    """With the slope: logit's gradient is -(alpha / sigma) v, v = alpha eps - sigma x0 (put x0 = alpha x -
+    sigma v into the formula above).
+    """
     n = len(digits)
     l, x = noised(digits, rng)
     both = Level(*(torch.cat([v, v]) for v in l))
     own = l.like(digits)
     pull = own.alpha / own.sigma**2 * (digits - own.alpha * x) if slope else None
-    return Batch(torch.cat([x, torch.randn(x.shape, generator=rng)]), both, _ones_then_zeros(n, n), pull, own.alpha / own.sigma)
+    return Batch(
+        torch.cat([x, torch.randn(x.shape, generator=rng)]),
+        both,
+        _ones_then_zeros(n, n),
+        pull,
+        own.alpha / own.sigma,
+    )
 
 
 def slope(digits: Tensor, garments: Tensor, rng: torch.Generator) -> Batch:
@@ -124,7 +147,9 @@ def noised(x0: Tensor, rng: torch.Generator) -> tuple[Level, Tensor]:
 
 
 def blurred(x: Tensor, s: Tensor) -> Tensor:
-    """x (n, 1, h, w) blurred by Gaussians of deviation s (n,), in pixels; beyond its edges a picture is dark."""
+    """x (n, 1, h, w) blurred by Gaussians of deviation s (n,), in pixels; beyond its edges a picture is
+    dark.
+    """
     reach = torch.arange(-4, 5, dtype=x.dtype)
     k = torch.exp(-(reach**2) / (2 * s[:, None].clamp(min=1e-3) ** 2))
     k = k / k.sum(1, keepdim=True)
@@ -134,13 +159,17 @@ def blurred(x: Tensor, s: Tensor) -> Tensor:
 
 
 def trained(task: Task, digits: Tensor, garments: Tensor, seed: int, steps: int, batch: int = 64) -> Score:
-    """The network after so many steps of `batch` digits and as many others: cross-entropy, and where the task has a pull the error of the gradient."""
+    """The network after so many steps of `batch` digits and as many others: cross-entropy, and where the task
+    has a pull the error of the gradient.
+    """
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)
     pick = lambda a: a[torch.randint(len(a), (batch,), generator=rng)]
     net = Score(task in (level, slope))
     optimizer = torch.optim.Adam(net.parameters(), RATE, betas=(0.9, 0.99), fused=True)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min((k + 1) / 50, 0.5 * (1 + math.cos(math.pi * k / steps)) + 1e-3))
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda k: min((k + 1) / 50, 0.5 * (1 + math.cos(math.pi * k / steps)) + 1e-3)
+    )
     for _ in range(steps):
         loss = loss_of(net, task(pick(digits), pick(garments), rng))
         optimizer.zero_grad()
@@ -162,15 +191,19 @@ def loss_of(net: Score, b: Batch) -> Tensor:
     x = b.x.requires_grad_(b.pull is not None)
     logit = net(x, b.l)
     loss = F.binary_cross_entropy_with_logits(logit, b.label)
-    if b.pull is None: return loss
-    g, = torch.autograd.grad(logit.sum(), x, create_graph=True)
+    if b.pull is None:
+        return loss
+    (g,) = torch.autograd.grad(logit.sum(), x, create_graph=True)
     return 0.1 * loss + ((g[: len(b.pull)] - b.pull) / b.unit).square().mean()
 
 
-# --- changing the picture -------------------------------------------------------------------------------------------------
+# --- changing the picture -----------------------------------------------------------------------------------
+
 
 def climbed(net: Logit, x: Tensor, steps: int = 50, step: float = 0.06, until: float = 1.0) -> Tensor:
-    """Steps along the gradient of the logit, each of root mean square `step` a pixel; a picture rests once its own score is `until`."""
+    """Steps along the gradient of the logit, each of root mean square `step` a pixel; a picture rests once
+    its own score is `until`.
+    """
     slope = gradient(net)
 
     def direction(x: Tensor) -> Tensor:
@@ -178,7 +211,8 @@ def climbed(net: Logit, x: Tensor, steps: int = 50, step: float = 0.06, until: f
         g = g / g.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
         return g * (net(x).sigmoid() < until)[:, None, None, None]
 
-    for visit in ascent(direction, x, steps, step): x = visit.x
+    for visit in ascent(direction, x, steps, step):
+        x = visit.x
     return x
 
 
@@ -192,12 +226,18 @@ def drawn(name: str, net: Logit, garments: Tensor, seed: int, steps: int) -> dic
     """Pictures by their start, (n, 1, 14, 14)."""
     n = len(garments)
     x = noise.seeded(range(seed * n, (seed + 1) * n), "start")(garments)
-    if name in ("plain", "amount"): return {"noise": climbed(net, x, steps), "garments": climbed(net, garments, steps)}
-    return {"noise": sampled(net, x, 0.99, steps), "garments": sampled(net, corrupt(garments, x, CURVE.level(PARTWAY)), PARTWAY, steps)}
+    if name in ("plain", "amount"):
+        return {"noise": climbed(net, x, steps), "garments": climbed(net, garments, steps)}
+    return {
+        "noise": sampled(net, x, 0.99, steps),
+        "garments": sampled(net, corrupt(garments, x, CURVE.level(PARTWAY)), PARTWAY, steps),
+    }
 
 
 def alignment(net: Logit, digits: Tensor, knows: bool) -> list[float]:
-    """Cosine between the gradient and the way from a noised digit to its clean one, x0 - alpha x, mean over digits; one number a level of LOOKED."""
+    """Cosine between the gradient and the way from a noised digit to its clean one, x0 - alpha x, mean over
+    digits; one number a level of LOOKED.
+    """
     out = []
     for u in LOOKED:
         l = Level(*(v.expand(len(digits)) for v in CURVE.level(u)))
@@ -207,7 +247,8 @@ def alignment(net: Logit, digits: Tensor, knows: bool) -> list[float]:
     return out
 
 
-# --- measuring ------------------------------------------------------------------------------------------------------------
+# --- measuring ----------------------------------------------------------------------------------------------
+
 
 def small(images: np.ndarray) -> Tensor:
     """uint8 (n, 28, 28, 1) -> (n, 1, 14, 14) in [-1, 1]."""
@@ -222,12 +263,18 @@ def large(x: Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def judged(see: judge.Judge, x: Tensor, real: Tensor, features: np.ndarray) -> dict:
-    """The share that the judge calls a digit, its mean confidence in the likeliest digit, root mean square to the nearest real one, KID to real ones."""
+    """The share that the judge calls a digit, its mean confidence in the likeliest digit, root mean square to
+    the nearest real one, KID to real ones.
+    """
     images = large(x)
     p = see.net(see.codec.encode(images)).softmax(1)
     near = torch.cdist(x.clamp(-1, 1).flatten(1), real.flatten(1)).amin(1) / SIDE
-    return {"digit": float((p.argmax(1) < 10).double().mean()), "confidence": float(p[:, :10].amax(1).mean()), "nearest": float(near.mean()),
-            "kid": metrics.kid(features, see.look(images).features)[0]}
+    return {
+        "digit": float((p.argmax(1) < 10).double().mean()),
+        "confidence": float(p[:, :10].amax(1).mean()),
+        "nearest": float(near.mean()),
+        "kid": metrics.kid(features, see.look(images).features)[0],
+    }
 
 
 def study(seeds: int, steps: int, n: int, moves: int, most: int) -> tuple[dict, dict]:
@@ -239,31 +286,55 @@ def study(seeds: int, steps: int, n: int, moves: int, most: int) -> tuple[dict, 
     assert test.labels is not None
     held, others = small(test.x[: 20 * n]), small(load("fashion-mnist", "test", seeds * n))
     features = see.look(large(held)).features
-    report: dict = {a: {"own": {s: [] for s in STARTS}, "align": [], "moved": [], **{s: [] for s in STARTS}} for a in ARMS}
-    report |= {"real": judged(see, small(test.x[-n:]), digits, features), "untouched garments": judged(see, others[:n], digits, features),
-               "noise": judged(see, torch.randn(n, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), digits, features),
-               "sharpness": {k: [] for k in ("blurred", "label", "slope")}}
+    report: dict = {
+        a: {"own": {s: [] for s in STARTS}, "align": [], "moved": [], **{s: [] for s in STARTS}} for a in ARMS
+    }
+    report |= {
+        "real": judged(see, small(test.x[-n:]), digits, features),
+        "untouched garments": judged(see, others[:n], digits, features),
+        "noise": judged(
+            see, torch.randn(n, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), digits, features
+        ),
+        "sharpness": {k: [] for k in ("blurred", "label", "slope")},
+    }
     shown = {}
     for seed in range(seeds):
         some = others[seed * n : (seed + 1) * n]
         for name in ARMS:
             print(f"seed {seed}, {name}", file=sys.stderr)
-            net, knows, r = network(name, digits, garments, seed, steps), name in ("level", "slope", "exact"), report[name]
+            net, knows, r = (
+                network(name, digits, garments, seed, steps),
+                name in ("level", "slope", "exact"),
+                report[name],
+            )
             r["align"].append(alignment(net, held[:n], knows))
             for start, x in drawn(name, net, some, seed, moves).items():
                 r[start].append(judged(see, x, digits, features))
                 r["own"][start].append(float(own(net, x, knows).mean()))
-                if seed == 0: shown[name, start] = x
-                if start == "garments": r["moved"].append(float((x.clamp(-1, 1) - some).square().mean().sqrt()))
-        found, pictures = sharpened(see, digits, garments, small(test.x[seed * n : (seed + 1) * n]), test.labels[seed * n : (seed + 1) * n], seed, steps)
-        for k, v in found.items(): report["sharpness"][k].append(v)
-        if seed == 0: shown |= {("garments", "before"): some, **{("sharpness", k): v for k, v in pictures.items()}}
+                if seed == 0:
+                    shown[name, start] = x
+                if start == "garments":
+                    r["moved"].append(float((x.clamp(-1, 1) - some).square().mean().sqrt()))
+        found, pictures = sharpened(
+            see,
+            digits,
+            garments,
+            small(test.x[seed * n : (seed + 1) * n]),
+            test.labels[seed * n : (seed + 1) * n],
+            seed,
+            steps,
+        )
+        for k, v in found.items():
+            report["sharpness"][k].append(v)
+        if seed == 0:
+            shown |= {("garments", "before"): some, **{("sharpness", k): v for k, v in pictures.items()}}
     return report, shown
 
 
 def network(name: str, digits: Tensor, garments: Tensor, seed: int, steps: int) -> Logit:
     """The classifier of an arm."""
-    if name == "exact": return exact(digits[2000 * seed : 2000 * (seed + 1)])
+    if name == "exact":
+        return exact(digits[2000 * seed : 2000 * (seed + 1)])
     task = {"plain": plain, "amount": amount, "level": level, "slope": slope}[name]
     return trained(task, digits, garments, seed, steps if name == "slope" else max(steps // 3, 1))
 
@@ -274,43 +345,93 @@ def own(net: Logit, x: Tensor, knows: bool) -> Tensor:
     return net(x, Level(*(v.expand(len(x)) for v in CURVE.level(0.02))) if knows else None).sigmoid()
 
 
-def sharpened(see: judge.Judge, digits: Tensor, garments: Tensor, clean: Tensor, labels: np.ndarray, seed: int, steps: int) -> tuple[dict, dict]:
-    """Root mean square error a pixel and the judge's accuracy before, after climbing the label alone, and after following the trained slope."""
+def sharpened(
+    see: judge.Judge,
+    digits: Tensor,
+    garments: Tensor,
+    clean: Tensor,
+    labels: np.ndarray,
+    seed: int,
+    steps: int,
+) -> tuple[dict, dict]:
+    """Root mean square error a pixel and the judge's accuracy before, after climbing the label alone, and
+    after following the trained slope.
+    """
     before = blurred(clean, torch.full((len(clean),), 0.7 * BLUR))
-    label, slope = trained(sharp, digits, garments, seed, max(steps // 3, 1)), trained(sharp_slope, digits, garments, seed, max(steps // 2, 1))
+    label, slope = (
+        trained(sharp, digits, garments, seed, max(steps // 3, 1)),
+        trained(sharp_slope, digits, garments, seed, max(steps // 2, 1)),
+    )
     after = before
-    for visit in ascent(gradient(slope), before, 8, 0.25): after = visit.x
+    for visit in ascent(gradient(slope), before, 8, 0.25):
+        after = visit.x
     made = {"blurred": before, "label": climbed(label, before, 60, 0.01, until=0.95), "slope": after}
     right = lambda x: float((see.look(large(x)).classes == labels).mean())
-    return {k: {"error": float((x.clamp(-1, 1) - clean).square().mean().sqrt()), "right": right(x)} for k, x in made.items()}, {**made, "sharp": clean}
+    return {
+        k: {"error": float((x.clamp(-1, 1) - clean).square().mean().sqrt()), "right": right(x)}
+        for k, x in made.items()
+    }, {**made, "sharp": clean}
 
 
-# --- the command ----------------------------------------------------------------------------------------------------------
+# --- the command --------------------------------------------------------------------------------------------
+
 
 def table(r: dict) -> str:
     """Markdown: what they draw, where their gradients point, the second task."""
     spread = lambda v, f: f"{np.mean(v):{f}} ± {np.std(v):{f}}"
-    out = ["| climbed, from | its own p(digit) | called a digit, % | confidence in one | nearest real, RMS | KID |", "|---|---|---|---|---|---|"]
+    out = [
+        (
+            "| climbed, from | its own p(digit) | called a digit, % | confidence in one | nearest real, RMS |"
+            " KID |"
+        ),
+        "|---|---|---|---|---|---|",
+    ]
     for a in ARMS:
         for s in STARTS:
             column = lambda k, f, m=1, a=a, s=s: spread([m * v[k] for v in r[a][s]], f)
-            out.append(f"| {a}, {s} | {spread(r[a]['own'][s], '.3f')} | {column('digit', '.0f', 100)} | {column('confidence', '.2f')} "
-                       f"| {column('nearest', '.3f')} | {column('kid', '.2f')} |")
-    for k, name in (("noise", "noise as it is"), ("untouched garments", "garments as they are"), ("real", "test digits")):
+            out.append(
+                f"| {a}, {s} | {spread(r[a]['own'][s], '.3f')} | {column('digit', '.0f', 100)} |"
+                f" {column('confidence', '.2f')} | {column('nearest', '.3f')} | {column('kid', '.2f')} |"
+            )
+    for k, name in (
+        ("noise", "noise as it is"),
+        ("untouched garments", "garments as they are"),
+        ("real", "test digits"),
+    ):
         v = r[k]
-        out.append(f"| {name} | | {100 * v['digit']:.0f} | {v['confidence']:.2f} | {v['nearest']:.3f} | {v['kid']:.2f} |")
-    out += ["", "| cosine of gradient and way to the digit | " + " | ".join(f"u = {u:g}" for u in LOOKED)
-            + " | garments moved by, RMS |", "|---|" + "---|" * (len(LOOKED) + 1)]
-    for a in ARMS: out.append(f"| {a} | " + " | ".join(spread(c, ".2f") for c in zip(*r[a]["align"])) + f" | {spread(r[a]['moved'], '.2f')} |")
+        out.append(
+            f"| {name} | | {100 * v['digit']:.0f} | {v['confidence']:.2f} | {v['nearest']:.3f} |"
+            f" {v['kid']:.2f} |"
+        )
+    out += [
+        "",
+        "| cosine of gradient and way to the digit | "
+        + " | ".join(f"u = {u:g}" for u in LOOKED)
+        + " | garments moved by, RMS |",
+        "|---|" + "---|" * (len(LOOKED) + 1),
+    ]
+    for a in ARMS:
+        out.append(
+            f"| {a} | "
+            + " | ".join(spread(c, ".2f") for c in zip(*r[a]["align"]))
+            + f" | {spread(r[a]['moved'], '.2f')} |"
+        )
     out += ["", "| sharpness | error, RMS | judge right, % |", "|---|---|---|"]
-    for k, v in r["sharpness"].items(): out.append(f"| {k} | {spread([s['error'] for s in v], '.3f')} | {spread([100 * s['right'] for s in v], '.0f')} |")
+    for k, v in r["sharpness"].items():
+        out.append(
+            f"| {k} | {spread([s['error'] for s in v], '.3f')} |"
+            f" {spread([100 * s['right'] for s in v], '.0f')} |"
+        )
     return "\n".join(out)
 
 
 def plotted(shown: dict, columns: int = 8):
     """Rows of pictures: every arm from both starts, and the second task."""
-    rows = {"garments": shown["garments", "before"], **{f"{a}, from {s}": shown[a, s] for s in STARTS for a in ARMS},
-            **{f"{k}": shown["sharpness", k] for k in ("sharp", "blurred", "label", "slope")}}
+    rows = {
+        "garments": shown["garments", "before"],
+        **{f"{a}, from {s}": shown[a, s] for s in STARTS for a in ARMS},
+        **{f"{k}": shown["sharpness", k] for k in ("sharp", "blurred", "label", "slope")},
+    }
     names = [f"sharpness: {k}" if k in ("sharp", "blurred", "label", "slope") else k for k in rows]
     sheet = [[pipeline.picture(image) for image in large(x[:columns])] for x in rows.values()]
     return look.sheet(sheet, [""] * columns, names, "what climbing p(digit) makes", least=28)
@@ -325,14 +446,22 @@ def main() -> None:
     p.add_argument("--quick", action="store_true", help="one seed, a few steps: does it run?")
     p.add_argument("--json", action="store_true")
     a = p.parse_args()
-    if a.seeds < 1 or a.steps < 1 or a.images < 10: p.error("--seeds, --steps and --images must be at least 1, 1 and 10")
+    if a.seeds < 1 or a.steps < 1 or a.images < 10:
+        p.error("--seeds, --steps and --images must be at least 1, 1 and 10")
     torch.set_num_threads(1)
     moves, most = 50, 60_000
-    if a.quick: a.seeds, a.steps, a.images, moves, most = 1, 5, 10, 8, 2000
-    if a.out: a.out.mkdir(parents=True, exist_ok=True)
+    if a.quick:
+        a.seeds, a.steps, a.images, moves, most = 1, 5, 10, 8, 2000
+    if a.out:
+        a.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     report, shown = study(a.seeds, a.steps, a.images, moves, most)
-    report |= {"seeds": a.seeds, "steps": a.steps, "images": a.images, "seconds": round(time.perf_counter() - began, 1)}
+    report |= {
+        "seeds": a.seeds,
+        "steps": a.steps,
+        "images": a.images,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
     if a.out:
         look.write_picture(plotted(shown), a.out / "shown.png")
         look.write_bytes(json.dumps(report, indent=1).encode(), a.out / "report.json")

@@ -1,6 +1,8 @@
-"""The further names of every concept, in CLDR and other sets: `python recipes/default/names.py` writes src/unnoise/data/names.json.
+"""The further names of every concept, in CLDR and other sets: `python recipes/default/names.py` writes
+src/unnoise/data/names.json.
 
-Needs the texts that `unnoise data fetch emoji` leaves in the cache. Emojibase and emojilib are MIT, CLDR is under the Unicode License v3.
+Needs the texts that `unnoise data fetch emoji` leaves in the cache. Emojibase and emojilib are MIT, CLDR is
+under the Unicode License v3.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """A sheet of what a model draws of a list of words, each with its word below: to be looked at.
 
-python recipes/default/sheet.py runs/default/milestone/model words.txt --out sheet.png [--first 0 --count 200 --seed 0]
+python recipes/default/sheet.py runs/default/milestone/model words.txt --out sheet.png [--first 0 --count 200
+--seed 0]
 
-Words stand one a line; nouns get an article, whole prompts (with two words and an article or a number) are taken as they are.
+Words stand one a line; nouns get an article, whole prompts (with two words and an article or a number) are
+taken as they are.
 """
 
 from __future__ import annotations

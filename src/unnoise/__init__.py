@@ -2,6 +2,7 @@
 
 `import unnoise` is light: torch and everything that needs it load at first use.
 """
+
 from __future__ import annotations
 
 from importlib import import_module
@@ -14,9 +15,32 @@ if TYPE_CHECKING:
     from unnoise.errors import BadInput
     from unnoise.pipeline import Pipeline, Result, load
 
-_LAZY = {"load": "unnoise.pipeline", "Pipeline": "unnoise.pipeline", "Result": "unnoise.pipeline", "BadInput": "unnoise.errors"}
-_ROOMS = ("base", "process", "denoiser", "guide", "sample", "nets", "codec", "text", "data", "train", "evaluate", "pipeline", "hub", "edit", "look",
-          "tune", "device", "errors")
+_LAZY = {
+    "load": "unnoise.pipeline",
+    "Pipeline": "unnoise.pipeline",
+    "Result": "unnoise.pipeline",
+    "BadInput": "unnoise.errors",
+}
+_ROOMS = (
+    "base",
+    "process",
+    "denoiser",
+    "guide",
+    "sample",
+    "nets",
+    "codec",
+    "text",
+    "data",
+    "train",
+    "evaluate",
+    "pipeline",
+    "hub",
+    "edit",
+    "look",
+    "tune",
+    "device",
+    "errors",
+)
 __all__ = ["BadInput", "Pipeline", "Result", "__version__", "load"]
 
 
@@ -26,6 +50,8 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str):
-    if name in _LAZY: return getattr(import_module(_LAZY[name]), name)
-    if name in _ROOMS: return import_module(f"unnoise.{name}")
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    if name in _ROOMS:
+        return import_module(f"unnoise.{name}")
     raise AttributeError(f"module 'unnoise' has no attribute {name!r}")

@@ -1,4 +1,5 @@
 """`python -m unnoise` and the installed command: the same as `unnoise`."""
+
 from __future__ import annotations
 
 

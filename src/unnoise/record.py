@@ -1,9 +1,11 @@
 """The recipe that a picture's file carries: what is stored, and the one place where it is read again.
 
-A recipe is foreign text: any PNG may hold one. `read_recipe` answers with checked values or one BadInput, whatever lies in the file;
-nothing of a file is opened as anything but a picture, and every number, text and list has a bound. Keys that this version does not
-know are kept and named (`unknown_keys`), so that a newer file is refused or questioned, never misread.
+A recipe is foreign text: any PNG may hold one. `read_recipe` answers with checked values or one BadInput,
+whatever lies in the file; nothing of a file is opened as anything but a picture, and every number, text and
+list has a bound. Keys that this version does not know are kept and named (`unknown_keys`), so that a newer
+file is refused or questioned, never misread.
 """
+
 from __future__ import annotations
 
 import io
@@ -23,9 +25,13 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-KEY = "unnoise"            # the PNG text chunk that holds a picture's recipe
-MOST_PICTURES = 100_000    # on one sheet
-EACH = ("prompt", "negative_prompt", "seed")  # what may differ between the pictures of one sheet; the machine may, too
+KEY = "unnoise"  # the PNG text chunk that holds a picture's recipe
+MOST_PICTURES = 100_000  # on one sheet
+EACH = (
+    "prompt",
+    "negative_prompt",
+    "seed",
+)  # what may differ between the pictures of one sheet; the machine may, too
 
 Text = Annotated[str, Field(max_length=100_000)]
 Name = Annotated[str, Field(max_length=1000)]
@@ -114,17 +120,24 @@ class Sheet(_Strict):
     def _alike(self) -> Sheet:
         first = self.grid[0].shared()
         for r in self.grid:
-            if r.shared() != first: raise ValueError("its pictures were made with different settings")
+            if r.shared() != first:
+                raise ValueError("its pictures were made with different settings")
         return self
 
 
 def checked(given: Any, where: str) -> tuple[Recipe, ...]:
-    """The recipes of a picture (one) or a sheet (several), from what its text held. BadInput, naming `where`."""
-    if not isinstance(given, dict): raise BadInput(f"{where}: its recipe is damaged: a JSON object is expected")
+    """The recipes of a picture (one) or a sheet (several), from what its text held. BadInput, naming
+    `where`.
+    """
+    if not isinstance(given, dict):
+        raise BadInput(f"{where}: its recipe is damaged: a JSON object is expected")
     if "sweep" in given:
-        raise BadInput(f"{where} is the sheet of a sweep: replay the pictures of its cells, which lie beside it")
+        raise BadInput(
+            f"{where} is the sheet of a sweep: replay the pictures of its cells, which lie beside it"
+        )
     about = f"{where}: its recipe is damaged or of another version"
-    if "grid" in given: return tuple(read.fit(Sheet, given, about).grid)
+    if "grid" in given:
+        return tuple(read.fit(Sheet, given, about).grid)
     return (read.fit(Recipe, given, about),)
 
 
@@ -140,9 +153,12 @@ def unknown_keys(r: Recipe) -> list[str]:
 
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The recipe that a PNG carries, as it was written. BadInput: no picture, none in it, or no JSON object."""
+    """The recipe that a PNG carries, as it was written. BadInput: no picture, none in it, or no JSON
+    object.
+    """
     text = pictures.png_text(path).get(KEY)
-    if text is None: raise BadInput(f"{path} carries no unnoise recipe: only PNG files that unnoise wrote can be replayed")
+    if text is None:
+        raise BadInput(f"{path} carries no unnoise recipe: only PNG files that unnoise wrote can be replayed")
     return read.parse_object(text, f"the recipe in {path}", nul=True)
 
 
@@ -163,5 +179,7 @@ def png(image: Image.Image, recipe: str) -> bytes:
 
 
 def write_png(image: Image.Image, path: Path, recipe: str) -> Path:
-    """Write a PNG with its recipe in a text chunk, whole or not at all; replaces what lies there. Returns its path."""
+    """Write a PNG with its recipe in a text chunk, whole or not at all; replaces what lies there. Returns its
+    path.
+    """
     return write.put(path, png(image, recipe))

@@ -1,4 +1,7 @@
-"""Pictures with what made them, and where their files go: what lies under a name stays, unless it may be overwritten."""
+"""Pictures with what made them, and where their files go: what lies under a name stays, unless it may be
+overwritten.
+"""
+
 from __future__ import annotations
 
 import html
@@ -27,7 +30,9 @@ SHOWN = 64  # pictures that a notebook shows of a result, at most
 
 @dataclass(frozen=True)
 class Result:
-    """Images with what made them. arrays: uint8 (n, h, w, c), or floats for models of vectors; nfe: network calls an image."""
+    """Images with what made them. arrays: uint8 (n, h, w, c), or floats for models of vectors; nfe: network
+    calls an image.
+    """
 
     arrays: np.ndarray
     seeds: tuple[int, ...]
@@ -43,22 +48,26 @@ class Result:
         """All images on one sheet, row by row, near square unless `columns` is given."""
         from unnoise.train.run import tile
 
-        if columns is not None: columns = arguments.integer("columns", columns, 1)
+        if columns is not None:
+            columns = arguments.integer("columns", columns, 1)
         need_pictures(self.arrays)
         return picture(tile(self.arrays, columns))
 
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> list[Path]:
         """Write PNG files that carry their recipes; returns one path an image, in order.
 
-        One image goes to `path`. Of several, image with seed s goes to `<stem>-<s>.png` beside it and their grid to `path` itself; a
-        folder (or a path without suffix) takes `<s>.png` files alone; a seed that comes twice gets a number. Where files of those
-        names lie already, new numbers are taken, unless `overwrite`. BadInput when it cannot be written: files appear whole or not at
-        all.
+        One image goes to `path`. Of several, image with seed s goes to `<stem>-<s>.png` beside it and their
+        grid to `path` itself; a folder (or a path without suffix) takes `<s>.png` files alone; a seed that
+        comes twice gets a number. Where files of those names lie already, new numbers are taken, unless
+        `overwrite`. BadInput when it cannot be written: files appear whole or not at all.
         """
         images, replace = self.images, arguments.flag("overwrite", overwrite)
         names = self.names(path, replace)
-        files = [put(f, png(im, json.dumps(r)), replace) for f, im, r in zip(names.files, images, self.recipes)]
-        if names.grid: put(names.grid, png(self.grid(), json.dumps(self.grid_recipe())), replace)
+        files = [
+            put(f, png(im, json.dumps(r)), replace) for f, im, r in zip(names.files, images, self.recipes)
+        ]
+        if names.grid:
+            put(names.grid, png(self.grid(), json.dumps(self.grid_recipe())), replace)
         return files
 
     def names(self, path: str | os.PathLike, overwrite: bool = False) -> Names:
@@ -78,16 +87,21 @@ class Result:
         what = "picture" if self.arrays.dtype == np.uint8 else "sample"
         seeds = ", ".join(map(str, self.seeds[:8])) + (", …" if len(self.seeds) > 8 else "")
         many = "" if len(self.arrays) == 1 else "s"
-        return f"{type(self).__name__}({len(self.arrays)} {what}{many} of {shape}, seed{many} {seeds}, {self.nfe} calls each)"
+        return (
+            f"{type(self).__name__}({len(self.arrays)} {what}{many} of {shape}, seed{many} {seeds},"
+            f" {self.nfe} calls each)"
+        )
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows: the picture, or the pictures on a sheet."""
-        if self.arrays.dtype != np.uint8 or not len(self.arrays): return None
+        if self.arrays.dtype != np.uint8 or not len(self.arrays):
+            return None
         return _shown(self.images[0] if len(self.images) == 1 else self.grid())
 
     def _repr_html_(self) -> str | None:
         """The same with the prompt and the seed under each."""
-        if self.arrays.dtype != np.uint8: return None
+        if self.arrays.dtype != np.uint8:
+            return None
         cells = [_cell(im, r) for im, r in zip(self.images[:SHOWN], self.recipes)]
         left = len(self.images) - len(cells)
         more = f"<p>and {left} more</p>" if left > 0 else ""
@@ -98,8 +112,11 @@ def _cell(image: Image.Image, recipe: dict[str, Any]) -> str:
     prompt, seed = str(recipe.get("prompt", "")), recipe.get("seed", "")
     data = standard_b64encode(_shown(image)).decode()
     label = html.escape(f"{prompt} · seed {seed}" if prompt else f"seed {seed}")
-    return (f'<figure style="margin:0"><img alt="{html.escape(prompt, quote=True)}" src="data:image/png;base64,{data}" '
-            f'style="image-rendering:auto"><figcaption style="font-size:smaller">{label}</figcaption></figure>')
+    return (
+        f'<figure style="margin:0"><img alt="{html.escape(prompt, quote=True)}"'
+        f' src="data:image/png;base64,{data}" style="image-rendering:auto"><figcaption'
+        f' style="font-size:smaller">{label}</figcaption></figure>'
+    )
 
 
 def _shown(image: Image.Image) -> bytes:
@@ -113,22 +130,28 @@ def _shown(image: Image.Image) -> bytes:
 
 def need_pictures(a: np.ndarray) -> None:
     """BadInput for numbers that are no pictures."""
-    if a.dtype != np.uint8: raise BadInput(f"this model makes numbers of shape {a.shape[1:]}, not pictures: use result.arrays")
+    if a.dtype != np.uint8:
+        raise BadInput(f"this model makes numbers of shape {a.shape[1:]}, not pictures: use result.arrays")
 
 
 def picture(a: np.ndarray) -> Image.Image:
-    """A uint8 array (h, w, c) as a PIL image; of one channel, grey. BadInput for numbers that are no picture."""
+    """A uint8 array (h, w, c) as a PIL image; of one channel, grey. BadInput for numbers that are no
+    picture.
+    """
     from PIL import Image
 
     need_pictures(a[None])
     return Image.fromarray(a[..., 0] if a.ndim == 3 and a.shape[-1] == 1 else a)
 
 
-# --- names of files -------------------------------------------------------------------------------------------------
+# --- names of files -----------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Names:
-    """Where pictures go: a file each, and their grid's where it has one. moved: the name asked for, where it was taken."""
+    """Where pictures go: a file each, and their grid's where it has one. moved: the name asked for, where it
+    was taken.
+    """
 
     files: tuple[Path, ...]
     grid: Path | None = None
@@ -141,7 +164,9 @@ def path_of(given: Any) -> Path:
         raise BadInput(f"a path must be text or a Path that names a file or a folder, given {short(given)}")
     path = Path(given)
     if path.suffix and path.suffix.lower() != ".png" and not path.is_dir():
-        raise BadInput(f"cannot write {path}: the recipe is stored in PNG files, name one (given {path.suffix})")
+        raise BadInput(
+            f"cannot write {path}: the recipe is stored in PNG files, name one (given {path.suffix})"
+        )
     return path
 
 
@@ -151,11 +176,14 @@ def is_folder(path: Path) -> bool:
 
 
 def named(given: Any, labels: Sequence[str], overwrite: bool = False) -> Names:
-    """The files of pictures with these labels; unless `overwrite`, of names that are free. BadInput: see `path_of`."""
+    """The files of pictures with these labels; unless `overwrite`, of names that are free. BadInput: see
+    `path_of`.
+    """
     path = path_of(given)
     if is_folder(path):
         plain = [path / f"{label}.png" for label in labels]
-        if overwrite: return Names(tuple(plain))
+        if overwrite:
+            return Names(tuple(plain))
         free = _all_free(plain)
         return Names(tuple(free), None, next((p for p, f in zip(plain, free) if p != f), None))
     if len(labels) == 1:
@@ -166,7 +194,9 @@ def named(given: Any, labels: Sequence[str], overwrite: bool = False) -> Names:
 
 
 def put(path: Path, raw: bytes, overwrite: bool) -> Path:
-    """Write a file; one that has come to lie there in the meantime stays, unless `overwrite`. Returns the path."""
+    """Write a file; one that has come to lie there in the meantime stays, unless `overwrite`. Returns the
+    path.
+    """
     return write.put(path, raw) if overwrite else write.put_beside(path, raw)
 
 
@@ -185,7 +215,9 @@ def _group(grid: Path, labels: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _free_group(path: Path, labels: Sequence[str]) -> Path:
-    """The first name of a grid, path or path with a number, under which neither it nor one of its pictures lies."""
+    """The first name of a grid, path or path with a number, under which neither it nor one of its pictures
+    lies.
+    """
     return free_stem(path, lambda grid: (grid, *_group(grid, labels)))
 
 

@@ -1,10 +1,12 @@
-"""How a model's networks run on a machine: device, number type, the fast form of each, and the memory they may take.
+"""How a model's networks run on a machine: device, number type, the fast form of each, and the memory they
+may take.
 
-On an x86 CPU in float32 the UNet and the autoencoder run in the form of `nets.fuse`; weights that lie in a mapped file are
-given back to the system once they are packed. A memory budget keeps only so many packed bytes: the layers beyond it are packed
-from the file at every call (sequential offload). Elsewhere the networks run as they are,
-channels-last, or compiled. Safe to use from several threads.
+On an x86 CPU in float32 the UNet and the autoencoder run in the form of `nets.fuse`; weights that lie in a
+mapped file are given back to the system once they are packed. A memory budget keeps only so many packed
+bytes: the layers beyond it are packed from the file at every call (sequential offload). Elsewhere the
+networks run as they are, channels-last, or compiled. Safe to use from several threads.
 """
+
 from __future__ import annotations
 
 import copy
@@ -39,9 +41,11 @@ LARGE = 2**28  # parameters from which on memory counts more than the last tenth
 
 
 class Form:
-    """A model's networks as they run on a device in a number type: the folder's own where those run as they are, else copies.
+    """A model's networks as they run on a device in a number type: the folder's own where those run as they
+    are, else copies.
 
-    Copies share what need not change with the folder (weights of a mapped file stay in it); nothing of the folder is ever cast.
+    Copies share what need not change with the folder (weights of a mapped file stay in it); nothing of the
+    folder is ever cast.
     """
 
     def __init__(self, folder: hub.Folder, device: torch.device, dtype: torch.dtype, compile: bool = False):
@@ -67,14 +71,22 @@ def _parts_on(f: hub.Folder, device: torch.device, dtype: torch.dtype) -> tuple[
     """A folder's network, codec and prompt encoder on a device in a number type."""
     codec, text = f.codec, f.text
     for net in _nets(f) if dtype == torch.float16 else []:
-        if net is not None: weights.check_finite(net.state_dict(), f.path or f.name, dtype)  # beyond 65504: infinite from there on
-    if isinstance(codec, Latents): codec = replace(codec, net=placed(codec.net, device, dtype))
-    if text is not None: text = type(text)(text.tokenizer, placed(text.net, device, dtype, channels_last=False), text.skip)
+        if net is not None:
+            weights.check_finite(
+                net.state_dict(), f.path or f.name, dtype
+            )  # beyond 65504: infinite from there on
+    if isinstance(codec, Latents):
+        codec = replace(codec, net=placed(codec.net, device, dtype))
+    if text is not None:
+        text = type(text)(text.tokenizer, placed(text.net, device, dtype, channels_last=False), text.skip)
     return placed(f.net, device, dtype), codec, text
 
 
 def placed(net: Any, device: torch.device, dtype: torch.dtype, channels_last: bool = True) -> Any:
-    """A copy of a network on a device in a number type; weights that are so already are shared with the original."""
+    """A copy of a network on a device in a number type; weights that are so already are shared with the
+    original.
+    """
+
     def moved(v: Tensor) -> Tensor:
         last = torch.channels_last if channels_last and v.ndim == 4 else torch.preserve_format
         made = v.detach().to(device, dtype if v.is_floating_point() else v.dtype, memory_format=last)
@@ -89,14 +101,23 @@ def _stamp(net: nn.Module | None) -> tuple:
     return () if net is None else tuple((p.data_ptr(), p._version) for p in net.parameters())
 
 
-_WIDE: ContextVar[tuple[Runner, Form] | None] = ContextVar("wide", default=None)  # of this thread, for the moment
+_WIDE: ContextVar[tuple[Runner, Form] | None] = ContextVar(
+    "wide", default=None
+)  # of this thread, for the moment
 
 
 class Runner:
     """The networks of a model folder, ready to run. The folder itself is never changed."""
 
-    def __init__(self, folder: hub.Folder, device: torch.device, dtype: torch.dtype, memory_budget: str | int | None = None,
-                 compile: bool = False, once: bool = False):
+    def __init__(
+        self,
+        folder: hub.Folder,
+        device: torch.device,
+        dtype: torch.dtype,
+        memory_budget: str | int | None = None,
+        compile: bool = False,
+        once: bool = False,
+    ):
         self.folder, self.device, self.compile, self.once = folder, device, compile, once
         self.budget = None if memory_budget is None else devices.size_of(memory_budget)
         self.resident = self._resident()
@@ -111,7 +132,9 @@ class Runner:
 
     @contextmanager
     def widened(self) -> Iterator[None]:
-        """Inside, this thread computes in float32, on a copy that is gone afterwards; no other thread notices."""
+        """Inside, this thread computes in float32, on a copy that is gone afterwards; no other thread
+        notices.
+        """
         token = _WIDE.set((self, Form(self.folder, self.device, torch.float32)))
         try:
             yield
@@ -119,8 +142,12 @@ class Runner:
             _WIDE.reset(token)
 
     dtype = property(lambda self: self.form.dtype, doc="The number type that networks compute in.")
-    plain = property(lambda self: self.form.plain, doc="Whether networks run as they are, not in their fast form.")
-    net = property(lambda self: self.form.net, doc="The denoising network that runs: plain parameters, on this device.")
+    plain = property(
+        lambda self: self.form.plain, doc="Whether networks run as they are, not in their fast form."
+    )
+    net = property(
+        lambda self: self.form.net, doc="The denoising network that runs: plain parameters, on this device."
+    )
     codec = property(lambda self: self.form.codec, doc="The codec that runs.")
     text = property(lambda self: self.form.text, doc="The prompt encoder that runs, or None.")
 
@@ -132,34 +159,52 @@ class Runner:
         """What rounding depends on: device, engine, its instructions, threads and library."""
         engine = "compiled" if self.compile else self._own.engine
         told = {"device": self.device.type, "engine": engine, "torch": str(torch.__version__)}
-        if self.device.type != "cpu": return told
+        if self.device.type != "cpu":
+            return told
         return told | {"cpu": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
 
     def stored(self) -> tuple[nn.Module, Any, Any]:
-        """Network, codec and prompt encoder to be saved: the folder's own, uncast, unless what runs has been written to since."""
+        """Network, codec and prompt encoder to be saved: the folder's own, uncast, unless what runs has been
+        written to since.
+        """
         if [_stamp(net) for net in _nets(self._own)] == self._own.stamps:
             return self.folder.net, self.folder.codec, self.folder.text
         at = next(self.folder.net.parameters())
-        return _parts_on(replace(self.folder, net=self._own.net, codec=self._own.codec, text=self._own.text), at.device, at.dtype)
+        return _parts_on(
+            replace(self.folder, net=self._own.net, codec=self._own.codec, text=self._own.text),
+            at.device,
+            at.dtype,
+        )
 
     def _resident(self) -> int | None:
-        """Bytes of packed weights that the budget leaves for the denoising network, for two rows at the model's own size; None: all.
+        """Bytes of packed weights that the budget leaves for the denoising network, for two rows at the
+        model's own size; None: all.
 
-        Beside them there is, at one time, the most of: the text encoder, a call's activations, a picture's decoding.
+        Beside them there is, at one time, the most of: the text encoder, a call's activations, a picture's
+        decoding.
         """
-        if self.budget is None: return None
-        if self.device.type != "cpu": raise BadInput(f"memory_budget is for the CPU, the device is {self.device}")
+        if self.budget is None:
+            return None
+        if self.device.type != "cpu":
+            raise BadInput(f"memory_budget is for the CPU, the device is {self.device}")
         f, config = self.folder, getattr(self.folder.net, "config", None)
         shape, width = f.codec.shape(1), max(getattr(config, "block_out_channels", (64,))[0], 64)
-        call = 2 * 4 * 40 * width * math.prod(shape[2:]) + _LAYERS * max((p.numel() for p in f.net.parameters()), default=0)
+        call = 2 * 4 * 40 * width * math.prod(shape[2:]) + _LAYERS * max(
+            (p.numel() for p in f.net.parameters()), default=0
+        )
         decode = 0
         if isinstance(f.codec, Latents):
             channels = f.codec.net.config.block_out_channels
-            decode = 4 * 6 * channels[0] * f.codec.height * f.codec.width + 4 * sum(p.numel() for p in f.codec.net.decoder.parameters())
+            decode = 4 * 6 * channels[0] * f.codec.height * f.codec.width + 4 * sum(
+                p.numel() for p in f.codec.net.decoder.parameters()
+            )
         text = sum(p.numel() * 4 for p in f.text.net.parameters()) if f.text else 0
         needed = _taken() + max(call, decode, text) + 100_000_000  # the last for what is not counted
         if needed > self.budget:
-            raise BadInput(f"memory_budget {self.budget / 1e9:.2f} GB is too little for model {f.name!r}: it needs about {needed / 1e9:.2f} GB")
+            raise BadInput(
+                f"memory_budget {self.budget / 1e9:.2f} GB is too little for model {f.name!r}: it needs about"
+                f" {needed / 1e9:.2f} GB"
+            )
         return int(self.budget - needed)
 
     # --- the denoising network ---
@@ -167,11 +212,15 @@ class Runner:
     def fast(self) -> Call:
         """The denoising network in the form that runs fastest here."""
         form = self.form
-        if form.plain: return self._cast(form)
-        with self._lock: return self._fuse(form, form.net, self.resident)
+        if form.plain:
+            return self._cast(form)
+        with self._lock:
+            return self._fuse(form, form.net, self.resident)
 
     def _fuse(self, form: Form, net: nn.Module, resident: int | None = None) -> Any:
-        """The fast form of a network, with nothing kept beside it of one that lies in a mapped file; lean, of a large one."""
+        """The fast form of a network, with nothing kept beside it of one that lies in a mapped file; lean, of
+        a large one.
+        """
         key, lean = id(net), sum(p.numel() for p in net.parameters()) > LARGE
         form.fused[key] = fast = fuse(net, form.fused.get(key), lean, resident, _given_back)
         return fast
@@ -179,42 +228,60 @@ class Runner:
     def _cast(self, form: Form) -> Call:
         """The network in its own number type, between float32 arguments and result."""
         with self._lock:
-            if self.compile and "net" not in form.compiled: form.compiled["net"] = torch.compile(form.net)
+            if self.compile and "net" not in form.compiled:
+                form.compiled["net"] = torch.compile(form.net)
         call = form.compiled.get("net", form.net)
-        def run(x: Tensor, t: Tensor | None, context: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+
+        def run(
+            x: Tensor, t: Tensor | None, context: Tensor | None = None, labels: Tensor | None = None
+        ) -> Tensor:
             given = {k: v for k, v in (("context", context), ("labels", labels)) if v is not None}
-            with torch.inference_mode(not x.requires_grad): return call(x.to(form.dtype), t, **given).float()
+            with torch.inference_mode(not x.requires_grad):
+                return call(x.to(form.dtype), t, **given).float()
+
         return run
 
     def counted(self, count: Callable[[], None] | None, net: Call | None = None) -> Call:
         """`net`, by default `fast`, calling `count` at each call."""
         net = net or self.fast()
-        if count is None: return net
+        if count is None:
+            return net
+
         def counted(*args, **kwargs):
             count()
             return net(*args, **kwargs)
+
         return counted
 
     def prepared(self, condition: Tensor) -> Callable[[], Any]:
-        """A condition as the network takes it, made at its first use: a prompt's keys and values are computed once a run."""
+        """A condition as the network takes it, made at its first use: a prompt's keys and values are computed
+        once a run.
+        """
         made = []
+
         def ready():
             if not made:
                 c = condition.to(self.device)
                 if c.is_floating_point():
                     prepare = getattr(self.net if self.plain else self.fast(), "prepare", None)
                     c = c.to(self.dtype)
-                    with torch.inference_mode(): c = prepare(c) if prepare else c
+                    with torch.inference_mode():
+                        c = prepare(c) if prepare else c
                 made.append(c)
             return made[0]
+
         return ready
 
     def finished(self) -> None:
-        """No more calls of the denoising network are expected, if `once`: its packed weights go, a picture's decoding needs the room."""
-        if not self.once: return
+        """No more calls of the denoising network are expected, if `once`: its packed weights go, a picture's
+        decoding needs the room.
+        """
+        if not self.once:
+            return
         with self._lock:
             fast = self.form.fused.get(id(self.net))
-            if isinstance(fast, Fused): fast.drop()
+            if isinstance(fast, Fused):
+                fast.drop()
         _trim()
 
     def batch(self, shape: tuple[int, ...]) -> int:
@@ -236,16 +303,20 @@ class Runner:
 
     def release_text(self) -> None:
         """Give back the memory of a mapped text encoder: the next prompt reads it again."""
-        if self.text: weights.release(self.text.net.parameters())
+        if self.text:
+            weights.release(self.text.net.parameters())
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Tensors of the model's space as images."""
         form = self.form
         codec = form.codec
         if isinstance(codec, Latents) and not form.plain:
-            with self._lock: fast = self._fuse(form, codec.net)
-            if weights.mapped(next(codec.net.parameters())): _trim()
-            if fast is not codec.net: codec = replace(codec, decode_with=fast.decode)
+            with self._lock:
+                fast = self._fuse(form, codec.net)
+            if weights.mapped(next(codec.net.parameters())):
+                _trim()
+            if fast is not codec.net:
+                codec = replace(codec, decode_with=fast.decode)
         return codec.decode(x)
 
 
@@ -254,14 +325,17 @@ _LAYERS = 3 * 4  # bytes a number of the largest layer: its pages, its float32 f
 
 def _taken() -> int:
     """Bytes that the process has taken so far."""
-    try: return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
-    except OSError: return 400_000_000
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return 400_000_000
 
 
 def _trim() -> None:
     """Give memory that was freed back to the system, where the C library keeps it."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim: trim(0)
+    if trim:
+        trim(0)
 
 
 def _given_back(m: nn.Module) -> None:

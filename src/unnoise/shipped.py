@@ -1,7 +1,10 @@
-"""What comes along beside the code: recipes of training and the experiments of the lab, in the repository or in an installed package.
+"""What comes along beside the code: recipes of training and the experiments of the lab, in the repository or
+in an installed package.
 
-In the repository they lie at its top (`recipes/`, `lab/`); setup.py puts them into the package when a wheel is built.
+In the repository they lie at its top (`recipes/`, `lab/`); setup.py puts them into the package when a wheel
+is built.
 """
+
 from __future__ import annotations
 
 import os
@@ -22,12 +25,15 @@ def folder(name: str) -> Path:
 def recipes() -> dict[str, Path]:
     """{name: file} of the recipes that come along: "smoke", "digits", "gpu/emoji", …"""
     top = folder("recipes")
-    return {str(p.relative_to(top).with_suffix("")).replace(os.sep, "/"): p for p in sorted(top.rglob("*.toml"))}
+    return {
+        str(p.relative_to(top).with_suffix("")).replace(os.sep, "/"): p for p in sorted(top.rglob("*.toml"))
+    }
 
 
 def recipe(given: str | os.PathLike[str]) -> Path:
-    """The file of a recipe: one that is there under that path, else the one that comes along under that name ("smoke", also written
-    "smoke.toml" or "recipes/smoke.toml"). BadInput: neither; names the nearest and lists them."""
+    """The file of a recipe: one that is there under that path, else the one that comes along under that name
+    ("smoke", also written "smoke.toml" or "recipes/smoke.toml"). BadInput: neither; names the nearest and
+    lists them."""
     path, known = Path(given), recipes()
     if os.path.lexists(path):
         return path
@@ -36,4 +42,7 @@ def recipe(given: str | os.PathLike[str]) -> Path:
         return known[name]
     near = nearest(name, known)
     meant = f"; did you mean {near!r}?" if near else ""
-    raise BadInput(f"no recipe {short(str(given), 200)}: there is no such file, and none of that name comes along{meant} (those: {', '.join(known)})")
+    raise BadInput(
+        f"no recipe {short(str(given), 200)}: there is no such file, and none of that name comes along{meant}"
+        f" (those: {', '.join(known)})"
+    )

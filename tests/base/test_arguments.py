@@ -9,7 +9,11 @@ from unnoise.errors import BadInput
 
 
 def test_what_is_a_whole_number():
-    assert arguments.integer("n", 3) == 3 and arguments.integer("n", np.int64(3)) == 3 and arguments.integer("n", torch.tensor(3)) == 3
+    assert (
+        arguments.integer("n", 3) == 3
+        and arguments.integer("n", np.int64(3)) == 3
+        and arguments.integer("n", torch.tensor(3)) == 3
+    )
     for bad in (True, 3.0, "3", None, [3], np.float32(3), np.array([3]), torch.tensor([3]), math.nan, 0, 11):
         with pytest.raises(BadInput, match="n must be a whole number from 1 to 10, given"):
             arguments.integer("n", bad, 1, 10)
@@ -25,10 +29,13 @@ def test_what_is_a_number():
 def test_text_and_flags():
     assert arguments.string("s", "a") == "a" and arguments.flag("f", np.bool_(True)) is True
     for bad in (5, None, b"a", "\ud800", "a\0"):
-        with pytest.raises(BadInput): arguments.string("s", bad)
+        with pytest.raises(BadInput):
+            arguments.string("s", bad)
     for bad in (1, "yes", None):
-        with pytest.raises(BadInput): arguments.flag("f", bad)
-    with pytest.raises(BadInput, match="did you mean 'ddim'"): arguments.choice("sampler", "dim", ["ddim", "euler"])
+        with pytest.raises(BadInput):
+            arguments.flag("f", bad)
+    with pytest.raises(BadInput, match="did you mean 'ddim'"):
+        arguments.choice("sampler", "dim", ["ddim", "euler"])
 
 
 def test_foreign_text_is_spelled_out():

@@ -1,4 +1,5 @@
 """Files that change while they are read: never more than was looked at, never more than is accepted."""
+
 import os
 
 import pytest
@@ -10,6 +11,7 @@ from unnoise.errors import BadInput
 @pytest.fixture
 def growing(tmp_path, monkeypatch):
     """A file of 4 bytes that has `more` by the time it is opened."""
+
     def make(more: bytes):
         path = tmp_path / "f.json"
         path.write_bytes(b"1234")
@@ -22,6 +24,7 @@ def growing(tmp_path, monkeypatch):
 
         monkeypatch.setattr(read, "regular", then)
         return path
+
     return make
 
 

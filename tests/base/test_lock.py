@@ -1,4 +1,5 @@
 """A lock that is waited for."""
+
 import threading
 import time
 

@@ -1,4 +1,7 @@
-"""The one opener of pictures: each kind of file as what it shows, each fault in one line, nothing on the terminal."""
+"""The one opener of pictures: each kind of file as what it shows, each fault in one line, nothing on the
+terminal.
+"""
+
 import io
 import logging
 import os
@@ -19,8 +22,16 @@ from unnoise.base import picture
 from unnoise.base.picture import opened, png_text, size_of, without_opaque_alpha
 from unnoise.errors import BadInput
 
-TURNS = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1),
-         6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: lambda a: np.rot90(a)}
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+}
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -35,8 +46,10 @@ def raw(image: Image.Image, kind: str, **how) -> bytes:
 
 def png(w: int, h: int, depth: int, colour: int, rows: list[bytes], **chunks: bytes) -> bytes:
     """A PNG written by hand."""
+
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, depth, colour, 0, 0, 0))
     extra = b"".join(chunk(k.encode(), v) for k, v in chunks.items())
     body = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + r for r in rows)))
@@ -51,7 +64,8 @@ def said(given, word: str = "") -> str:
     return str(e.value)
 
 
-# --- depth: by mode and format, never by content --------------------------------------------------------------------
+# --- depth: by mode and format, never by content ------------------------------------------------------------
+
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 @pytest.mark.parametrize("top", [65535, 1000, 257, 256, 255, 200, 128, 1])
@@ -63,7 +77,9 @@ def test_sixteen_bits_are_scaled_alike_whatever_their_largest_value(kind, top):
 
 def test_every_sixteen_bit_value_to_the_nearest():
     a = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    assert np.array_equal(np.asarray(opened(Image.fromarray(a))), np.round(a.astype(np.float64) / 257).astype(np.uint8))
+    assert np.array_equal(
+        np.asarray(opened(Image.fromarray(a))), np.round(a.astype(np.float64) / 257).astype(np.uint8)
+    )
 
 
 def test_big_endian_sixteen_bits():
@@ -88,8 +104,13 @@ def test_sixteen_bit_colours_are_their_upper_bytes():
 @pytest.mark.parametrize("top", [1.0, 0.5, 0.001])
 def test_floats_from_0_to_1(top):
     a = np.linspace(0, top, 48).reshape(6, 8).astype(np.float32)
-    assert np.array_equal(np.asarray(opened(raw(Image.fromarray(a), "TIFF"))), np.round(a.astype(np.float64) * 255).astype(np.uint8))
-    assert np.array_equal(np.asarray(opened(Image.fromarray(a))), np.round(a.astype(np.float64) * 255).astype(np.uint8))
+    assert np.array_equal(
+        np.asarray(opened(raw(Image.fromarray(a), "TIFF"))),
+        np.round(a.astype(np.float64) * 255).astype(np.uint8),
+    )
+    assert np.array_equal(
+        np.asarray(opened(Image.fromarray(a))), np.round(a.astype(np.float64) * 255).astype(np.uint8)
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -0.01, 1.01, 255, 1e30])
@@ -103,7 +124,9 @@ def test_floats_beyond_are_refused_and_told(bad):
 
 def test_a_pfm_is_a_float():
     a = np.linspace(0, 1, 6, dtype="<f4").reshape(2, 3)
-    assert np.array_equal(np.asarray(opened(b"Pf\n3 2\n-1.0\n" + a[::-1].tobytes())), np.round(a * 255).astype(np.uint8))
+    assert np.array_equal(
+        np.asarray(opened(b"Pf\n3 2\n-1.0\n" + a[::-1].tobytes())), np.round(a * 255).astype(np.uint8)
+    )
 
 
 @pytest.mark.parametrize("low, high", [(0, 2**31 - 1), (-1000, 1000), (0, 255), (0, 65535)])
@@ -113,10 +136,19 @@ def test_int32_is_refused_whatever_is_in_it(low, high):
         said(given, "32-bit whole numbers")
 
 
-# --- transparency ---------------------------------------------------------------------------------------------------
+# --- transparency -------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("depth, row, value", [(1, b"\x40", 1), (2, b"\x60", 1), (4, b"\x35", 3), (8, b"\x03\x05", 3),
-                                               (16, struct.pack(">HH", 300, 40000), 300)])
+
+@pytest.mark.parametrize(
+    "depth, row, value",
+    [
+        (1, b"\x40", 1),
+        (2, b"\x60", 1),
+        (4, b"\x35", 3),
+        (8, b"\x03\x05", 3),
+        (16, struct.pack(">HH", 300, 40000), 300),
+    ],
+)
 def test_a_transparent_grey_at_every_depth(depth, row, value):
     image = opened(png(2, 1, depth, 0, [row], tRNS=struct.pack(">H", value)))
     clear = [255, 0] if depth == 1 else [0, 255]
@@ -125,7 +157,9 @@ def test_a_transparent_grey_at_every_depth(depth, row, value):
 
 def test_a_transparent_colour_of_8_and_16_bits():
     eight = opened(png(2, 1, 8, 2, [bytes((9, 8, 7, 1, 2, 3))], tRNS=struct.pack(">3H", 9, 8, 7)))
-    deep = opened(png(2, 1, 16, 2, [struct.pack(">6H", 300, 0, 0, 40000, 0, 0)], tRNS=struct.pack(">3H", 300, 0, 0)))
+    deep = opened(
+        png(2, 1, 16, 2, [struct.pack(">6H", 300, 0, 0, 40000, 0, 0)], tRNS=struct.pack(">3H", 300, 0, 0))
+    )
     assert np.asarray(eight)[0, :, 3].tolist() == np.asarray(deep)[0, :, 3].tolist() == [0, 255]
 
 
@@ -136,15 +170,39 @@ def test_palettes_with_and_without_transparency():
     plain = opened(raw(image, "PNG"))
     assert plain.mode == "RGB" and np.array_equal(np.asarray(plain), np.asarray(image.convert("RGB")))
     one = np.asarray(opened(raw(image, "PNG", transparency=2)))
-    assert np.array_equal(one[..., 3], np.where(index == 2, 0, 255)) and np.array_equal(one[..., :3], np.asarray(plain))
+    assert np.array_equal(one[..., 3], np.where(index == 2, 0, 255)) and np.array_equal(
+        one[..., :3], np.asarray(plain)
+    )
     table = np.asarray(opened(raw(image, "PNG", transparency=bytes([255, 128, 7, 0]))))
     assert np.array_equal(table[..., 3], np.array([255, 128, 7, 0], np.uint8)[index])
-    assert np.array_equal(np.asarray(opened(raw(image, "GIF", transparency=1)))[..., 3], np.where(index == 1, 0, 255))
+    assert np.array_equal(
+        np.asarray(opened(raw(image, "GIF", transparency=1)))[..., 3], np.where(index == 1, 0, 255)
+    )
 
 
-@pytest.mark.parametrize("mode, wanted", [("1", "L"), ("L", "L"), ("LA", "LA"), ("La", "LA"), ("P", "RGB"), ("PA", "RGBA"), ("RGB", "RGB"),
-                                          ("RGBA", "RGBA"), ("RGBa", "RGBA"), ("RGBX", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"),
-                                          ("LAB", "RGB"), ("I;16", "L"), ("I;16L", "L"), ("I;16B", "L"), ("F", "L")])
+@pytest.mark.parametrize(
+    "mode, wanted",
+    [
+        ("1", "L"),
+        ("L", "L"),
+        ("LA", "LA"),
+        ("La", "LA"),
+        ("P", "RGB"),
+        ("PA", "RGBA"),
+        ("RGB", "RGB"),
+        ("RGBA", "RGBA"),
+        ("RGBa", "RGBA"),
+        ("RGBX", "RGB"),
+        ("CMYK", "RGB"),
+        ("YCbCr", "RGB"),
+        ("HSV", "RGB"),
+        ("LAB", "RGB"),
+        ("I;16", "L"),
+        ("I;16L", "L"),
+        ("I;16B", "L"),
+        ("F", "L"),
+    ],
+)
 def test_every_mode_of_pillow_comes_as_a_plain_one(mode, wanted):
     image = Image.new(mode, (3, 2))
     out = opened(image)
@@ -154,15 +212,26 @@ def test_every_mode_of_pillow_comes_as_a_plain_one(mode, wanted):
 def test_opaque_alpha_is_dropped_when_asked():
     a = noise(3, 3, 4)
     a[..., 3] = 255
-    assert opened(Image.fromarray(a)).mode == "RGBA" and without_opaque_alpha(opened(Image.fromarray(a))).mode == "RGB"
+    assert (
+        opened(Image.fromarray(a)).mode == "RGBA"
+        and without_opaque_alpha(opened(Image.fromarray(a))).mode == "RGB"
+    )
     a[0, 0, 3] = 254
     assert without_opaque_alpha(opened(Image.fromarray(a))).mode == "RGBA"
-    assert without_opaque_alpha(Image.new("LA", (2, 2), (7, 255))).mode == "L" and without_opaque_alpha(Image.new("L", (2, 2))).mode == "L"
+    assert (
+        without_opaque_alpha(Image.new("LA", (2, 2), (7, 255))).mode == "L"
+        and without_opaque_alpha(Image.new("L", (2, 2))).mode == "L"
+    )
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk(kind):
-    for ink, colour in (((0, 255, 255, 0), (255, 0, 0)), ((255, 0, 255, 0), (0, 255, 0)), ((0, 0, 0, 255), (0, 0, 0)), ((0, 0, 0, 0), (255, 255, 255))):
+    for ink, colour in (
+        ((0, 255, 255, 0), (255, 0, 0)),
+        ((255, 0, 255, 0), (0, 255, 0)),
+        ((0, 0, 0, 255), (0, 0, 0)),
+        ((0, 0, 0, 0), (255, 255, 255)),
+    ):
         a = np.asarray(opened(raw(Image.new("CMYK", (16, 16), ink), kind)), np.int64)
         assert a.shape == (16, 16, 3) and np.abs(a - colour).max() <= 2
 
@@ -185,7 +254,8 @@ def test_of_a_given_animation_the_present_frame(tmp_path):
         assert np.asarray(opened(image).convert("RGB"))[0, 0].tolist() == [0, 0, 255]
 
 
-# --- upright --------------------------------------------------------------------------------------------------------
+# --- upright ------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -203,14 +273,20 @@ def test_turned_as_exif_says_however_it_is_given(kind, orientation, tmp_path):
         image = opened(given)
         assert image.size == (wanted.shape[1], wanted.shape[0])
         assert np.abs(np.asarray(image, np.int64) - wanted)[2:-2, 2:-2].mean() < 8
-        assert opened(image).size == image.size and np.array_equal(np.asarray(opened(image)), np.asarray(image))  # not twice
+        assert opened(image).size == image.size and np.array_equal(
+            np.asarray(opened(image)), np.asarray(image)
+        )  # not twice
     assert size_of(file) == (wanted.shape[1], wanted.shape[0], True, False)
 
 
 def test_turning_by_xmp_and_of_palettes_and_deep_grey():
     exif = Image.Exif()
     exif[0x0112] = 6
-    for image in (Image.fromarray(noise(4, 8) % 4, "P"), Image.fromarray(noise(4, 8).astype(np.uint16) * 257), Image.fromarray(noise(4, 8, 4))):
+    for image in (
+        Image.fromarray(noise(4, 8) % 4, "P"),
+        Image.fromarray(noise(4, 8).astype(np.uint16) * 257),
+        Image.fromarray(noise(4, 8, 4)),
+    ):
         if image.mode == "P":
             image.putpalette(noise(12).tolist())
         straight, turned = opened(raw(image, "PNG")), opened(raw(image, "PNG", exif=exif))
@@ -226,17 +302,28 @@ def test_an_unknown_orientation_is_none(bad):
 
 def test_a_broken_exif_makes_no_picture_unreadable():
     whole = Image.fromarray(noise(4, 8, 3))
-    for exif in (b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0\x01", b"nonsense"):
+    for exif in (
+        b"Exif\0\0",
+        b"Exif\0\0MM\0*\xff\xff\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0\x01",
+        b"nonsense",
+    ):
         assert np.array_equal(np.asarray(opened(raw(whole, "PNG", exif=exif))), np.asarray(whole))
 
 
-# --- colours --------------------------------------------------------------------------------------------------------
+# --- colours ------------------------------------------------------------------------------------------------
+
 
 def by_hand(image: Image.Image, profile: bytes) -> np.ndarray:
     """What lcms says, asked directly."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    made = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                                     outputMode="RGB")
+    made = ImageCms.profileToProfile(
+        image,
+        source,
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        outputMode="RGB",
+    )
     assert made is not None
     return np.asarray(made)
 
@@ -261,7 +348,13 @@ def test_another_rgb_profile_is_converted_in_every_format(kind):
 def test_the_conversion_is_that_of_the_formulas():
     a = noise(8, 8, 3)
     xyz = (a / 255.0) ** (563 / 256) @ np.array(profiles.ADOBE)
-    to_srgb = np.array([[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]])  # Lindbloom, D50
+    to_srgb = np.array(
+        [
+            [3.1338561, -1.6168667, -0.4906146],
+            [-0.9787684, 1.9161415, 0.0334540],
+            [0.0719453, -0.2289914, 1.4052427],
+        ]
+    )  # Lindbloom, D50
     wanted = encoded(xyz @ to_srgb.T)
     got = np.asarray(opened(raw(Image.fromarray(a), "PNG", icc_profile=profiles.rgb())), np.float64)
     assert np.abs(got - wanted).max() < 2.5
@@ -270,7 +363,9 @@ def test_the_conversion_is_that_of_the_formulas():
 @pytest.mark.parametrize("name", ["by hand", "almost sRGB", "Linear sRGB"])
 def test_a_profile_is_known_by_what_it_does_not_by_its_name(name):
     a = noise(8, 8, 3)
-    srgb = profiles.rgb(((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)), 1.0, name)
+    srgb = profiles.rgb(
+        ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)), 1.0, name
+    )
     got = np.asarray(opened(raw(Image.fromarray(a), "PNG", icc_profile=srgb)), np.float64)
     assert np.abs(got - encoded(a / 255)).max() < 2
 
@@ -285,42 +380,74 @@ def test_srgb_itself_changes_no_byte():
 def test_grey_profiles(gamma):
     a = noise(8, 8)
     image = opened(raw(Image.fromarray(a), "PNG", icc_profile=profiles.grey(gamma)))
-    assert image.mode == "L" and np.array_equal(np.asarray(image), by_hand(Image.fromarray(a), profiles.grey(gamma))[..., 0])
+    assert image.mode == "L" and np.array_equal(
+        np.asarray(image), by_hand(Image.fromarray(a), profiles.grey(gamma))[..., 0]
+    )
     off = np.abs(np.asarray(image, np.float64) - encoded((a / 255) ** gamma))
-    assert off[a > 32].max() < 2 and off.max() < 10  # lcms itself is coarse where a curve is steep, near black
+    assert (
+        off[a > 32].max() < 2 and off.max() < 10
+    )  # lcms itself is coarse where a curve is steep, near black
 
 
 def test_alpha_and_palettes_are_carried_through_a_profile():
     a = noise(8, 8, 4)
     got = np.asarray(opened(raw(Image.fromarray(a), "PNG", icc_profile=profiles.rgb())))
-    assert np.array_equal(got[..., 3], a[..., 3]) and np.array_equal(got[..., :3], by_hand(Image.fromarray(a[..., :3].copy()), profiles.rgb()))
+    assert np.array_equal(got[..., 3], a[..., 3]) and np.array_equal(
+        got[..., :3], by_hand(Image.fromarray(a[..., :3].copy()), profiles.rgb())
+    )
     image = Image.fromarray(noise(6, 5) % 4, "P")
     image.putpalette([10, 20, 30, 40, 250, 60, 70, 80, 90, 1, 2, 3])
     got = np.asarray(opened(raw(image, "PNG", icc_profile=profiles.rgb(), transparency=2)))
     assert np.array_equal(got[..., 3], np.where(np.asarray(image) == 2, 0, 255))
     assert np.array_equal(got[..., :3], by_hand(image.convert("RGB"), profiles.rgb()))
     grey = Image.fromarray(noise(4, 4, 2), "LA")
-    assert np.array_equal(np.asarray(opened(raw(grey, "PNG", icc_profile=profiles.grey(1.0))))[..., 1], np.asarray(grey)[..., 1])
+    assert np.array_equal(
+        np.asarray(opened(raw(grey, "PNG", icc_profile=profiles.grey(1.0))))[..., 1], np.asarray(grey)[..., 1]
+    )
 
 
 def test_a_printers_profile():
     image = Image.new("CMYK", (4, 4), (200, 100, 50, 0))
-    for file in (raw(image, "TIFF", icc_profile=profiles.cmyk()), raw(image, "JPEG", icc_profile=profiles.cmyk())):
+    for file in (
+        raw(image, "TIFF", icc_profile=profiles.cmyk()),
+        raw(image, "JPEG", icc_profile=profiles.cmyk()),
+    ):
         a = np.asarray(opened(file), np.int64)
         assert (a == a[..., :1]).all() and 220 < a.mean() < 235  # the paper's L of 90 alone: 226
 
 
-@pytest.mark.parametrize("profile", [b"x", b"", bytes(200), profiles.rgb()[:300], profiles.rgb()[:128] + bytes(400), profiles.cmyk(), profiles.grey(1.0)])
+@pytest.mark.parametrize(
+    "profile",
+    [
+        b"x",
+        b"",
+        bytes(200),
+        profiles.rgb()[:300],
+        profiles.rgb()[:128] + bytes(400),
+        profiles.cmyk(),
+        profiles.grey(1.0),
+    ],
+)
 def test_a_broken_profile_or_one_of_other_colours_changes_nothing(profile):
     a = noise(4, 4, 3)
     assert np.array_equal(np.asarray(opened(raw(Image.fromarray(a), "PNG", icc_profile=profile))), a)
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------------------------------------
 
-FILES = {"png": ("PNG", {}), "jpeg": ("JPEG", {}), "webp": ("WEBP", {}), "gif": ("GIF", {}), "bmp": ("BMP", {}), "tiff": ("TIFF", {}), "ppm": ("PPM", {}),
-         "avif": ("AVIF", {}), "tiff-lzw": ("TIFF", {"compression": "tiff_lzw"}), "tiff-jpeg": ("TIFF", {"compression": "jpeg"}),
-         "tiff-deflate": ("TIFF", {"compression": "tiff_adobe_deflate"})}
+FILES = {
+    "png": ("PNG", {}),
+    "jpeg": ("JPEG", {}),
+    "webp": ("WEBP", {}),
+    "gif": ("GIF", {}),
+    "bmp": ("BMP", {}),
+    "tiff": ("TIFF", {}),
+    "ppm": ("PPM", {}),
+    "avif": ("AVIF", {}),
+    "tiff-lzw": ("TIFF", {"compression": "tiff_lzw"}),
+    "tiff-jpeg": ("TIFF", {"compression": "jpeg"}),
+    "tiff-deflate": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -330,7 +457,9 @@ def test_a_file_cut_anywhere_is_refused_or_whole(name, capfd):
     whole = np.asarray(opened(file))
     for n in range(0, len(file), 3):
         try:
-            assert np.array_equal(np.asarray(opened(file[:n])), whole), f"taken as whole after {n} of {len(file)} bytes"
+            assert np.array_equal(np.asarray(opened(file[:n])), whole), (
+                f"taken as whole after {n} of {len(file)} bytes"
+            )
         except BadInput as e:
             assert "cannot be read" in str(e) or "nothing is in it" in str(e)
     assert capfd.readouterr() == ("", "")
@@ -345,7 +474,9 @@ def test_changed_bytes_never_crash_and_never_write_to_the_terminal(name, capfd):
         for _ in range(300):
             bad = bytearray(file)
             for _ in range(chance.choice((1, 2, 8))):
-                bad[chance.randrange(len(bad) if chance.random() < 0.5 else min(200, len(bad)))] = chance.randrange(256)
+                bad[chance.randrange(len(bad) if chance.random() < 0.5 else min(200, len(bad)))] = (
+                    chance.randrange(256)
+                )
             try:
                 image = opened(bytes(bad))
             except BadInput as e:
@@ -364,7 +495,9 @@ def test_another_librarys_switches_do_not_count(monkeypatch):
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
 
 
-@pytest.mark.parametrize("w, h", [(8193, 1), (1, 8193), (8192, 8192), (100_000, 100_000), (2**31 - 1, 2**31 - 1), (50_000, 2)])
+@pytest.mark.parametrize(
+    "w, h", [(8193, 1), (1, 8193), (8192, 8192), (100_000, 100_000), (2**31 - 1, 2**31 - 1), (50_000, 2)]
+)
 def test_bombs_are_refused_before_they_are_decoded(w, h):
     file = png(w, h, 8, 0, [b""])
     assert "at most 8192 a side and 50 million" in said(file)
@@ -381,9 +514,19 @@ def test_bombs_of_other_kinds():
 
 def test_other_formats_are_not_asked(tmp_path):
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
-    pictures = {kind: raw(Image.new("RGB", (8, 8)), kind) for kind in ("TGA", "PCX", "ICO", "SGI", "DDS", "JPEG2000")}
-    pictures |= {"EPS": eps, "BLP": b"BLP2" + bytes(200), "FLI": struct.pack("<IHHHHHHI", 128, 0xAF11, 1, 8, 8, 8, 0, 0) + bytes(200),
-                 "PDF": b"%PDF-1.4\n", "SVG": b"<svg/>", "text": b"no picture", "nothing": b"", "XBM": b"#define a_width 8\n#define a_height 8\n"}
+    pictures = {
+        kind: raw(Image.new("RGB", (8, 8)), kind) for kind in ("TGA", "PCX", "ICO", "SGI", "DDS", "JPEG2000")
+    }
+    pictures |= {
+        "EPS": eps,
+        "BLP": b"BLP2" + bytes(200),
+        "FLI": struct.pack("<IHHHHHHI", 128, 0xAF11, 1, 8, 8, 8, 0, 0) + bytes(200),
+        "PDF": b"%PDF-1.4\n",
+        "SVG": b"<svg/>",
+        "text": b"no picture",
+        "nothing": b"",
+        "XBM": b"#define a_width 8\n#define a_height 8\n",
+    }
     for name, file in pictures.items():
         for given in (file, tmp_path / f"{name}.png"):
             if not isinstance(given, bytes):
@@ -392,13 +535,17 @@ def test_other_formats_are_not_asked(tmp_path):
 
 
 def test_no_other_plug_in_is_even_loaded():
-    code = ("import sys; from unnoise.base.picture import opened\n"
-            "from unnoise.errors import BadInput\n"
-            "try: opened(b'%!PS-Adobe-3.0 EPSF-3.0\\n')\n"
-            "except BadInput: pass\n"
-            "print(*sorted(m for m in sys.modules if m.startswith('PIL.') and m.endswith('ImagePlugin')))")
+    code = (
+        "import sys; from unnoise.base.picture import opened\n"
+        "from unnoise.errors import BadInput\n"
+        "try: opened(b'%!PS-Adobe-3.0 EPSF-3.0\\n')\n"
+        "except BadInput: pass\n"
+        "print(*sorted(m for m in sys.modules if m.startswith('PIL.') and m.endswith('ImagePlugin')))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) <= {f"PIL.{n}ImagePlugin" for n in ("Avif", "Bmp", "Gif", "Jpeg", "Ppm", "Png", "Tiff", "WebP")}
+    assert set(done.stdout.split()) <= {
+        f"PIL.{n}ImagePlugin" for n in ("Avif", "Bmp", "Gif", "Jpeg", "Ppm", "Png", "Tiff", "WebP")
+    }
     assert done.stderr == ""
 
 
@@ -407,9 +554,19 @@ def test_no_file_a_folder_a_pipe_a_device_a_circle_of_links(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     (tmp_path / "dangling").symlink_to(tmp_path / "gone")
-    cases = {tmp_path / "none.png": "no picture at", tmp_path: "is a folder", tmp_path / "pipe": "no regular file", "/dev/zero": "no regular file",
-             "/dev/null": "no regular file", tmp_path / "a": "links", tmp_path / "dangling": "no picture at", "": "is a folder", "a\0b": "cannot read",
-             "x" * 5000: "cannot read", tmp_path / "none" / "a.png": "no picture at"}
+    cases = {
+        tmp_path / "none.png": "no picture at",
+        tmp_path: "is a folder",
+        tmp_path / "pipe": "no regular file",
+        "/dev/zero": "no regular file",
+        "/dev/null": "no regular file",
+        tmp_path / "a": "links",
+        tmp_path / "dangling": "no picture at",
+        "": "is a folder",
+        "a\0b": "cannot read",
+        "x" * 5000: "cannot read",
+        tmp_path / "none" / "a.png": "no picture at",
+    }
     for path, word in cases.items():
         said(path, word)
         for look in (size_of, png_text):
@@ -437,16 +594,31 @@ def test_pillows_log_reaches_nobody_who_did_not_ask(capfd):
     assert capfd.readouterr().err == ""
 
 
-# --- from the header alone, texts, threads --------------------------------------------------------------------------
+# --- from the header alone, texts, threads ------------------------------------------------------------------
 
-@pytest.mark.parametrize("mode, colour, alpha", [("1", False, False), ("L", False, False), ("LA", False, True), ("P", True, False), ("RGB", True, False),
-                                                 ("RGBA", True, True), ("I;16", False, False)])
+
+@pytest.mark.parametrize(
+    "mode, colour, alpha",
+    [
+        ("1", False, False),
+        ("L", False, False),
+        ("LA", False, True),
+        ("P", True, False),
+        ("RGB", True, False),
+        ("RGBA", True, True),
+        ("I;16", False, False),
+    ],
+)
 def test_size_of_says_what_opened_will_give(mode, colour, alpha, tmp_path):
     file = tmp_path / "a.png"
     Image.new(mode, (5, 3)).save(file)
     assert size_of(file) == (5, 3, colour, alpha)
     image = opened(file)
-    assert (image.size, image.mode in ("RGB", "RGBA"), image.mode in ("LA", "RGBA")) == ((5, 3), colour, alpha)
+    assert (image.size, image.mode in ("RGB", "RGBA"), image.mode in ("LA", "RGBA")) == (
+        (5, 3),
+        colour,
+        alpha,
+    )
 
 
 def test_texts_of_a_png_wherever_they_stand(tmp_path):
@@ -470,13 +642,17 @@ def test_texts_of_a_png_wherever_they_stand(tmp_path):
 def test_a_picture_given_twice_at_once_from_threads():
     files = [raw(Image.fromarray(noise(16, 16, 3, seed=i)), "PNG") for i in range(8)]
     wrong = []
+
     def look(i: int) -> None:
         for _ in range(20):
             if not np.array_equal(np.asarray(opened(files[i])), noise(16, 16, 3, seed=i)):
                 wrong.append(i)
+
     threads = [threading.Thread(target=look, args=(i,)) for i in range(8)]
-    for t in threads: t.start()
-    for t in threads: t.join()
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
     assert not wrong and picture.FORMATS[0] == "PNG"
 
 
@@ -486,6 +662,8 @@ def test_the_image_that_is_given_stays_as_it_was():
     file = raw(Image.fromarray(noise(4, 8, 3)), "PNG", exif=exif, icc_profile=profiles.rgb())
     given = Image.open(io.BytesIO(file))
     out = opened(given)
-    assert given.size == (8, 4) and given.getexif()[0x0112] == 6 and given.info["icc_profile"] == profiles.rgb()
+    assert (
+        given.size == (8, 4) and given.getexif()[0x0112] == 6 and given.info["icc_profile"] == profiles.rgb()
+    )
     out.putpixel((0, 0), (1, 2, 3))
     assert np.array_equal(np.asarray(given), noise(4, 8, 3))

@@ -1,4 +1,5 @@
 """The one reader: every kind of bad file is one BadInput that names it."""
+
 import json
 import os
 
@@ -64,7 +65,14 @@ def test_an_object_is_expected(value):
 def test_places_that_are_no_files(tmp_path):
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     os.mkfifo(tmp_path / "pipe")
-    said = {"none": "no file", "circle": "symbolic links", "pipe": "pipe or a device", "a\0b": "null", ".": "is a folder", "x" * 300: "too long"}
+    said = {
+        "none": "no file",
+        "circle": "symbolic links",
+        "pipe": "pipe or a device",
+        "a\0b": "null",
+        ".": "is a folder",
+        "x" * 300: "too long",
+    }
     for name, expected in said.items():
         with pytest.raises(BadInput, match=expected):
             read.content(f"{tmp_path}/{name}")
@@ -90,8 +98,12 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
 
 def test_toml_errors(tmp_path):
     path = tmp_path / "r.toml"
-    for raw, said in ((b"a = [", "not valid TOML"), ("a = 1".encode("utf-16"), "save it as UTF-8"),
-                      (b"a = " + b"[" * 5000 + b"]" * 5000, "nested too deep"), (b"a = " + b"9" * 5000, "not valid TOML")):
+    for raw, said in (
+        (b"a = [", "not valid TOML"),
+        ("a = 1".encode("utf-16"), "save it as UTF-8"),
+        (b"a = " + b"[" * 5000 + b"]" * 5000, "nested too deep"),
+        (b"a = " + b"9" * 5000, "not valid TOML"),
+    ):
         path.write_bytes(raw)
         with pytest.raises(BadInput, match=said):
             read.toml_file(path)

@@ -1,4 +1,5 @@
 """SIGTERM is met like Ctrl-C, with its own exit code."""
+
 import os
 import signal
 import threading
@@ -23,7 +24,8 @@ def test_a_handler_that_is_there_stays():
     mine = lambda *_: None
     signal.signal(signal.SIGTERM, mine)
     try:
-        with on_sigterm(): assert signal.getsignal(signal.SIGTERM) is mine
+        with on_sigterm():
+            assert signal.getsignal(signal.SIGTERM) is mine
         assert signal.getsignal(signal.SIGTERM) is mine
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -33,7 +35,9 @@ def test_other_threads_are_left_alone():
     seen = []
 
     def work():
-        with on_sigterm(): seen.append(signal.getsignal(signal.SIGTERM))
+        with on_sigterm():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
     t = threading.Thread(target=work)
     t.start()
     t.join()

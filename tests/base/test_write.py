@@ -1,4 +1,5 @@
 """The one writer and the one lock: whole or not at all, nothing of others touched."""
+
 import os
 import signal
 import subprocess
@@ -31,7 +32,13 @@ def test_folders_are_made_and_links_followed(tmp_path):
 
 def test_what_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    for path in (tmp_path, tmp_path / "file" / "x", f"{tmp_path}/new/", f"{tmp_path}/a\0b", tmp_path / ("n" * 300)):
+    for path in (
+        tmp_path,
+        tmp_path / "file" / "x",
+        f"{tmp_path}/new/",
+        f"{tmp_path}/a\0b",
+        tmp_path / ("n" * 300),
+    ):
         with pytest.raises(BadInput, match="cannot write"):
             write.put(path, b"1")
     assert os.listdir(tmp_path) == ["file"]
@@ -49,15 +56,19 @@ def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
 def test_many_writers_of_one_name(tmp_path):
     path, values = tmp_path / "one.bin", [bytes([k]) * 200_000 for k in range(8)]
     threads = [threading.Thread(target=write.put, args=(path, v)) for v in values]
-    for t in threads: t.start()
-    for t in threads: t.join()
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
     assert path.read_bytes() in values and os.listdir(tmp_path) == ["one.bin"]
 
 
 def test_permissions_are_the_ordinary_ones(tmp_path):
     old = os.umask(0o022)
-    try: write.put(tmp_path / "a", b"")
-    finally: os.umask(old)
+    try:
+        write.put(tmp_path / "a", b"")
+    finally:
+        os.umask(old)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
 
 
@@ -73,7 +84,10 @@ def test_free_names(tmp_path):
     assert write.free_name(tmp_path / "dog.png").name == "dog-2.png"
 
 
-HOLD = "import sys, time\nfrom unnoise.base import lock\nwith lock.alone(sys.argv[1], 'training'):\n    print('held', flush=True)\n    time.sleep(60)\n"
+HOLD = (
+    "import sys, time\nfrom unnoise.base import lock\nwith lock.alone(sys.argv[1], 'training'):\n   "
+    " print('held', flush=True)\n    time.sleep(60)\n"
+)
 
 
 def test_a_lock_is_refused_while_held_and_free_after_a_kill(tmp_path):
@@ -81,12 +95,17 @@ def test_a_lock_is_refused_while_held_and_free_after_a_kill(tmp_path):
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(BadInput, match=f"in use: training by process {holder.pid}"), lock.alone(tmp_path, "x"): pass
+        with (
+            pytest.raises(BadInput, match=f"in use: training by process {holder.pid}"),
+            lock.alone(tmp_path, "x"),
+        ):
+            pass
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     assert (tmp_path / ".lock").exists()
-    with lock.alone(tmp_path, "x"): pass
+    with lock.alone(tmp_path, "x"):
+        pass
     assert os.listdir(tmp_path) == []
 
 
@@ -102,11 +121,14 @@ def test_a_lock_excludes_threads_too(tmp_path):
                     most = max(most, inside)
                     time.sleep(0.0005)
                     inside -= 1
-            except BadInput: pass
+            except BadInput:
+                pass
 
     threads = [threading.Thread(target=work) for _ in range(4)]
-    for t in threads: t.start()
-    for t in threads: t.join()
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
     assert most == 1
 
 
@@ -114,11 +136,19 @@ def test_beside_never_replaces_whoever_writes_at_the_same_time(tmp_path):
     made: list[str] = []
 
     def work(k: int):
-        for i in range(10): made.append(write.put_beside(tmp_path / "new" / "cat.png", f"{k} {i}".encode()).name)
+        for i in range(10):
+            made.append(write.put_beside(tmp_path / "new" / "cat.png", f"{k} {i}".encode()).name)
+
     threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for t in threads: t.start()
-    for t in threads: t.join()
-    assert sorted(made) == sorted(os.listdir(tmp_path / "new")) == sorted(["cat.png", *(f"cat-{n}.png" for n in range(2, 41))])
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert (
+        sorted(made)
+        == sorted(os.listdir(tmp_path / "new"))
+        == sorted(["cat.png", *(f"cat-{n}.png" for n in range(2, 41))])
+    )
     assert len({(tmp_path / "new" / name).read_bytes() for name in made}) == 40
 
 
@@ -126,9 +156,12 @@ def test_beside_never_replaces_whoever_writes_at_the_same_time(tmp_path):
 def test_beside_leaves_what_is_there(tmp_path, there):
     path = tmp_path / "cat.png"
     (tmp_path / "other").write_bytes(b"other")
-    if there == "folder": path.mkdir()
-    elif there == "file": path.write_bytes(b"mine")
-    else: path.symlink_to(tmp_path / ("other" if there == "link" else "nowhere"))
+    if there == "folder":
+        path.mkdir()
+    elif there == "file":
+        path.write_bytes(b"mine")
+    else:
+        path.symlink_to(tmp_path / ("other" if there == "link" else "nowhere"))
     assert write.put_beside(path, b"new") == tmp_path / "cat-2.png"
     assert (tmp_path / "cat-2.png").read_bytes() == b"new" and (tmp_path / "other").read_bytes() == b"other"
     assert not (tmp_path / "nowhere").exists() and not list(tmp_path.glob(".*"))
@@ -136,5 +169,7 @@ def test_beside_leaves_what_is_there(tmp_path, there):
 
 def test_beside_says_why_it_cannot_write(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(BadInput, match="cannot write"): write.put_beside(tmp_path / "file" / "x.png", b"new")
-    with pytest.raises(BadInput, match="cannot write"): write.put_beside(tmp_path / "a\0b.png", b"new")
+    with pytest.raises(BadInput, match="cannot write"):
+        write.put_beside(tmp_path / "file" / "x.png", b"new")
+    with pytest.raises(BadInput, match="cannot write"):
+        write.put_beside(tmp_path / "a\0b.png", b"new")

@@ -1,4 +1,7 @@
-"""The measuring stand of `bench.nfe`: it measures right, and the default holds on the ring and on mixtures left out."""
+"""The measuring stand of `bench.nfe`: it measures right, and the default holds on the ring and on mixtures
+left out.
+"""
+
 from __future__ import annotations
 
 import json
@@ -13,10 +16,15 @@ from unnoise.process.level import level
 from unnoise.sample import SAMPLERS, last
 
 STRONG = {  # the peers that were best on most mixtures, and that take no time
-    ("diffusers", "UniPCMultistep(solver_order=2, solver_type=bh2, predict_x0=True, lower_order_final=True)", "exponential"),
+    (
+        "diffusers",
+        "UniPCMultistep(solver_order=2, solver_type=bh2, predict_x0=True, lower_order_final=True)",
+        "exponential",
+    ),
     ("diffusers", "DPMSolverMultistep(solver_order=3, lower_order_final=False)", "exponential"),
     ("diffusers", "DEISMultistep(solver_order=3, lower_order_final=True)", "exponential"),
-    ("azula", "zEAB(order=3)", "VE 0.01"), ("azula", "xEAB(order=4)", "VE 0.01"),
+    ("azula", "zEAB(order=3)", "VE 0.01"),
+    ("azula", "xEAB(order=4)", "VE 0.01"),
 }
 strong = lambda e: e.default or (e.who, e.sampler, e.grid) in STRONG
 # Neither of these was used to choose the default.
@@ -27,7 +35,9 @@ LEFT_OUT = {
 
 
 def entry(who: str, sampler: str, grid: str) -> nfe.Entry:
-    return next(e for e in {"unnoise": nfe.ours, **nfe.PEERS}[who]() if (e.sampler, e.grid) == (sampler, grid))
+    return next(
+        e for e in {"unnoise": nfe.ours, **nfe.PEERS}[who]() if (e.sampler, e.grid) == (sampler, grid)
+    )
 
 
 def end(e: nfe.Entry, mixture: Mixture, n: int, x: torch.Tensor) -> torch.Tensor:
@@ -40,21 +50,35 @@ def test_fine_solution_is_the_exact_flow_of_a_gaussian():
     torch.testing.assert_close(nfe.flow(g, x, 600), g.flow(x, top, level(1.0, 0.0)), atol=1e-8, rtol=0)
 
 
-# Pairs that are one method under two names: a wrong level, start or scale anywhere in the stand would show here.
-@pytest.mark.parametrize("peer, own", [
-    (("diffusers", "DDIM", "trailing"), ("ddim", "trailing")),
-    (("diffusers", "EulerDiscrete", "trailing"), ("euler", "trailing")),
-    (("diffusers", "EulerDiscrete", "karras"), ("euler", "karras")),
-    (("diffusers", "HeunDiscrete", "karras"), ("heun", "karras")),
-    (("diffusers", "DPMSolverMultistep(solver_order=2, lower_order_final=False)", "exponential"), ("dpmpp_2m", "logsnr")),
-    (("diffusers", "UniPCMultistep(solver_order=2, solver_type=bh2, predict_x0=True, lower_order_final=True)", "karras"),
-     ("unipc", "karras")),
-])
+# Pairs that are one method under two names: a wrong level, start or scale anywhere in the stand would show
+# here.
+@pytest.mark.parametrize(
+    "peer, own",
+    [
+        (("diffusers", "DDIM", "trailing"), ("ddim", "trailing")),
+        (("diffusers", "EulerDiscrete", "trailing"), ("euler", "trailing")),
+        (("diffusers", "EulerDiscrete", "karras"), ("euler", "karras")),
+        (("diffusers", "HeunDiscrete", "karras"), ("heun", "karras")),
+        (
+            ("diffusers", "DPMSolverMultistep(solver_order=2, lower_order_final=False)", "exponential"),
+            ("dpmpp_2m", "logsnr"),
+        ),
+        (
+            (
+                "diffusers",
+                "UniPCMultistep(solver_order=2, solver_type=bh2, predict_x0=True, lower_order_final=True)",
+                "karras",
+            ),
+            ("unipc", "karras"),
+        ),
+    ],
+)
 def test_peers_and_ours_agree_where_they_are_one_method(peer, own):
     ring = Mixture.ring()
     x = nfe.start(ring, 32)
     ours = end(entry("unnoise", *own), ring, 10, x)
-    # Their tables are float32; Heun's weight is another where sigma falls more than 20-fold, which it does not here.
+    # Their tables are float32; Heun's weight is another where sigma falls more than 20-fold, which it does
+    # not here.
     torch.testing.assert_close(end(entry(*peer), ring, 10, x), ours, atol=3e-5, rtol=0)
 
 
@@ -63,7 +87,9 @@ def test_smalldiffusion_and_azula_agree_with_ours_on_their_own_levels():
     x, exact = nfe.start(ring, 32) * math.hypot(1, nfe.TOP), nfe.Exact(ring)
     theirs = entry("azula", "Euler", "scaled_linear").run(exact, x, 12)
     levels = [nfe.SD.level(u) for u in torch.linspace(1, 0, 13, dtype=torch.float64)]
-    torch.testing.assert_close(theirs, last(SAMPLERS["ddim"](ring, x * levels[0].alpha, levels)), atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        theirs, last(SAMPLERS["ddim"](ring, x * levels[0].alpha, levels)), atol=1e-9, rtol=0
+    )
     sigmas = [float(nfe.SD.sigmas[i] / nfe.SD.alphas[i]) for i in (999, 749, 499, 249)]
     levels = [level(1.0, s) for s in (*sigmas, 0.0)]
     theirs = entry("smalldiffusion", "samples(gam=1.0)", "LDM to 0").run(exact, x, 4)
@@ -78,7 +104,9 @@ def test_counted_calls_never_exceed_the_budget_and_one_row_is_the_default():
     assert {r["calls"] for r in out["rows"] if r["sampler"] == "heun"} == {5}
 
 
-@pytest.mark.parametrize("name, counts", [("ring", (5, 8, 10, 15, 20)), ("triangle", (5, 8, 20)), ("two", (5, 15, 20))])
+@pytest.mark.parametrize(
+    "name, counts", [("ring", (5, 8, 10, 15, 20)), ("triangle", (5, 8, 20)), ("two", (5, 15, 20))]
+)
 def test_default_is_not_behind_strong_peers(name, counts):
     mixture = {"ring": Mixture.ring(), **LEFT_OUT}[name]
     out = nfe.table(mixture, counts, n=256, only=strong)
@@ -97,12 +125,20 @@ def test_command_prints_one_object(tmp_path, capsys):
     assert "<- default" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text, args, says", [
-    (None, ["--mixture", "nowhere.json"], "cannot read mixture"), ("{", [], "not JSON"), ('{"means": [[0]]}', [], "std"),
-    ('{"means": [[0]], "std": -1}', [], "std must not be negative"), ('{"means": [[0, 1], [2]], "std": 1}', [], "means"),
-    ('{"means": [[0]], "std": 1, "sdt": 2}', [], "sdt"), (None, ["--nfe", "five"], "--nfe"), (None, ["--nfe", "1"], "--nfe"),
-    (None, ["--noises", "0"], "--noises"),
-])
+@pytest.mark.parametrize(
+    "text, args, says",
+    [
+        (None, ["--mixture", "nowhere.json"], "cannot read mixture"),
+        ("{", [], "not JSON"),
+        ('{"means": [[0]]}', [], "std"),
+        ('{"means": [[0]], "std": -1}', [], "std must not be negative"),
+        ('{"means": [[0, 1], [2]], "std": 1}', [], "means"),
+        ('{"means": [[0]], "std": 1, "sdt": 2}', [], "sdt"),
+        (None, ["--nfe", "five"], "--nfe"),
+        (None, ["--nfe", "1"], "--nfe"),
+        (None, ["--noises", "0"], "--noises"),
+    ],
+)
 def test_bad_input_is_one_line_and_exit_2(text, args, says, tmp_path, capsys):
     if text is not None:
         (tmp_path / "m.json").write_text(text)

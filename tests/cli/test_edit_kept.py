@@ -1,4 +1,7 @@
-"""Edits on the command line: the options that all take, pictures kept as they are finished, files that are spared, runs that go on."""
+"""Edits on the command line: the options that all take, pictures kept as they are finished, files that are
+spared, runs that go on.
+"""
+
 import json
 import re
 from pathlib import Path
@@ -12,9 +15,31 @@ from tests.cli.test_cli import bad, run
 from unnoise.base.stop import Terminated
 from unnoise.record import read_recipe
 
-COMMANDS = ("image-to-image", "style", "invert", "diffedit", "prompt-to-prompt", "imagic", "inpaint", "outpaint", "zoom-out", "upscale", "denoise", "anomaly")
+COMMANDS = (
+    "image-to-image",
+    "style",
+    "invert",
+    "diffedit",
+    "prompt-to-prompt",
+    "imagic",
+    "inpaint",
+    "outpaint",
+    "zoom-out",
+    "upscale",
+    "denoise",
+    "anomaly",
+)
 SHARED = ("--device", "--dtype", "--compile", "--memory-budget", "--overwrite", "--json", "--model", "-o")
-DRAWING = ("--spacing", "--option", "--clip-skip", "--sampler", "--seed", "--steps", "--guidance", "--negative")
+DRAWING = (
+    "--spacing",
+    "--option",
+    "--clip-skip",
+    "--sampler",
+    "--seed",
+    "--steps",
+    "--guidance",
+    "--negative",
+)
 BATCHES = ("--batch-size",)
 
 
@@ -34,49 +59,113 @@ def names(folder):
     return sorted(p.name for p in folder.iterdir() if p.is_file())
 
 
-# --- options --------------------------------------------------------------------------------------------------------
+# --- options ------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_offers_what_generate_offers(command, capfd):
     code, out, _ = run(capfd, "edit", command, "--help")
     offered = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", out))
     wanted = set(SHARED)
-    if command != "anomaly": wanted |= {"--spacing", "--steps"}
-    if command not in ("anomaly", "invert", "diffedit"): wanted |= {*DRAWING}
-    if command not in ("invert", "zoom-out"): wanted |= {*BATCHES}
-    if command not in ("anomaly", "invert", "diffedit", "imagic", "zoom-out"): wanted |= {"--resume", "-n"}
+    if command != "anomaly":
+        wanted |= {"--spacing", "--steps"}
+    if command not in ("anomaly", "invert", "diffedit"):
+        wanted |= {*DRAWING}
+    if command not in ("invert", "zoom-out"):
+        wanted |= {*BATCHES}
+    if command not in ("anomaly", "invert", "diffedit", "imagic", "zoom-out"):
+        wanted |= {"--resume", "-n"}
     assert code == 0 and wanted <= offered, wanted - offered
 
 
 def test_the_help_of_upscale_says_that_its_own_model_takes_no_prompt(capfd):
     for command in ("upscale", "denoise"):
         told = " ".join(run(capfd, "edit", command, "--help")[1].split())
-        assert "emoji-upscale" in told and "takes none" in told and "Only with a --model that draws from prompts" in told
+        assert (
+            "emoji-upscale" in told
+            and "takes none" in told
+            and "Only with a --model that draws from prompts" in told
+        )
 
 
 def test_options_reach_the_edit(picture, tiny, tmp_path, capfd):
-    code, out, _ = edited(capfd, picture, tiny, "--seed", 3, "--sampler", "ddim", "--option", "eta=0.5", "--spacing", "karras", "--device", "cpu",
-                          "--dtype", "fp32", "--batch-size", 1, "-o", tmp_path / "o.png", "--json")
+    code, out, _ = edited(
+        capfd,
+        picture,
+        tiny,
+        "--seed",
+        3,
+        "--sampler",
+        "ddim",
+        "--option",
+        "eta=0.5",
+        "--spacing",
+        "karras",
+        "--device",
+        "cpu",
+        "--dtype",
+        "fp32",
+        "--batch-size",
+        1,
+        "-o",
+        tmp_path / "o.png",
+        "--json",
+    )
     recipe = read_recipe(tmp_path / "o.png")
     assert code == 0 and json.loads(out)["seeds"] == [3]
-    assert (recipe["sampler"], recipe["options"], recipe["spacing"], recipe["dtype"]) == ("ddim", {"eta": 0.5}, "karras", "fp32")
+    assert (recipe["sampler"], recipe["options"], recipe["spacing"], recipe["dtype"]) == (
+        "ddim",
+        {"eta": 0.5},
+        "karras",
+        "fp32",
+    )
 
 
-@pytest.mark.parametrize("more, said", [(("--option", "eta"), "name=value"), (("--option", "nonsense=1"), "nonsense"), (("--batch-size", 0), "batch_size"),
-                                        (("--device", "tpu"), "device"), (("--dtype", "fp8"), "dtype"), (("--spacing", "x"), "spacing"),
-                                        (("--clip-skip", 1), "clip_skip"), (("-n", 0), "num_images"), (("--overwrite", "--resume"), "exclude")])
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (("--option", "eta"), "name=value"),
+        (("--option", "nonsense=1"), "nonsense"),
+        (("--batch-size", 0), "batch_size"),
+        (("--device", "tpu"), "device"),
+        (("--dtype", "fp8"), "dtype"),
+        (("--spacing", "x"), "spacing"),
+        (("--clip-skip", 1), "clip_skip"),
+        (("-n", 0), "num_images"),
+        (("--overwrite", "--resume"), "exclude"),
+    ],
+)
 def test_what_is_refused_is_one_line_and_nothing_is_written(more, said, picture, tiny, tmp_path, capfd):
-    assert said in bad(capfd, "edit", "image-to-image", picture, "boot", "--model", tiny, "--steps", 2, "-o", tmp_path / "o.png", *more)
+    assert said in bad(
+        capfd,
+        "edit",
+        "image-to-image",
+        picture,
+        "boot",
+        "--model",
+        tiny,
+        "--steps",
+        2,
+        "-o",
+        tmp_path / "o.png",
+        *more,
+    )
     assert names(tmp_path) == []
 
 
-# --- files ----------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
+
 
 def test_what_lies_there_is_spared_unless_asked(picture, tiny, tmp_path, capfd):
     out = tmp_path / "o.png"
     out.write_bytes(b"mine")
     code, told, err = edited(capfd, picture, tiny, "--seed", 1, "-o", out, "--json")
-    assert code == 0 and json.loads(told)["files"] == [str(tmp_path / "o-2.png")] and "o.png exists" in err and out.read_bytes() == b"mine"
+    assert (
+        code == 0
+        and json.loads(told)["files"] == [str(tmp_path / "o-2.png")]
+        and "o.png exists" in err
+        and out.read_bytes() == b"mine"
+    )
     code, told, _ = edited(capfd, picture, tiny, "--seed", 1, "-o", out, "--overwrite", "--json")
     assert code == 0 and json.loads(told)["files"] == [str(out)] and read_recipe(out)["seed"] == 1
     assert "original" in bad(capfd, "edit", "image-to-image", picture, "boot", "--model", tiny, "-o", picture)
@@ -85,34 +174,48 @@ def test_what_lies_there_is_spared_unless_asked(picture, tiny, tmp_path, capfd):
 def test_several_go_beside_the_sheet_with_their_seeds_printed(picture, tiny, tmp_path, capfd):
     code, told, _ = edited(capfd, picture, tiny, "--seed", 5, "-n", 3, "-o", tmp_path / "o.png")
     assert code == 0 and names(tmp_path) == ["o-5.png", "o-6.png", "o-7.png", "o.png"]
-    assert told.splitlines()[0] == f"{tmp_path / 'o-5.png'}  seed 5" and f"{tmp_path / 'o.png'}  all of them" in told
+    assert (
+        told.splitlines()[0] == f"{tmp_path / 'o-5.png'}  seed 5"
+        and f"{tmp_path / 'o.png'}  all of them" in told
+    )
     grid = read_recipe(tmp_path / "o.png")["grid"]
     assert [r["seed"] for r in grid] == [5, 6, 7]
 
 
 def test_batches_change_no_picture(picture, tiny, tmp_path, capfd):
     for size in (1, 2, 5):
-        assert edited(capfd, picture, tiny, "--seed", 5, "-n", 5, "-o", tmp_path / f"b{size}", "--batch-size", size)[0] == 0
+        assert (
+            edited(
+                capfd, picture, tiny, "--seed", 5, "-n", 5, "-o", tmp_path / f"b{size}", "--batch-size", size
+            )[0]
+            == 0
+        )
     for seed in range(5, 10):
         a, b, c = (np.asarray(Image.open(tmp_path / f"b{k}" / f"{seed}.png")).astype(int) for k in (1, 2, 5))
         assert np.abs(a - b).max() <= 1 and np.abs(a - c).max() <= 1
 
 
-# --- broken off, and on ---------------------------------------------------------------------------------------------
+# --- broken off, and on -------------------------------------------------------------------------------------
+
 
 def broken_off(monkeypatch, after: int, by: type[BaseException]):
     """The pipeline is interrupted after so many batches."""
     batches, left = unnoise.pipeline.Pipeline.batches, [after]
+
     def some(self, *args, **kwargs):
         for made in batches(self, *args, **kwargs):
-            if left[0] == 0: raise by
+            if left[0] == 0:
+                raise by
             left[0] -= 1
             yield made
+
     monkeypatch.setattr(unnoise.pipeline.Pipeline, "batches", some)
 
 
 @pytest.mark.parametrize("by, code", [(KeyboardInterrupt, 130), (Terminated, 143)])
-def test_finished_pictures_are_kept_and_the_last_line_says_how_to_go_on(by, code, picture, tiny, tmp_path, capfd, monkeypatch):
+def test_finished_pictures_are_kept_and_the_last_line_says_how_to_go_on(
+    by, code, picture, tiny, tmp_path, capfd, monkeypatch
+):
     want = tmp_path / "want"
     edited(capfd, picture, tiny, "--seed", 7, "-n", 4, "-o", want, "--batch-size", 1)
     out = tmp_path / "out"
@@ -122,7 +225,9 @@ def test_finished_pictures_are_kept_and_the_last_line_says_how_to_go_on(by, code
     assert got == code and names(out) == ["7.png", "8.png"]
     assert "2 of 4" in err.splitlines()[-1] and "--resume" in err.splitlines()[-1]
     before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
-    got, told, _ = edited(capfd, picture, tiny, "--seed", 7, "-n", 4, "-o", out, "--batch-size", 1, "--resume", "--json")
+    got, told, _ = edited(
+        capfd, picture, tiny, "--seed", 7, "-n", 4, "-o", out, "--batch-size", 1, "--resume", "--json"
+    )
     assert got == 0 and json.loads(told)["kept"] == 2 and names(out) == names(want)
     assert all((out / n).stat().st_mtime_ns == t for n, t in before.items())
     for n in names(want):
@@ -134,7 +239,9 @@ def test_going_on_without_a_seed_takes_that_of_what_lies_there(picture, tiny, tm
         broken_off(m, 1, KeyboardInterrupt)
         _, _, err = edited(capfd, picture, tiny, "-n", 3, "-o", tmp_path / "out", "--batch-size", 1)
     first = int(re.search(r"--seed (\d+) --resume", err)[1])  # type: ignore[index]
-    _, told, _ = edited(capfd, picture, tiny, "-n", 3, "-o", tmp_path / "out", "--batch-size", 1, "--resume", "--json")
+    _, told, _ = edited(
+        capfd, picture, tiny, "-n", 3, "-o", tmp_path / "out", "--batch-size", 1, "--resume", "--json"
+    )
     assert json.loads(told)["seeds"] == [first, first + 1, first + 2] and json.loads(told)["kept"] == 1
 
 
@@ -144,14 +251,20 @@ def test_pictures_made_another_way_are_neither_kept_nor_lost(more, picture, tiny
     edited(capfd, picture, tiny, "--seed", 7, "-n", 2, "-o", out)
     old = {p.name: p.read_bytes() for p in out.iterdir()}
     code, told, _ = edited(capfd, picture, tiny, "--seed", 7, "-n", 2, "-o", out, "--resume", "--json", *more)
-    assert code == 0 and json.loads(told)["kept"] == 0 and all((out / n).read_bytes() == b for n, b in old.items())
+    assert (
+        code == 0
+        and json.loads(told)["kept"] == 0
+        and all((out / n).read_bytes() == b for n, b in old.items())
+    )
     assert names(out) == ["7-2.png", "7.png", "8-2.png", "8.png"]
 
 
 def test_going_on_when_all_is_there_writes_nothing(picture, tiny, tmp_path, capfd):
     edited(capfd, picture, tiny, "--seed", 7, "-n", 3, "-o", tmp_path / "o.png")
     before = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.is_file()}
-    code, told, _ = edited(capfd, picture, tiny, "--seed", 7, "-n", 3, "-o", tmp_path / "o.png", "--resume", "--json")
+    code, told, _ = edited(
+        capfd, picture, tiny, "--seed", 7, "-n", 3, "-o", tmp_path / "o.png", "--resume", "--json"
+    )
     assert code == 0 and json.loads(told)["grid"] == str(tmp_path / "o.png")
     assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.is_file()} == before
 
@@ -172,8 +285,14 @@ def test_zooming_out_takes_a_new_number(tmp_path, capfd, monkeypatch):
 
     Image.new("RGB", (8, 8)).save(tmp_path / "p.png")
     (tmp_path / "z.gif").write_bytes(b"mine")
-    monkeypatch.setattr(unnoise.edit, "zoom_out", lambda *a, **k: Zoom(np.zeros((2, 8, 8, 3), np.uint8), 1.5, 0, 0))
+    monkeypatch.setattr(
+        unnoise.edit, "zoom_out", lambda *a, **k: Zoom(np.zeros((2, 8, 8, 3), np.uint8), 1.5, 0, 0)
+    )
     monkeypatch.setattr(unnoise.pipeline, "load", lambda *a, **k: type("P", (), {"name": "p"}))
-    code, out, err = run(capfd, "edit", "zoom-out", tmp_path / "p.png", "-o", tmp_path / "z.gif", "--passes", 1, "--frames", 2)
+    code, out, err = run(
+        capfd, "edit", "zoom-out", tmp_path / "p.png", "-o", tmp_path / "z.gif", "--passes", 1, "--frames", 2
+    )
     assert code == 0 and "z-2.gif" in out and "exists" in err and (tmp_path / "z.gif").read_bytes() == b"mine"
-    assert "from 1 to 100" in bad(capfd, "edit", "zoom-out", tmp_path / "p.png", "-o", tmp_path / "y.gif", "--fps", 101)
+    assert "from 1 to 100" in bad(
+        capfd, "edit", "zoom-out", tmp_path / "p.png", "-o", tmp_path / "y.gif", "--fps", 101
+    )

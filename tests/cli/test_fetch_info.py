@@ -1,4 +1,5 @@
 """`unnoise fetch` and `unnoise info` as a user runs them."""
+
 import hashlib
 import json
 import os
@@ -41,7 +42,8 @@ def sd(server, tmp_path):
 
 def run(capfd, *args):
     """(exit code, stdout, stderr) of a command in this process."""
-    with pytest.raises(SystemExit) as e: main([str(a) for a in args])
+    with pytest.raises(SystemExit) as e:
+        main([str(a) for a in args])
     out, err = capfd.readouterr()
     return e.value.code, out, err
 
@@ -62,18 +64,28 @@ def edit(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-# --- fetch ----------------------------------------------------------------------------------------------------------------
+# --- fetch --------------------------------------------------------------------------------------------------
+
 
 def test_fetch_then_offline(server, capfd, tmp_path, monkeypatch):
     plan = told(capfd, "fetch", REPO, "--dry-run")
     assert list(tmp_path.iterdir()) == [] and sorted(plan["files"]) == NEEDED
     d = told(capfd, "fetch", REPO)
-    assert d["folder"] == str(tmp_path / "home" / "models" / REPO) and d["files"] == NEEDED and d["bytes"] == plan["bytes"] == d["received"]
+    assert (
+        d["folder"] == str(tmp_path / "home" / "models" / REPO)
+        and d["files"] == NEEDED
+        and d["bytes"] == plan["bytes"] == d["received"]
+    )
     monkeypatch.setattr(socket, "socket", None)
     monkeypatch.setattr(socket, "getaddrinfo", None)
     assert told(capfd, "fetch", REPO)["received"] == 0
     assert "already here" in run(capfd, "fetch", REPO)[1]
-    assert told(capfd, "info", REPO)["manifest"] == {"repo": REPO, "commit": "a" * 40, "variant": None, "matches": True}
+    assert told(capfd, "info", REPO)["manifest"] == {
+        "repo": REPO,
+        "commit": "a" * 40,
+        "variant": None,
+        "matches": True,
+    }
 
 
 def test_fetch_says_what_is_wrong(server, capfd, monkeypatch):
@@ -89,82 +101,174 @@ def test_fetch_says_what_is_wrong(server, capfd, monkeypatch):
 
 def test_ctrl_c_keeps_what_has_come(server, capfd, tmp_path):
     server.faults[UNET] = [{"hang": 123_456}]
-    heard = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background, which ignores it
-    p = subprocess.Popen([sys.executable, "-m", "unnoise.cli.main", "fetch", REPO], env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                         preexec_fn=heard)
+    heard = lambda: signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # also where the tests run in the background, which ignores it
+    p = subprocess.Popen(
+        [sys.executable, "-m", "unnoise.cli.main", "fetch", REPO],
+        env=os.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heard,
+    )
     until = time.time() + 60
     while not [f for f in (tmp_path / "home").rglob("*.part/*.part") if f.stat().st_size == 123_456]:
         assert time.time() < until and p.poll() is None
         time.sleep(0.02)
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=30)
-    assert p.returncode == 130 and out == b"" and err.count(b"\n") == 1 and f"unnoise fetch {REPO}".encode() in err
+    assert (
+        p.returncode == 130
+        and out == b""
+        and err.count(b"\n") == 1
+        and f"unnoise fetch {REPO}".encode() in err
+    )
     server.go.set()
     assert told(capfd, "fetch", REPO)["received"] == len(server.files[UNET]) - 123_456
 
 
-# --- info -----------------------------------------------------------------------------------------------------------------
+# --- info ---------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", ["digits", "digits-judge"])
 def test_info_of_a_bundled_model_agrees_with_the_loaded_one(capfd, server, name):
     d, f = told(capfd, "info", name), hub.load(name)
-    assert d["components"][f.kind]["parameters"] == d["parameters"] == sum(p.numel() for p in f.net.parameters())
-    assert d["components"][f.kind]["dtypes"] == ["F16"] and d["licence"] == "MIT" and d["image"] == {"height": 28, "width": 28, "channels": 1}
-    assert d["prediction"] == ("v" if f.process else None) and d["text"] == {"words": 20} and d["ignored"] == [] and d["manifest"] is None
-    if f.process: assert d["schedule"]["name"] == "cosine" and d["schedule"]["T"] == 1000 and d["sampler"]["sampler"] == "dpmpp_2m"
+    assert (
+        d["components"][f.kind]["parameters"] == d["parameters"] == sum(p.numel() for p in f.net.parameters())
+    )
+    assert (
+        d["components"][f.kind]["dtypes"] == ["F16"]
+        and d["licence"] == "MIT"
+        and d["image"] == {"height": 28, "width": 28, "channels": 1}
+    )
+    assert (
+        d["prediction"] == ("v" if f.process else None)
+        and d["text"] == {"words": 20}
+        and d["ignored"] == []
+        and d["manifest"] is None
+    )
+    if f.process:
+        assert (
+            d["schedule"]["name"] == "cosine"
+            and d["schedule"]["T"] == 1000
+            and d["sampler"]["sampler"] == "dpmpp_2m"
+        )
     file = hub.BUNDLED / name / f.kind / hub.WEIGHTS
-    assert d["sha256"] == {f"{f.kind}/{hub.WEIGHTS}": hashlib.sha256(file.read_bytes()).hexdigest()} and d["bytes"] == file.stat().st_size
+    assert (
+        d["sha256"] == {f"{f.kind}/{hub.WEIGHTS}": hashlib.sha256(file.read_bytes()).hexdigest()}
+        and d["bytes"] == file.stat().st_size
+    )
 
 
 def test_info_of_the_default_model_and_its_judge(capfd, server):
     d, f = told(capfd, "info", "emoji"), hub.load("emoji")
-    assert {"unet", "vae", "text_encoder", "image_encoder"} == {k for k, c in d["components"].items() if "bytes" in c} and d["ignored"] == []
-    assert d["components"]["unet"]["parameters"] == sum(p.numel() for p in f.net.parameters()) and d["licence"] == "MIT"
-    assert d["image"]["height"] == d["image"]["width"] == 64 and d["image"]["latent"] == [16, 8, 8] and d["prediction"] == "v"
+    assert {"unet", "vae", "text_encoder", "image_encoder"} == {
+        k for k, c in d["components"].items() if "bytes" in c
+    } and d["ignored"] == []
+    assert (
+        d["components"]["unet"]["parameters"] == sum(p.numel() for p in f.net.parameters())
+        and d["licence"] == "MIT"
+    )
+    assert (
+        d["image"]["height"] == d["image"]["width"] == 64
+        and d["image"]["latent"] == [16, 8, 8]
+        and d["prediction"] == "v"
+    )
     judge = told(capfd, "info", "emoji-judge")
-    assert judge["components"]["recogniser"]["class"] == "Recogniser" and judge["image"] == {"height": 64, "width": 64, "channels": 3}
+    assert judge["components"]["recogniser"]["class"] == "Recogniser" and judge["image"] == {
+        "height": 64,
+        "width": 64,
+        "channels": 3,
+    }
 
 
 def test_info_of_small_models(capfd, server, tiny, vectors):
     assert told(capfd, "info", tiny)["image"] == {"height": 8, "width": 8, "channels": 1}
     d = told(capfd, "info", vectors)
-    assert d["components"]["mlp"]["class"] == "MLP" and d["parameters"] == sum(p.numel() for p in hub.load(vectors).net.parameters())
+    assert d["components"]["mlp"]["class"] == "MLP" and d["parameters"] == sum(
+        p.numel() for p in hub.load(vectors).net.parameters()
+    )
 
 
 def test_info_of_a_stable_diffusion_folder(capfd, sd):
     d = told(capfd, "info", sd)
-    assert {k: (c["parameters"], c["bytes"], c["dtypes"]) for k, c in d["components"].items() if "bytes" in c} == {
-        "unet": (100_100, 400_400, ["F32"]), "vae": (5000, 20_000, ["F32"]), "text_encoder": (1024, 4 * 1024 + 8 * 77, ["F32"])}
-    assert d["parameters"] == 106_124 and d["components"]["tokenizer"] == {"class": "CLIPTokenizer"} and d["class"] == "StableDiffusionPipeline"
+    assert {
+        k: (c["parameters"], c["bytes"], c["dtypes"]) for k, c in d["components"].items() if "bytes" in c
+    } == {
+        "unet": (100_100, 400_400, ["F32"]),
+        "vae": (5000, 20_000, ["F32"]),
+        "text_encoder": (1024, 4 * 1024 + 8 * 77, ["F32"]),
+    }
+    assert (
+        d["parameters"] == 106_124
+        and d["components"]["tokenizer"] == {"class": "CLIPTokenizer"}
+        and d["class"] == "StableDiffusionPipeline"
+    )
     assert d["prediction"] == "v" and d["sampler"] == {"sampler": "ddim", "spacing": "trailing"}
-    assert d["schedule"] == {"name": "scaled_linear-zsnr", "class": "DDIMScheduler", "T": 1000, "start": 0.00085, "end": 0.012,
-                             "zero_terminal_snr": True}
-    assert d["image"] == {"height": 64, "width": 64, "channels": 3, "latent": [4, 8, 8]} and d["text"] == {"width": 32, "context": 77}
+    assert d["schedule"] == {
+        "name": "scaled_linear-zsnr",
+        "class": "DDIMScheduler",
+        "T": 1000,
+        "start": 0.00085,
+        "end": 0.012,
+        "zero_terminal_snr": True,
+    }
+    assert d["image"] == {"height": 64, "width": 64, "channels": 3, "latent": [4, 8, 8]} and d["text"] == {
+        "width": 32,
+        "context": 77,
+    }
     assert d["licence"] == "creativeml-openrail-m" and d["manifest"] is None
-    assert {"safety_checker", "feature_extractor", f"unet/{NET}.fp16.safetensors", f"unet/{NET}.bin", "v1-5.ckpt"} <= set(d["ignored"])
+    assert {
+        "safety_checker",
+        "feature_extractor",
+        f"unet/{NET}.fp16.safetensors",
+        f"unet/{NET}.bin",
+        "v1-5.ckpt",
+    } <= set(d["ignored"])
     assert "unet" not in d["ignored"] and "image_encoder" not in d["ignored"]
     assert d["sha256"][UNET] == hashlib.sha256((sd / UNET).read_bytes()).hexdigest() and len(d["sha256"]) == 3
     text = run(capfd, "info", sd)[1]
-    assert all(s in text for s in ("106.1 k parameters", "creativeml-openrail-m", "scaled_linear-zsnr", d["sha256"][UNET], "safety_checker"))
+    assert all(
+        s in text
+        for s in (
+            "106.1 k parameters",
+            "creativeml-openrail-m",
+            "scaled_linear-zsnr",
+            d["sha256"][UNET],
+            "safety_checker",
+        )
+    )
 
 
-@pytest.mark.parametrize(("card", "licence"), [("---\nlicense: mit\n---\n", "mit"), ("---\nlicense:\n- apache-2.0\n---\n", "apache-2.0"),
-                                               ("---\nx: 1\nlicense: 'other'\n---", "other"), ("# license: mit\n", None),
-                                               ("---\nx: y\n---\nlicense: mit\n", None)])
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: mit\n---\n", "mit"),
+        ("---\nlicense:\n- apache-2.0\n---\n", "apache-2.0"),
+        ("---\nx: 1\nlicense: 'other'\n---", "other"),
+        ("# license: mit\n", None),
+        ("---\nx: y\n---\nlicense: mit\n", None),
+    ],
+)
 def test_a_licence_is_said_only_where_it_is_stated(capfd, sd, card, licence):
     (sd / "README.md").write_text(card)
     assert told(capfd, "info", sd, "--no-hash")["licence"] == licence
-    (sd / UNET).write_bytes(save({"w": np.zeros(3, np.float32)}, metadata={"modelspec.license": "from the file"}))
+    (sd / UNET).write_bytes(
+        save({"w": np.zeros(3, np.float32)}, metadata={"modelspec.license": "from the file"})
+    )
     assert told(capfd, "info", sd, "--no-hash")["licence"] == (licence or "from the file")
 
 
 def test_shards_and_variants_count_once(capfd, sd):
     (sd / UNET).unlink()
-    d = told(capfd, "info", sd)                              # fp16 is the only variant left beside non_ema
+    d = told(capfd, "info", sd)  # fp16 is the only variant left beside non_ema
     assert d["components"]["unet"]["parameters"] == 100_000 and d["components"]["unet"]["dtypes"] == ["F16"]
     names = [f"{NET}-0000{i}-of-00002.safetensors" for i in (1, 2)]
-    for i, name in enumerate(names): (sd / "unet" / name).write_bytes(tensors(i, **{f"w{i}": (10, 10)}))
-    (sd / "unet" / f"{NET}.safetensors.index.json").write_text(json.dumps({"weight_map": {"w0": names[0], "w1": names[1]}}))
+    for i, name in enumerate(names):
+        (sd / "unet" / name).write_bytes(tensors(i, **{f"w{i}": (10, 10)}))
+    (sd / "unet" / f"{NET}.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"w0": names[0], "w1": names[1]}})
+    )
     d = told(capfd, "info", sd)
     assert d["components"]["unet"]["parameters"] == 200 and set(d["sha256"]) >= {f"unet/{n}" for n in names}
     (sd / "unet" / names[1]).unlink()
@@ -182,33 +286,73 @@ def test_no_hash_reads_no_weights(capfd, sd, monkeypatch):
 
 def test_info_of_a_single_file(capfd, server, tmp_path):
     file = tmp_path / "model.safetensors"
-    file.write_bytes(save({"model.diffusion_model.a.weight": np.zeros((3, 4), np.float16), "first_stage_model.b": np.zeros(5, np.float32),
-                           "cond_stage_model.c": np.zeros(6, np.float32), "cond_stage_model.ids": np.arange(7), "alphas_cumprod": np.zeros(8, np.float32)},
-                          metadata={"modelspec.title": "T", "modelspec.architecture": "stable-diffusion-v1", "modelspec.license": "L"}))
+    file.write_bytes(
+        save(
+            {
+                "model.diffusion_model.a.weight": np.zeros((3, 4), np.float16),
+                "first_stage_model.b": np.zeros(5, np.float32),
+                "cond_stage_model.c": np.zeros(6, np.float32),
+                "cond_stage_model.ids": np.arange(7),
+                "alphas_cumprod": np.zeros(8, np.float32),
+            },
+            metadata={
+                "modelspec.title": "T",
+                "modelspec.architecture": "stable-diffusion-v1",
+                "modelspec.license": "L",
+            },
+        )
+    )
     d = told(capfd, "info", file)
     assert {k: (c["parameters"], c["tensors"], c["dtypes"]) for k, c in d["components"].items()} == {
-        "unet": (12, 1, ["F16"]), "vae": (5, 1, ["F32"]), "text_encoder": (6, 2, ["F32"]), "alphas_cumprod": (8, 1, ["F32"])}
+        "unet": (12, 1, ["F16"]),
+        "vae": (5, 1, ["F32"]),
+        "text_encoder": (6, 2, ["F32"]),
+        "alphas_cumprod": (8, 1, ["F32"]),
+    }
     assert (d["name"], d["class"], d["licence"]) == ("T", "stable-diffusion-v1", "L")
     assert d["sha256"] == {"model.safetensors": hashlib.sha256(file.read_bytes()).hexdigest()}
     assert run(capfd, "info", file)[0] == 0
 
 
 def broken(kind):
-    return {"truncated": lambda b: b[:-1], "page": lambda b: b"<!doctype html>", "pickle": lambda b: b"\x80\x02}q\x00.", "empty": lambda b: b""}[kind]
+    return {
+        "truncated": lambda b: b[:-1],
+        "page": lambda b: b"<!doctype html>",
+        "pickle": lambda b: b"\x80\x02}q\x00.",
+        "empty": lambda b: b"",
+    }[kind]
 
 
 @pytest.mark.parametrize("kind", ["truncated", "page", "pickle", "empty"])
-@pytest.mark.parametrize("file", [UNET, "text_encoder/model.safetensors", "unet/config.json", "scheduler/scheduler_config.json", "model_index.json"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        UNET,
+        "text_encoder/model.safetensors",
+        "unet/config.json",
+        "scheduler/scheduler_config.json",
+        "model_index.json",
+    ],
+)
 def test_a_broken_file_is_named(capfd, sd, file, kind):
     (sd / file).write_bytes(broken(kind)((sd / file).read_bytes()))
     assert str(sd / file) in bad(capfd, "info", sd, "--no-hash")
 
 
-@pytest.mark.parametrize(("file", "changes", "said"), [
-    ("unet/config.json", {"cross_attention_dim": 1024}, "width is 32"), ("unet/config.json", {"sample_size": None}, "sample_size"),
-    ("scheduler/scheduler_config.json", {"_class_name": "NopeScheduler"}, "NopeScheduler"), ("vae/config.json", {"block_out_channels": 3}, "block_out"),
-    ("model_index.json", {"_class_name": "StableDiffusionXLPipeline", "text_encoder_2": ["a", "b"]}, "StableDiffusionXLPipeline"),
-])
+@pytest.mark.parametrize(
+    ("file", "changes", "said"),
+    [
+        ("unet/config.json", {"cross_attention_dim": 1024}, "width is 32"),
+        ("unet/config.json", {"sample_size": None}, "sample_size"),
+        ("scheduler/scheduler_config.json", {"_class_name": "NopeScheduler"}, "NopeScheduler"),
+        ("vae/config.json", {"block_out_channels": 3}, "block_out"),
+        (
+            "model_index.json",
+            {"_class_name": "StableDiffusionXLPipeline", "text_encoder_2": ["a", "b"]},
+            "StableDiffusionXLPipeline",
+        ),
+    ],
+)
 def test_parts_that_do_not_fit_are_named(capfd, sd, file, changes, said):
     edit(sd / file, **changes)
     assert said in bad(capfd, "info", sd)

@@ -39,7 +39,9 @@ def test_words_that_are_none_are_named(tmp_path, words):
         _words(tmp_path, {"words": {"words": words}})
 
 
-@pytest.mark.parametrize(("width", "takes"), [([8], 8), ({}, [8]), (8, [[8]]), (8, {"a": 8}), (None, 8), (8, [8, 9])])
+@pytest.mark.parametrize(
+    ("width", "takes"), [([8], 8), ({}, [8]), (8, [[8]]), (8, {"a": 8}), (None, 8), (8, [8, 9])]
+)
 def test_widths_that_do_not_fit_are_named(tmp_path, width, takes):
     fits = {"text_encoder": {"hidden_size": 8}, "unet": {"cross_attention_dim": [8, 8]}}
     assert _words(tmp_path, fits) == {"width": 8, "context": None}

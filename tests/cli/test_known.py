@@ -1,4 +1,5 @@
 """Words that a model was never taught are said, or refused where that is asked for."""
+
 import json
 import shutil
 
@@ -9,7 +10,10 @@ from tests.cli.test_cli import bad, run
 from tests.support import sd
 from unnoise.text import known
 
-WORDS = known.Known({"cat": ("cat",), "dog": ("dog", "guide dog"), "koala": ("koala",)}, frozenset({"a", "red", "photo", "of", "the"}))
+WORDS = known.Known(
+    {"cat": ("cat",), "dog": ("dog", "guide dog"), "koala": ("koala",)},
+    frozenset({"a", "red", "photo", "of", "the"}),
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,10 @@ def test_strict_refuses_before_anything_is_drawn(taught, tmp_path, capfd):
 def test_folders_that_do_not_say_it_change_nothing(taught, tmp_path):
     plain = shutil.copytree(taught, tmp_path / "plain")
     (plain / known.FILE).unlink()
-    assert unnoise.load(plain).unknown("a zebra") == [] and unnoise.load(taught).unknown(["a zebra", "zebra cat"])[0][0] == "zebra"
+    assert (
+        unnoise.load(plain).unknown("a zebra") == []
+        and unnoise.load(taught).unknown(["a zebra", "zebra cat"])[0][0] == "zebra"
+    )
 
 
 def test_models_list_their_words(taught, tiny, capfd):
@@ -51,4 +58,6 @@ def test_models_list_their_words(taught, tiny, capfd):
     assert out == "dog: dog, guide dog\n"
     _, out, _ = run(capfd, "models", tiny, "--words", "BOOT")
     assert out == "an ankle boot\n"
-    assert "no word like" in bad(capfd, "models", taught, "xyzzy", "--words") and "--words" in bad(capfd, "models", taught, "do")
+    assert "no word like" in bad(capfd, "models", taught, "xyzzy", "--words") and "--words" in bad(
+        capfd, "models", taught, "do"
+    )

@@ -1,4 +1,7 @@
-"""`unnoise lab`: what it lists, what it runs, what it says of a wrong name and of a place without the repository."""
+"""`unnoise lab`: what it lists, what it runs, what it says of a wrong name and of a place without the
+repository.
+"""
+
 import json
 
 from tests.cli.test_cli import bad, run
@@ -15,9 +18,14 @@ def test_every_experiment_has_a_question_and_a_page(capfd):
 
 def test_run_hands_on_options_and_exit_code(capfd, tmp_path, monkeypatch):
     (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "run.py").write_text('"""Why?"""\nimport sys\nprint(sys.argv[1:])\nsys.exit(2 if "--fail" in sys.argv else 0)\n')
+    (tmp_path / "one" / "run.py").write_text(
+        '"""Why?"""\nimport sys\nprint(sys.argv[1:])\nsys.exit(2 if "--fail" in sys.argv else 0)\n'
+    )
     monkeypatch.setattr(lab, "LAB", tmp_path)
-    assert run(capfd, "lab", "run", "one", "--quick", "--steps", 3)[:2] == (0, "['--quick', '--steps', '3']\n")
+    assert run(capfd, "lab", "run", "one", "--quick", "--steps", 3)[:2] == (
+        0,
+        "['--quick', '--steps', '3']\n",
+    )
     assert run(capfd, "lab", "run", "one", "--fail")[0] == 2
     assert "Why?" in run(capfd, "lab", "list")[1]
 

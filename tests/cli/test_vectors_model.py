@@ -1,4 +1,6 @@
-"""A model of vectors, which has no fast form: it draws in Python, and the command line says that it makes no pictures."""
+"""A model of vectors, which has no fast form: it draws in Python, and the command line says that it makes no
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from unnoise.cli.main import main
 
 def test_one_call_of_a_network_without_a_fast_form(vectors):
     plain, once = (
-        unnoise.load(vectors, device="cpu", dtype="fp32", once=o)(seed=1, num_inference_steps=2) for o in (False, True)
+        unnoise.load(vectors, device="cpu", dtype="fp32", once=o)(seed=1, num_inference_steps=2)
+        for o in (False, True)
     )
     assert once.arrays.shape == (1, 3) and (once.arrays == plain.arrays).all()
 

@@ -1,4 +1,5 @@
 """Codecs: exact round trips for every size and channel count."""
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,14 @@ from unnoise.errors import BadInput
 
 
 @settings(max_examples=60, deadline=None)
-@given(h=st.integers(1, 13), w=st.integers(1, 13), c=st.integers(1, 4), patch=st.integers(1, 3), multiple=st.sampled_from([1, 2, 4]), seed=st.integers(0, 99))
+@given(
+    h=st.integers(1, 13),
+    w=st.integers(1, 13),
+    c=st.integers(1, 4),
+    patch=st.integers(1, 3),
+    multiple=st.sampled_from([1, 2, 4]),
+    seed=st.integers(0, 99),
+)
 def test_every_picture_comes_back(h, w, c, patch, multiple, seed):
     codec = Pixels(h, w, c, patch, multiple)
     images = np.random.default_rng(seed).integers(0, 256, (2, h, w, c), dtype=np.uint8)
@@ -37,11 +45,21 @@ def test_vectors_are_standardised_and_come_back():
     assert from_config(codec.config()) == codec
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Pixels(8, 8, 1).encode(np.zeros((1, 8, 9, 1), np.uint8)), lambda: Pixels(8, 8, 1).encode(np.zeros((1, 8, 8, 3), np.uint8)),
-    lambda: Pixels(8, 8, 1).encode(np.zeros((1, 8, 8, 1), np.float32)), lambda: Pixels(0, 8, 1), lambda: Pixels(8, 8, 1, patch=True),
-    lambda: Pixels(2, 2, 1).decode(torch.full((1, 1, 2, 2), torch.nan)), lambda: Vectors((3,)).encode(np.zeros((2, 4), np.float32)),
-    lambda: codec_for(np.full((5, 2), 7.0, np.float32)), lambda: from_config({"kind": "pixel"}), lambda: from_config({"kind": "pixels", "hight": 2}),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Pixels(8, 8, 1).encode(np.zeros((1, 8, 9, 1), np.uint8)),
+        lambda: Pixels(8, 8, 1).encode(np.zeros((1, 8, 8, 3), np.uint8)),
+        lambda: Pixels(8, 8, 1).encode(np.zeros((1, 8, 8, 1), np.float32)),
+        lambda: Pixels(0, 8, 1),
+        lambda: Pixels(8, 8, 1, patch=True),
+        lambda: Pixels(2, 2, 1).decode(torch.full((1, 1, 2, 2), torch.nan)),
+        lambda: Vectors((3,)).encode(np.zeros((2, 4), np.float32)),
+        lambda: codec_for(np.full((5, 2), 7.0, np.float32)),
+        lambda: from_config({"kind": "pixel"}),
+        lambda: from_config({"kind": "pixels", "hight": 2}),
+    ],
+)
 def test_what_does_not_fit_is_refused(make):
-    with pytest.raises(BadInput): make()
+    with pytest.raises(BadInput):
+        make()

@@ -1,4 +1,7 @@
-"""Scales: A A^+ = 1, back-projection is the nearest consistent picture, and in whole numbers the averages are exact."""
+"""Scales: A A^+ = 1, back-projection is the nearest consistent picture, and in whole numbers the averages are
+exact.
+"""
+
 import numpy as np
 import pytest
 import torch
@@ -28,11 +31,19 @@ def test_back_projection_is_consistent_and_nothing_consistent_is_nearer(f):
     assert_close(down(z, f), y)
     other = consistent(noise(1, 3, 8, 8, seed=2), y, f)
     assert (z - x).norm() < (other - x).norm()
-    assert_close(((z - x) * (other - z)).sum(), torch.zeros((), dtype=torch.float64), atol=1e-10, rtol=0)  # Pythagoras
+    assert_close(
+        ((z - x) * (other - z)).sum(), torch.zeros((), dtype=torch.float64), atol=1e-10, rtol=0
+    )  # Pythagoras
 
 
 @settings(max_examples=60, deadline=None)
-@given(h=st.integers(1, 5), w=st.integers(1, 5), f=st.sampled_from([1, 2, 4]), seed=st.integers(0, 2**31), spread=st.floats(0, 300))
+@given(
+    h=st.integers(1, 5),
+    w=st.integers(1, 5),
+    f=st.sampled_from([1, 2, 4]),
+    seed=st.integers(0, 2**31),
+    spread=st.floats(0, 300),
+)
 def test_in_whole_numbers_the_averages_are_the_picture_to_the_byte(h, w, f, seed, spread):
     rng = np.random.default_rng(seed)
     y = rng.choice(np.array([0, 1, 7, 128, 200, 254, 255], np.uint8), (h, w, 3))
@@ -59,4 +70,5 @@ def test_what_is_shown_and_hidden():
 
 
 def test_sides_that_do_not_divide_are_refused():
-    with pytest.raises(BadInput, match=r"3 x 4|\(3, 4\)"): down(torch.zeros(1, 3, 3, 4), 2)
+    with pytest.raises(BadInput, match=r"3 x 4|\(3, 4\)"):
+        down(torch.zeros(1, 3, 3, 4), 2)

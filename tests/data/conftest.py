@@ -1,7 +1,9 @@
 """A small published set, delivered by client programs that stand first on PATH and may be told to misbehave.
 
-Everything of `unnoise.data.fetch` runs for real here, subprocesses and archives included; only the bytes are few.
+Everything of `unnoise.data.fetch` runs for real here, subprocesses and archives included; only the bytes are
+few.
 """
+
 from __future__ import annotations
 
 import gzip
@@ -17,19 +19,35 @@ import pytest
 from unnoise.data import idx
 from unnoise.data.sources import SOURCES, File, Source
 
-NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 def tiny_files() -> dict[str, bytes]:
     rng = np.random.default_rng(0)
     kinds = ((256, (60, 5, 7)), (3, (60,)), (256, (20, 5, 7)), (3, (20,)))
-    return {name: idx.pack(rng.integers(0, high, shape, dtype=np.uint8)) for name, (high, shape) in zip(NAMES, kinds)}
+    return {
+        name: idx.pack(rng.integers(0, high, shape, dtype=np.uint8))
+        for name, (high, shape) in zip(NAMES, kinds)
+    }
 
 
 def tiny_source(npm: str = "tiny-data@1.0.0", deb: str = "") -> Source:
     pins = [File(name, len(raw), hashlib.sha256(raw).hexdigest()) for name, raw in tiny_files().items()]
-    return Source("a tiny set", {"train": 60, "test": 20}, ("a", "b", "c"), "CC0-1.0", "made here",
-                  {"train": (pins[0], pins[1]), "test": (pins[2], pins[3])}, npm=npm, deb=deb)
+    return Source(
+        "a tiny set",
+        {"train": 60, "test": 20},
+        ("a", "b", "c"),
+        "CC0-1.0",
+        "made here",
+        {"train": (pins[0], pins[1]), "test": (pins[2], pins[3])},
+        npm=npm,
+        deb=deb,
+    )
 
 
 def tarball(files: dict[str, bytes], zipped: bool = False) -> bytes:
@@ -45,7 +63,9 @@ def tarball(files: dict[str, bytes], zipped: bool = False) -> bytes:
 
 
 class Clients:
-    """A folder that is the whole PATH; `install` puts a program there, `calls` tells which were run and with what."""
+    """A folder that is the whole PATH; `install` puts a program there, `calls` tells which were run and with
+    what.
+    """
 
     def __init__(self, place: Path):
         self.place = place
@@ -53,13 +73,17 @@ class Clients:
         place.mkdir()
 
     def install(self, name: str, body: str, payload: bytes = b"") -> None:
-        """The program `name`: `body` is Python that finds `payload` (bytes), `args` and the modules os, signal, sys."""
+        """The program `name`: `body` is Python that finds `payload` (bytes), `args` and the modules os,
+        signal, sys.
+        """
         stored = self.place / f"{name}.payload"
         stored.write_bytes(payload)
         program = self.place / name
-        program.write_text(f"#!{sys.executable} -S\nimport os, signal, sys\nargs = sys.argv[1:]\n"
-                           f"open({str(self.log)!r}, 'a').write({name!r} + ' ' + ' '.join(args) + '\\n')\n"
-                           f"payload = open({str(stored)!r}, 'rb').read()\n{body}\n")
+        program.write_text(
+            f"#!{sys.executable} -S\nimport os, signal, sys\nargs = sys.argv[1:]\n"
+            f"open({str(self.log)!r}, 'a').write({name!r} + ' ' + ' '.join(args) + '\\n')\n"
+            f"payload = open({str(stored)!r}, 'rb').read()\n{body}\n"
+        )
         program.chmod(0o755)
 
     def npm(self, payload: bytes, body: str = "open('tiny-data-1.0.0.tgz', 'wb').write(payload)") -> None:

@@ -1,4 +1,6 @@
-"""Files of arrays that promise what they do not hold, or hold what is never loaded: one line each, and no memory taken."""
+"""Files of arrays that promise what they do not hold, or hold what is never loaded: one line each, and no
+memory taken.
+"""
 
 import io
 import lzma
@@ -127,7 +129,9 @@ def test_other_ways_of_packing_are_refused(tmp_path, method):
 @pytest.mark.parametrize("at, value, width", [(8, 99, 2), (6, 1, 2), (18, 7, 4), (22, 2**31, 4), (14, 5, 4)])
 @pytest.mark.parametrize("central", [False, True])
 def test_patched_zips_are_refused_or_read_as_they_are(tmp_path, at, value, width, central):
-    """The method, the flags, the packed and the unpacked size and the check sum, in the member's own header or in the zip's list."""
+    """The method, the flags, the packed and the unpacked size and the check sum, in the member's own header
+    or in the zip's list.
+    """
     path = zipped(tmp_path / "x.npz", x=np.arange(500.0))
     raw = bytearray(path.read_bytes())
     start = raw.index(b"PK\x01\x02") + at + 2 if central else at

@@ -50,24 +50,31 @@ def test_preview_draws_the_images_it_names(tmp_path):
     assert told["size"] == [sheet.shape[1], sheet.shape[0]] == [4 * 58 + 2, 3 * 58 + 2]
     for i, index in enumerate(told["indices"]):
         top, left = i // 4 * 58 + 2, i % 4 * 58 + 2
-        assert np.array_equal(sheet[top:top + 56:7, left:left + 56:7, 0], data.x[index, ..., 0])
+        assert np.array_equal(sheet[top : top + 56 : 7, left : left + 56 : 7, 0], data.x[index, ..., 0])
         assert told["captions"][i] == data.caption(index)
-    assert (sheet[2 * 58 + 2:, 2 * 58 + 2:] == 255).all()             # the two places left over stay white
+    assert (sheet[2 * 58 + 2 :, 2 * 58 + 2 :] == 255).all()  # the two places left over stay white
     assert list(tmp_path.iterdir()) == [out]
 
 
 def test_preview_of_emoji_shows_scenes_and_their_captions(tmp_path):
     from unnoise.data.scenes import render_many
+
     out = tmp_path / "sheet.png"
     told = answer("preview", "emoji-starter", "-o", out, "-n", 5, "--seed", 2, "--split", "held_out")
     x, captions = render_many(2, range(5), 64, "held_out", "emoji-starter")
     sheet = np.asarray(Image.open(out))
-    assert told["captions"] == captions and told["size"] == [sheet.shape[1], sheet.shape[0]] == [3 * 132, 2 * 172]
+    assert told["captions"] == captions and told["size"] == [sheet.shape[1], sheet.shape[0]] == [
+        3 * 132,
+        2 * 172,
+    ]
     for i in range(5):
         top, left = i // 3 * 172 + 2, i % 3 * 132 + 2
-        assert np.array_equal(sheet[top:top + 128, left:left + 128], np.asarray(Image.fromarray(x[i]).resize((128, 128), Image.Resampling.BICUBIC)))
-        assert (sheet[top + 128:top + 170, left:left + 128] < 100).any()   # letters
-    assert (sheet[172:, 2 * 132:] == 225).all()
+        assert np.array_equal(
+            sheet[top : top + 128, left : left + 128],
+            np.asarray(Image.fromarray(x[i]).resize((128, 128), Image.Resampling.BICUBIC)),
+        )
+        assert (sheet[top + 128 : top + 170, left : left + 128] < 100).any()  # letters
+    assert (sheet[172:, 2 * 132 :] == 225).all()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -77,11 +84,18 @@ def test_preview_of_any_channels(tmp_path, channels):
     assert told["captions"] == [None, None] and told["size"] == [66, 74]
 
 
-@pytest.mark.parametrize("args", [
-    ("info", "mnits"), ("fetch", "mnits"), ("preview", "digits8", "-o", "sheet.xyz"),
-    ("preview", "digits8", "-o", "/no/such/folder/s.png"), ("preview", "emoji-starter", "--split", "no", "-o", "s.png"),
-    ("preview", "emoji-starter", "--split", "unseen", "-o", "s.png"), ("info", "digits8", "--split", "no"),
-])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("info", "mnits"),
+        ("fetch", "mnits"),
+        ("preview", "digits8", "-o", "sheet.xyz"),
+        ("preview", "digits8", "-o", "/no/such/folder/s.png"),
+        ("preview", "emoji-starter", "--split", "no", "-o", "s.png"),
+        ("preview", "emoji-starter", "--split", "unseen", "-o", "s.png"),
+        ("info", "digits8", "--split", "no"),
+    ],
+)
 def test_bad_input_is_one_line(args):
     error = run(*args).exception
     assert isinstance(error, BadInput) and "\n" not in str(error)
@@ -100,6 +114,9 @@ def test_progress_goes_to_stderr(tiny, clients):
 
 
 def test_nothing_heavy_is_imported_for_help():
-    code = ("import sys, unnoise.cli.data; assert not {'torch', 'numpy', 'PIL', 'unnoise.data'} & set(sys.modules);"
-            "import unnoise.data; assert not {'torch', 'sklearn', 'PIL', 'huggingface_hub'} & set(sys.modules)")
+    code = (
+        "import sys, unnoise.cli.data; assert not {'torch', 'numpy', 'PIL', 'unnoise.data'} &"
+        " set(sys.modules);import unnoise.data; assert not {'torch', 'sklearn', 'PIL', 'huggingface_hub'} &"
+        " set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,10 @@ def test_the_numbers_are_raw_philox():
     raw = np.random.Philox(key=key, counter=counter).random_raw(2 * BLOCK).tolist()
     draw = Draw(5, 7, 16)
     assert [draw.raw() for _ in range(2 * BLOCK)] == raw
-    assert Draw(5, 7, 16).uniform() == (raw[0] >> 11) / 2**53 and Draw(5, 7, 16).below(10) == raw[0] * 10 // 2**64
+    assert (
+        Draw(5, 7, 16).uniform() == (raw[0] >> 11) / 2**53
+        and Draw(5, 7, 16).below(10) == raw[0] * 10 // 2**64
+    )
 
 
 def test_streams_differ_by_seed_index_and_purpose():

@@ -33,11 +33,27 @@ def concept(label, *tags, group="objects", subgroup="tool"):
 
 def test_the_nouns_held_out_are_24_others_and_no_one_types_them_first():
     assert len(set(HELD_OUT)) == 24 and set(HELD_OUT) <= set(NOUNS)
-    assert not set(HELD_OUT) & {"banana", "horse", "fish", "unicorn", "laptop", "bell", "old key", "bed", "drum", "goat", "pig", "locked", "tangerine"}
+    assert not set(HELD_OUT) & {
+        "banana",
+        "horse",
+        "fish",
+        "unicorn",
+        "laptop",
+        "bell",
+        "old key",
+        "bed",
+        "drum",
+        "goat",
+        "pig",
+        "locked",
+        "tangerine",
+    }
 
 
 def test_training_shows_and_says_nothing_of_the_nouns_held_out(worlds):
-    secret = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, secrets(worlds['train'].emoji.concepts, HELD_OUT)))})(?![\w-])")
+    secret = re.compile(
+        rf"(?<![\w-])({'|'.join(map(re.escape, secrets(worlds['train'].emoji.concepts, HELD_OUT)))})(?![\w-])"
+    )
     for split in ("train", "test", "held_out"):
         for i in range(700):
             a = worlds[split].attributes(1, i)
@@ -51,10 +67,17 @@ def test_training_shows_and_says_nothing_of_the_nouns_held_out(worlds):
 
 
 def test_no_name_of_a_concept_tells_of_one_held_out():
-    told = (concept("chipmunk", "squirrel"), concept("tree", "squirrel", "chipmunks", "wood"), concept("round pushpin"), concept("map", "pushpins"))
+    told = (
+        concept("chipmunk", "squirrel"),
+        concept("tree", "squirrel", "chipmunks", "wood"),
+        concept("round pushpin"),
+        concept("map", "pushpins"),
+    )
     found = called(told, ("chipmunk", "pushpin"))
     assert "round pushpin" not in found and [w for w, _ in found["tree"].others] == ["wood"]
-    assert found["map"].others == () and "chipmunk" in found  # which is said where it is shown, in the split "personal"
+    assert (
+        found["map"].others == () and "chipmunk" in found
+    )  # which is said where it is shown, in the split "personal"
 
 
 def test_combinations_are_held_out_as_before(worlds):
@@ -62,7 +85,11 @@ def test_combinations_are_held_out_as_before(worlds):
         for split in ("train", "test", "held_out"):
             a = worlds[split].attributes(2, i)
             assert any(held_out(c) for c in combinations(a)) == (split == "held_out")
-            assert set(a.images) <= set(worlds[split].emoji.members("test" if (split, a.kind) == ("test", "plain") else "train").tolist())
+            assert set(a.images) <= set(
+                worlds[split]
+                .emoji.members("test" if (split, a.kind) == ("test", "plain") else "train")
+                .tolist()
+            )
 
 
 def test_the_first_world_keeps_its_own_nouns():
@@ -72,7 +99,10 @@ def test_the_first_world_keeps_its_own_nouns():
     second = Everything(emoji)
     assert (emoji.split == before).all() and (second.emoji.split != before).any()
     first = Scenes(emoji)
-    assert not {first.emoji.concepts[c].label for c in first.emoji.concept[list(first.plain)]} & {"banana", "horse"}
+    assert not {first.emoji.concepts[c].label for c in first.emoji.concept[list(first.plain)]} & {
+        "banana",
+        "horse",
+    }
     assert Everything(STARTER, "personal").attributes(0, 0).concepts[0] in HELD_OUT
     assert set(SPLITS) == {"train", "test", "held_out", "personal"}
 
@@ -80,7 +110,14 @@ def test_the_first_world_keeps_its_own_nouns():
 def test_the_nouns_of_before_are_shown(worlds):
     shown = {c for i in range(3000) for c in worlds["train"].attributes(0, i).concepts}
     there = {c.label for c in worlds["train"].emoji.concepts}
-    assert {"banana", "horse", "fish", "bed", "bell", "unicorn"} & there <= shown and {"banana", "horse", "fish", "bed", "bell", "unicorn"} & there
+    assert {"banana", "horse", "fish", "bed", "bell", "unicorn"} & there <= shown and {
+        "banana",
+        "horse",
+        "fish",
+        "bed",
+        "bell",
+        "unicorn",
+    } & there
 
 
 # ---- balance
@@ -89,7 +126,11 @@ def test_the_nouns_of_before_are_shown(worlds):
 def test_tones_do_not_drown_their_concept(worlds):
     world = worlds["train"]
     weight, emoji = world._weights("train"), world.emoji
-    both = [k for k in range(len(emoji.concepts)) if len({bool(t) for t in emoji.tone[(emoji.concept == k) & (weight > 0)]}) == 2]
+    both = [
+        k
+        for k in range(len(emoji.concepts))
+        if len({bool(t) for t in emoji.tone[(emoji.concept == k) & (weight > 0)]}) == 2
+    ]
     assert both
     for k in both:
         of = emoji.concept == k
@@ -98,9 +139,18 @@ def test_tones_do_not_drown_their_concept(worlds):
 
 @pytest.mark.parametrize(
     "label, group, subgroup, thing",
-    [("cat", "animals-nature", "animal-mammal", True), ("teacher", "people-body", "person-role", True), ("man teacher", "people-body", "person-role", False),
-     ("green book", "objects", "book-paper", False), ("red apple", "food-drink", "food-fruit", True), ("flag: Japan", "flags", "country-flag", False),
-     ("three o'clock", "travel-places", "time", False), ("robot", "smileys-emotion", "face-costume", True), ("om", "symbols", "religion", False)])  # fmt: skip
+    [
+        ("cat", "animals-nature", "animal-mammal", True),
+        ("teacher", "people-body", "person-role", True),
+        ("man teacher", "people-body", "person-role", False),
+        ("green book", "objects", "book-paper", False),
+        ("red apple", "food-drink", "food-fruit", True),
+        ("flag: Japan", "flags", "country-flag", False),
+        ("three o'clock", "travel-places", "time", False),
+        ("robot", "smileys-emotion", "face-costume", True),
+        ("om", "symbols", "religion", False),
+    ],
+)
 def test_what_is_a_thing(label, group, subgroup, thing):
     assert is_thing(concept(label, group=group, subgroup=subgroup)) == thing
 
@@ -109,17 +159,36 @@ def test_what_is_a_thing(label, group, subgroup, thing):
 
 
 def test_a_tag_is_said_the_more_the_fewer_share_it():
-    told = [concept("a1", "only", "both", "all"), concept("b1", "both", "all"), *(concept(f"c{k}", "all") for k in range(14))]
+    told = [
+        concept("a1", "only", "both", "all"),
+        concept("b1", "both", "all"),
+        *(concept(f"c{k}", "all") for k in range(14)),
+    ]
     weight = dict(called(told)["a1"].others)
-    assert weight["only"] / weight["both"] == pytest.approx(2**POWER) and weight["only"] / weight["all"] == pytest.approx(16**POWER)
+    assert weight["only"] / weight["both"] == pytest.approx(2**POWER) and weight["only"] / weight[
+        "all"
+    ] == pytest.approx(16**POWER)
     assert sum(weight.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("word, label", [("orange", "tangerine"), ("lock", "locked"), ("puppy", "dog face"), ("automobile", "automobile"), ("bike", "bicycle"),
-                                         ("plane", "airplane"), ("sword", "crossed swords"), ("piano", "musical keyboard"), ("tea", "teacup without handle"),
-                                         ("lettuce", "leafy green"), ("noodles", "steaming bowl"),
-                                         ("lantern", "red paper lantern"), ("olive", "olive"),
-                                         ])  # fmt: skip
+@pytest.mark.parametrize(
+    "word, label",
+    [
+        ("orange", "tangerine"),
+        ("lock", "locked"),
+        ("puppy", "dog face"),
+        ("automobile", "automobile"),
+        ("bike", "bicycle"),
+        ("plane", "airplane"),
+        ("sword", "crossed swords"),
+        ("piano", "musical keyboard"),
+        ("tea", "teacup without handle"),
+        ("lettuce", "leafy green"),
+        ("noodles", "steaming bowl"),
+        ("lantern", "red paper lantern"),
+        ("olive", "olive"),
+    ],
+)
 def test_plain_words_mean_what_they_mean(word, label):
     """And nothing else does, whatever its tags say."""
     others = [concept(other, word) for other in ("orange heart", "jack-o-lantern", "key", "guide dog")]
@@ -132,13 +201,31 @@ def test_the_words_written_down_are_no_ones_else():
     labels = {plain(label) for label in MEANINGS}
     for label, words in MEANINGS.items():
         for word in words:
-            assert word == plain(word) and word.strip() and (word not in labels or word == plain(label) or NOUNS.get(label) == word), (label, word)
+            assert (
+                word == plain(word)
+                and word.strip()
+                and (word not in labels or word == plain(label) or NOUNS.get(label) == word)
+            ), (label, word)
     assert set(names.further()) and all(n == plain(n) for ns in names.further().values() for n in ns)
 
 
-@pytest.mark.parametrize("one, more", [("man", "men"), ("postwoman", "postwomen"), ("piece of cheese", "pieces of cheese"), ("man in tuxedo", "men in tuxedo"),
-                                       ("jeans", "jeans"), ("knife", "knives"), ("kitchen knife", "kitchen knives"), ("mouse", "mice"), ("bus", "buses"),
-                                       ("glass", "glasses"), ("compass", "compasses"), ("human", "humans")])  # fmt: skip
+@pytest.mark.parametrize(
+    "one, more",
+    [
+        ("man", "men"),
+        ("postwoman", "postwomen"),
+        ("piece of cheese", "pieces of cheese"),
+        ("man in tuxedo", "men in tuxedo"),
+        ("jeans", "jeans"),
+        ("knife", "knives"),
+        ("kitchen knife", "kitchen knives"),
+        ("mouse", "mice"),
+        ("bus", "buses"),
+        ("glass", "glasses"),
+        ("compass", "compasses"),
+        ("human", "humans"),
+    ],
+)
 def test_plurals(one, more):
     assert many(one) == more
 
@@ -155,15 +242,25 @@ def test_a_scene_is_said_anew_at_every_visit_and_always_the_same_at_one(worlds):
 
 
 def test_what_can_be_asked_for_is_said(worlds):
-    numbers = {2: ("two", "2", "a pair of", "a couple of"), 3: ("three", "3"), 4: ("four", "4"), 5: ("five", "5")}
+    numbers = {
+        2: ("two", "2", "a pair of", "a couple of"),
+        3: ("three", "3"),
+        4: ("four", "4"),
+        5: ("five", "5"),
+    }
     for split in ("train", "held_out"):
         for i in range(900):
             a = worlds[split].attributes(6, i)
             said = worlds[split].again(6, i, i).lower()
-            assert a.background == "white" or re.search(rf"(on|against|background|front of).*{a.background}|{a.background} background", said), (said, a)
+            assert a.background == "white" or re.search(
+                rf"(on|against|background|front of).*{a.background}|{a.background} background", said
+            ), (said, a)
             if a.kind == "objects":
-                assert a.count == 1 or any(re.search(rf"(?<![\w-]){n}(?![\w-])", said) for n in numbers[a.count]), (said, a.count)
-            if a.kind == "hand": assert re.search("no|zero|one|two|three|four|five|[0-5]", said), said
+                assert a.count == 1 or any(
+                    re.search(rf"(?<![\w-]){n}(?![\w-])", said) for n in numbers[a.count]
+                ), (said, a.count)
+            if a.kind == "hand":
+                assert re.search("no|zero|one|two|three|four|five|[0-5]", said), said
 
 
 def test_a_tenth_of_captions_at_most_is_misspelt(worlds):
@@ -177,10 +274,18 @@ def test_a_tenth_of_captions_at_most_is_misspelt(worlds):
     assert any(t.startswith("an elephant") for t in said) and any(t.startswith("elephant") for t in said)
 
 
-@pytest.mark.parametrize("change, text", [({}, "two red cars upside down on a blue background"), ({"count": 1}, "a red car upside down on a blue background"),
-                                          ({"background": "white", "orientation": "on its side"}, "two red cars on their side"),
-                                          ({"kind": "plain"}, "a car on a blue background")])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        ({}, "two red cars upside down on a blue background"),
+        ({"count": 1}, "a red car upside down on a blue background"),
+        ({"background": "white", "orientation": "on its side"}, "two red cars on their side"),
+        ({"kind": "plain"}, "a car on a blue background"),
+    ],
+)
 def test_the_plain_way(change, text):
-    a = Attributes("objects", ("car",), ("automobile",), "noto", ("red",), 2, "upside down", background="blue")
+    a = Attributes(
+        "objects", ("car",), ("automobile",), "noto", ("red",), 2, "upside down", background="blue"
+    )
     said = plainly(replace(a, **change), {"automobile": names.Called(("car", "automobile"), ("car",), ())})
     assert said == (text if change.get("kind") != "plain" else "a car")

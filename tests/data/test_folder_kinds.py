@@ -1,4 +1,6 @@
-"""Folders of pictures as people have them: each is read, or refused in one line that names the file; nothing is passed over."""
+"""Folders of pictures as people have them: each is read, or refused in one line that names the file; nothing
+is passed over.
+"""
 
 import json
 import os
@@ -43,7 +45,7 @@ def jsonl(file, rows, encoding="utf-8", end="\n"):
     )
 
 
-# --- metadata ---------------------------------------------------------------------------------------------------------
+# --- metadata -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_what_looks_like_captions_is_not_passed_over(tmp_path, name):
     assert name in refuses(tmp_path) and "accepted: metadata.jsonl or metadata.csv" in refuses(tmp_path)
 
 
-# --- beside the images ------------------------------------------------------------------------------------------------
+# --- beside the images --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -292,7 +294,7 @@ def test_captions_in_two_places(tmp_path):
     assert "metadata.csv and metadata.jsonl" in refuses(tmp_path)
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- pictures -----------------------------------------------------------------------------------------------
 
 
 def test_every_suffix_is_read(tmp_path):
@@ -377,7 +379,7 @@ def test_sixteen_bits_are_told_by_the_file_not_by_its_values(tmp_path):
         assert (load(tmp_path).x == round(top / 257)).all()
 
 
-# --- links and litter -------------------------------------------------------------------------------------------------
+# --- links and litter ---------------------------------------------------------------------------------------
 
 
 def test_links_to_folders_and_files_are_followed(tmp_path):
@@ -421,7 +423,7 @@ def test_litter_is_passed_over(tmp_path):
     assert len(load(tmp_path)) == 1
 
 
-# --- splits -----------------------------------------------------------------------------------------------------------
+# --- splits -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

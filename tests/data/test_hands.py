@@ -17,7 +17,9 @@ def test_the_fingers_that_are_seen_are_those_that_are_meant():
 
 
 def test_every_way_of_showing_a_number():
-    assert set(RAISED) == set(range(6)) and all(len(set(way)) == n for n, ways in RAISED.items() for way in ways)
+    assert set(RAISED) == set(range(6)) and all(
+        len(set(way)) == n for n, ways in RAISED.items() for way in ways
+    )
     for n, ways in RAISED.items():
         for way in ways:
             assert fingers(picture(Hand(way, spread=1.3), 128)[..., 3] > 128) == n, way
@@ -38,6 +40,7 @@ def test_curled_fingers_lie_on_the_palm():
     def ink(raised):
         palm = picture(Hand(raised, drawing="outlined"), 128)[66:90, 48:84]
         return int((palm[..., :3].sum(-1) < 250).sum())
+
     lines = [ink(RAISED[n][0]) for n in range(6)]
     assert lines[5] < 10 < lines[4] and lines[0] > lines[1] > lines[2] > lines[3]
 
@@ -50,6 +53,7 @@ def test_a_left_hand_is_a_right_hand_in_the_mirror_and_its_thumb_is_to_the_left(
 
 def test_tones_are_ordered_and_only_where_skin_is_shown():
     light = [sum(hands.TONES[t]) for t in list(hands.TONES)[1:]]
-    assert light == sorted(light, reverse=True) and {d: draw_hand(Draw(0, 0, 0), 2, d).tone for d in ("line", "glove", "silhouette")} == {
-        "line": "", "glove": "", "silhouette": ""}
+    assert light == sorted(light, reverse=True) and {
+        d: draw_hand(Draw(0, 0, 0), 2, d).tone for d in ("line", "glove", "silhouette")
+    } == {"line": "", "glove": "", "silhouette": ""}
     assert len({draw_hand(Draw(0, k, 0), 2, "flat").tone for k in range(60)}) == 6

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from unnoise.data import idx, load
 from unnoise.errors import BadInput
 
-IMAGES = bytes.fromhex("00000803 00000002 00000002 00000003") + bytes(range(12))  # 2 images of 2 rows and 3 columns, by hand
+IMAGES = bytes.fromhex("00000803 00000002 00000002 00000003") + bytes(
+    range(12)
+)  # 2 images of 2 rows and 3 columns, by hand
 LABELS = bytes.fromhex("00000801 00000003 070009")
 
 
@@ -38,8 +40,15 @@ def test_every_flipped_bit_of_the_header_is_noticed(bit):
         idx.parse(bytes(broken), "my-file", 3)
 
 
-@pytest.mark.parametrize("raw, ndim", [(IMAGES, 1), (LABELS, 3), (b"\x1f\x8b\x08\x00" + IMAGES, 3),
-                                       (bytes.fromhex("00000d03") + IMAGES[4:], 3)])
+@pytest.mark.parametrize(
+    "raw, ndim",
+    [
+        (IMAGES, 1),
+        (LABELS, 3),
+        (b"\x1f\x8b\x08\x00" + IMAGES, 3),
+        (bytes.fromhex("00000d03") + IMAGES[4:], 3),
+    ],
+)
 def test_wrong_magic_says_what_was_expected(raw, ndim):
     with pytest.raises(BadInput, match=rf"starts with {raw[:4].hex()}, expected 0000080{ndim}"):
         idx.parse(raw, "x", ndim)

@@ -186,14 +186,32 @@ def test_a_concept_has_at_most_16_further_words():
 
 
 IRREGULAR = {
-    "potato": "potatoes", "tomato": "tomatoes", "mango": "mangoes", "volcano": "volcanoes",
-    "mosquito": "mosquitoes", "mouse": "mice", "goose": "geese", "ox": "oxen", "wolf": "wolves",
-    "tooth": "teeth", "sheep": "sheep", "fish": "fish", "deer": "deer", "snowman": "snowmen",
+    "potato": "potatoes",
+    "tomato": "tomatoes",
+    "mango": "mangoes",
+    "volcano": "volcanoes",
+    "mosquito": "mosquitoes",
+    "mouse": "mice",
+    "goose": "geese",
+    "ox": "oxen",
+    "wolf": "wolves",
+    "tooth": "teeth",
+    "sheep": "sheep",
+    "fish": "fish",
+    "deer": "deer",
+    "snowman": "snowmen",
     "scarf": "scarves",
-    "maple leaf": "maple leaves", "computer mouse": "computer mice", "kangaroo": "kangaroos",
-    "piece of cheese": "pieces of cheese", "cherry": "cherries", "key": "keys", "box": "boxes",
-    "peach": "peaches", "brush": "brushes", "cat": "cats",
-}  # fmt: skip
+    "maple leaf": "maple leaves",
+    "computer mouse": "computer mice",
+    "kangaroo": "kangaroos",
+    "piece of cheese": "pieces of cheese",
+    "cherry": "cherries",
+    "key": "keys",
+    "box": "boxes",
+    "peach": "peaches",
+    "brush": "brushes",
+    "cat": "cats",
+}
 
 
 @pytest.mark.parametrize(("noun", "many"), IRREGULAR.items())

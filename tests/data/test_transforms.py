@@ -9,7 +9,7 @@ from unnoise.data import batch_indices, crop, flip, order, positions
 from unnoise.data.transforms import permutation
 from unnoise.errors import BadInput
 
-seeds = st.integers(-2**63, 2**64 - 1)
+seeds = st.integers(-(2**63), 2**64 - 1)
 
 
 @given(st.integers(1, 200), seeds, st.integers(0, 10**6))
@@ -20,13 +20,36 @@ def test_every_epoch_holds_every_item_once(n, seed, epoch):
 @given(st.integers(30, 100), seeds, st.integers(0, 1000))
 def test_epochs_and_seeds_have_their_own_order(n, seed, epoch):
     this = permutation(n, seed, epoch)
-    assert not np.array_equal(this, permutation(n, seed, epoch + 1))    # equal by chance: 1 in 30!
+    assert not np.array_equal(this, permutation(n, seed, epoch + 1))  # equal by chance: 1 in 30!
     assert not np.array_equal(this, permutation(n, seed + 1, epoch))
 
 
 def test_the_order_is_pinned():
-    """A run resumed under another version of numpy, or of this code, must see the same items (computed with numpy 2.4)."""
-    assert [order(10, 0, p) for p in range(20)] == [0, 2, 9, 1, 8, 5, 4, 3, 6, 7, 5, 3, 7, 8, 2, 4, 1, 0, 6, 9]
+    """A run resumed under another version of numpy, or of this code, must see the same items (computed with
+    numpy 2.4).
+    """
+    assert [order(10, 0, p) for p in range(20)] == [
+        0,
+        2,
+        9,
+        1,
+        8,
+        5,
+        4,
+        3,
+        6,
+        7,
+        5,
+        3,
+        7,
+        8,
+        2,
+        4,
+        1,
+        0,
+        6,
+        9,
+    ]
     assert batch_indices(120_000, 7, 1000, 4).tolist() == [1031, 16427, 52551, 50654]
 
 
@@ -40,16 +63,21 @@ def test_an_item_does_not_depend_on_what_was_asked_before(n, seed, asked):
 def test_all_orders_of_four_are_equally_likely():
     counts = Counter(tuple(permutation(4, 1, e)) for e in range(2400))
     chi2 = sum((counts[p] - 100) ** 2 / 100 for p in counts) + (24 - len(counts)) * 100
-    assert len(counts) == 24 and chi2 < 50                              # 23 degrees of freedom: P(chi2 > 50) = 1e-3
+    assert len(counts) == 24 and chi2 < 50  # 23 degrees of freedom: P(chi2 > 50) = 1e-3
 
 
 @settings(max_examples=50)
-@given(st.integers(1, 40), seeds, st.integers(0, 10**5), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
+@given(
+    st.integers(1, 40), seeds, st.integers(0, 10**5), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)
+)
 def test_processes_and_micro_batches_share_what_one_process_draws(n, seed, step, share, world, accumulate):
     batch = share * world * accumulate
     whole = batch_indices(n, seed, step, batch)
-    pieces = [batch_indices(n, seed, step, batch, rank, world, micro, accumulate)
-              for micro in range(accumulate) for rank in range(world)]
+    pieces = [
+        batch_indices(n, seed, step, batch, rank, world, micro, accumulate)
+        for micro in range(accumulate)
+        for rank in range(world)
+    ]
     assert all(len(piece) == share and piece.dtype == np.int64 for piece in pieces)
     assert np.concatenate(pieces).tolist() == whole.tolist()
     assert whole.tolist() == [order(n, seed, step * batch + i) for i in range(batch)]
@@ -63,10 +91,17 @@ def test_eight_is_two_fours_is_four_plus_four():
     assert positions(20, 8, rank=1, world=2).tolist() == [164, 165, 166, 167]
 
 
-@pytest.mark.parametrize("kwargs", [
-    {"batch": 8, "world": 3}, {"batch": 0}, {"batch": 8, "rank": 1}, {"batch": 8, "rank": -1},
-    {"batch": 8, "micro": 2, "accumulate": 2}, {"batch": 8, "world": 0},
-])
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"batch": 8, "world": 3},
+        {"batch": 0},
+        {"batch": 8, "rank": 1},
+        {"batch": 8, "rank": -1},
+        {"batch": 8, "micro": 2, "accumulate": 2},
+        {"batch": 8, "world": 0},
+    ],
+)
 def test_shares_that_cannot_be(kwargs):
     with pytest.raises(BadInput):
         batch_indices(10, 0, 0, **kwargs)
@@ -95,7 +130,7 @@ def test_crop_is_a_window_with_a_uniform_corner():
     for i in range(1200):
         window = crop(X, 4, 0, i)
         top, left = divmod(int(window[0, 0, 0]) // 3, 6)
-        assert np.array_equal(window, X[top:top + 4, left:left + 4])
+        assert np.array_equal(window, X[top : top + 4, left : left + 4])
         corners[top, left] += 1
     assert set(corners) == {(t, l) for t in range(2) for l in range(3)}
     assert max(abs(n - 200) for n in corners.values()) < 4 * 200**0.5

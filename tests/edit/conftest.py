@@ -1,4 +1,5 @@
 """What the tests of editing share: the default model, and a picture that it could have drawn."""
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw

@@ -1,4 +1,7 @@
-"""Anomalies: AUROC against counting, scores against the closed form of a Gaussian, the map, refusals, the command."""
+"""Anomalies: AUROC against counting, scores against the closed form of a Gaussian, the map, refusals, the
+command.
+"""
+
 import json
 
 import numpy as np
@@ -18,14 +21,19 @@ from unnoise.process import schedule
 
 
 @settings(max_examples=50, deadline=None)
-@given(a=st.lists(st.integers(0, 6), min_size=1, max_size=12), b=st.lists(st.integers(0, 6), min_size=1, max_size=12))
+@given(
+    a=st.lists(st.integers(0, 6), min_size=1, max_size=12),
+    b=st.lists(st.integers(0, 6), min_size=1, max_size=12),
+)
 def test_auroc_is_the_share_of_pairs_in_order(a, b):
     pairs = [(y > x) + 0.5 * (y == x) for x in a for y in b]
     assert auroc(torch.tensor(a), torch.tensor(b)) == pytest.approx(np.mean(pairs))
 
 
 def test_the_score_of_a_gaussian_is_its_closed_form_and_grows_with_the_distance():
-    """x0 - D = k' (x0 - m) - k sigma eps, k = v alpha / (alpha^2 v + sigma^2), k' = sigma^2 / (alpha^2 v + sigma^2)."""
+    """x0 - D = k' (x0 - m) - k sigma eps, k = v alpha / (alpha^2 v + sigma^2), k' = sigma^2 / (alpha^2 v +
+    sigma^2).
+    """
     curve, m, v, u = schedule.cosine(), 0.2, 0.3**2, 0.5
     l = curve.level(u)
     a, s = float(l.alpha), float(l.sigma)
@@ -71,13 +79,38 @@ def test_detail_is_of_neighbours_and_never_nothing():
     assert detail(x[:, :, :1, :1]).tolist() == [FLAT] * 3
 
 
-@pytest.mark.parametrize(("how", "says"), [({"strength": 0}, "above 0"), ({"strength": 2}, "from 0"), ({"noises": 0}, "noises"), ({"steps": 1.5}, "steps")])
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"strength": 0}, "above 0"),
+        ({"strength": 2}, "from 0"),
+        ({"noises": 0}, "noises"),
+        ({"steps": 1.5}, "steps"),
+    ],
+)
 def test_what_cannot_be_done_is_said(tiny, how, says):
-    with pytest.raises(BadInput, match=says): anomaly(unnoise.load(tiny), np.zeros((8, 8), np.uint8), **how)
+    with pytest.raises(BadInput, match=says):
+        anomaly(unnoise.load(tiny), np.zeros((8, 8), np.uint8), **how)
 
 
 def test_the_command(tmp_path, capfd):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)).save(tmp_path / "a.png")
-    done = json.loads(run(capfd, "edit", "anomaly", tmp_path / "a.png", "--model", "digits", "--noises", 2, "-o", tmp_path / "b.png", "--json")[1])
+    done = json.loads(
+        run(
+            capfd,
+            "edit",
+            "anomaly",
+            tmp_path / "a.png",
+            "--model",
+            "digits",
+            "--noises",
+            2,
+            "-o",
+            tmp_path / "b.png",
+            "--json",
+        )[1]
+    )
     assert done["score"] > 0 and done["relative"] > 0 and Image.open(tmp_path / "b.png").size == (28, 28)
-    assert "above 0" in bad(capfd, "edit", "anomaly", tmp_path / "a.png", "--model", "digits", "--strength", 0)
+    assert "above 0" in bad(
+        capfd, "edit", "anomaly", tmp_path / "a.png", "--model", "digits", "--strength", 0
+    )

@@ -1,4 +1,5 @@
 """Arguments of the wrong type or size, of every edit: one BadInput, whatever is given and wherever."""
+
 import inspect
 
 import numpy as np
@@ -10,10 +11,37 @@ from tests.support import sd
 from unnoise.errors import BadInput
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-WRONG = ("x", "", b"x", [1], [], {"a": 1}, object(), float("nan"), float("inf"), 1e9, -1, -0.5, 2**70, True, 1 + 2j, np.zeros(2), lambda: 0, "\ud800")
+WRONG = (
+    "x",
+    "",
+    b"x",
+    [1],
+    [],
+    {"a": 1},
+    object(),
+    float("nan"),
+    float("inf"),
+    1e9,
+    -1,
+    -0.5,
+    2**70,
+    True,
+    1 + 2j,
+    np.zeros(2),
+    lambda: 0,
+    "\ud800",
+)
 FREE = {"progress", "stage", "how", "pipe"}  # functions
-EVERY = [(kind, p.name) for kind, f in [*unnoise.edit.edits().items(), ("zoom-out", unnoise.edit.zoom_out), ("anomaly", unnoise.edit.anomaly)]
-         for p in inspect.signature(f).parameters.values() if p.name not in FREE]
+EVERY = [
+    (kind, p.name)
+    for kind, f in [
+        *unnoise.edit.edits().items(),
+        ("zoom-out", unnoise.edit.zoom_out),
+        ("anomaly", unnoise.edit.anomaly),
+    ]
+    for p in inspect.signature(f).parameters.values()
+    if p.name not in FREE
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +52,20 @@ def pipe(tmp_path_factory):
 def called(pipe, kind: str, folder, **given):
     f = {**unnoise.edit.edits(), "zoom-out": unnoise.edit.zoom_out, "anomaly": unnoise.edit.anomaly}[kind]
     how: dict = {"image": PICTURE, "prompt": "a dog", "seed": 0}
-    if kind != "anomaly": how["num_inference_steps"] = 1
-    if kind == "inpaint": how["mask"] = np.full((16, 16), 255, np.uint8)
-    if kind == "outpaint": how["left"] = 4
-    if kind == "imagic": how |= {"embedding_steps": 0, "tuning_steps": 0, "eta": 0.0, "work": folder}
-    if kind in ("diffedit", "prompt-to-prompt"): how["source"] = "a cat"
-    if kind == "zoom-out": how["passes"] = 1
-    if kind == "denoise": how["sigma"] = 0.1
+    if kind != "anomaly":
+        how["num_inference_steps"] = 1
+    if kind == "inpaint":
+        how["mask"] = np.full((16, 16), 255, np.uint8)
+    if kind == "outpaint":
+        how["left"] = 4
+    if kind == "imagic":
+        how |= {"embedding_steps": 0, "tuning_steps": 0, "eta": 0.0, "work": folder}
+    if kind in ("diffedit", "prompt-to-prompt"):
+        how["source"] = "a cat"
+    if kind == "zoom-out":
+        how["passes"] = 1
+    if kind == "denoise":
+        how["sigma"] = 0.1
     return f(pipe, **{**how, **given})
 
 
@@ -43,17 +78,42 @@ def test_every_argument_is_taken_or_refused_in_one_line(pipe, kind, name, tmp_pa
             assert "\n" not in str(e) and len(str(e)) < 2000, (value, e)
 
 
-@pytest.mark.parametrize("kind, name, value, said", [
-    ("denoise", "sigma", 1e9, "sigma"), ("denoise", "sigma", 10.01, "from 0 to 10"), ("denoise", "sigma", -0.1, "sigma"),
-    ("denoise", "sample", 1, "True or False"),
-    ("upscale", "scale", 3, "2 or 4"), ("upscale", "batch_size", 0, "batch_size"), ("upscale", "height", 64, "own size"), ("outpaint", "width", 64, "own size"),
-    ("image-to-image", "strength", True, "strength"), ("image-to-image", "then", "a car", "list of prompts"), ("image-to-image", "height", 2.5, "height"),
-    ("inpaint", "soft", 1.5, "soft"), ("inpaint", "method", ["repaint"], "inpainting method"), ("style", "amount", -1, "amount"),
-    ("style", "reference_prompt", 5, "text"), ("imagic", "levels", 0, "levels"), ("imagic", "tuning_rate", 0, "tuning_rate"), ("imagic", "work", 5, "folder"),
-    ("invert", "iterations", 0, "iterations"), ("invert", "method", None, "inversion method"), ("anomaly", "noises", 2.0, "noises"),
-    ("anomaly", "seed", "x", "seed"), ("anomaly", "batch_size", -5, "batch_size"), ("prompt-to-prompt", "weights", [1], "word: factor"),
-    ("prompt-to-prompt", "local", "dog", "list of words"), ("prompt-to-prompt", "cross", "x", "cross"), ("zoom-out", "factor", True, "factor"),
-    ("zoom-out", "passes", 101, "passes"), ("diffedit", "source", 5, "text"), ("diffedit", "noises", 0, "noises"), ("outpaint", "left", -1, "left")])
+@pytest.mark.parametrize(
+    "kind, name, value, said",
+    [
+        ("denoise", "sigma", 1e9, "sigma"),
+        ("denoise", "sigma", 10.01, "from 0 to 10"),
+        ("denoise", "sigma", -0.1, "sigma"),
+        ("denoise", "sample", 1, "True or False"),
+        ("upscale", "scale", 3, "2 or 4"),
+        ("upscale", "batch_size", 0, "batch_size"),
+        ("upscale", "height", 64, "own size"),
+        ("outpaint", "width", 64, "own size"),
+        ("image-to-image", "strength", True, "strength"),
+        ("image-to-image", "then", "a car", "list of prompts"),
+        ("image-to-image", "height", 2.5, "height"),
+        ("inpaint", "soft", 1.5, "soft"),
+        ("inpaint", "method", ["repaint"], "inpainting method"),
+        ("style", "amount", -1, "amount"),
+        ("style", "reference_prompt", 5, "text"),
+        ("imagic", "levels", 0, "levels"),
+        ("imagic", "tuning_rate", 0, "tuning_rate"),
+        ("imagic", "work", 5, "folder"),
+        ("invert", "iterations", 0, "iterations"),
+        ("invert", "method", None, "inversion method"),
+        ("anomaly", "noises", 2.0, "noises"),
+        ("anomaly", "seed", "x", "seed"),
+        ("anomaly", "batch_size", -5, "batch_size"),
+        ("prompt-to-prompt", "weights", [1], "word: factor"),
+        ("prompt-to-prompt", "local", "dog", "list of words"),
+        ("prompt-to-prompt", "cross", "x", "cross"),
+        ("zoom-out", "factor", True, "factor"),
+        ("zoom-out", "passes", 101, "passes"),
+        ("diffedit", "source", 5, "text"),
+        ("diffedit", "noises", 0, "noises"),
+        ("outpaint", "left", -1, "left"),
+    ],
+)
 def test_what_is_refused_is_named(pipe, kind, name, value, said, tmp_path):
     with pytest.raises(BadInput, match=said):
         called(pipe, kind, tmp_path / "work", **{name: value})

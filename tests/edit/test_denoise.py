@@ -1,4 +1,7 @@
-"""Denoising: against the exact posterior of a Gaussian, sigma 0, sizes, samples, latents, refusals, the command."""
+"""Denoising: against the exact posterior of a Gaussian, sigma 0, sizes, samples, latents, refusals, the
+command.
+"""
+
 import json
 import math
 
@@ -34,7 +37,9 @@ def test_the_mean_and_the_samples_are_those_of_the_gaussian_posterior(pipe):
     model, x = Gaussian(0.3, v), torch.full((100, 100), 0.9, dtype=torch.float64)
     r = pipe.request(num_inference_steps=40, seed=0, num_images=100, sampler="ddim", eta=1.0)
     mean = come_down(pipe, r, x[:1], 0.4, model, sample=False)
-    assert_close(mean[0, 0], torch.tensor((s * 0.3 + v * 0.9) / (v + s), dtype=torch.float64), atol=1e-9, rtol=0)
+    assert_close(
+        mean[0, 0], torch.tensor((s * 0.3 + v * 0.9) / (v + s), dtype=torch.float64), atol=1e-9, rtol=0
+    )
     made = come_down(pipe, r, x, 0.4, model, sample=True)
     assert abs(made.mean() - mean[0, 0]) < 0.02
     assert abs(made.std() - math.sqrt(v * s / (v + s))) < 0.02
@@ -49,7 +54,9 @@ def test_sigma_0_gives_the_picture_back_to_the_byte(pipe):
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (16, 16), (41, 30)])
 @pytest.mark.parametrize("sample", [False, True])
 def test_any_size_keeps_its_size(pipe, size, sample):
-    r = denoise(pipe, noisy(*size, 0.3), sigma=0.3, sample=sample, num_inference_steps=3, seed=0, num_images=2)
+    r = denoise(
+        pipe, noisy(*size, 0.3), sigma=0.3, sample=sample, num_inference_steps=3, seed=0, num_images=2
+    )
     assert r.arrays.shape == (2, *size, 3) and r.nfe == (3 if sample else 1)
     assert (r.arrays[0] == r.arrays[1]).all() or sample
 
@@ -69,10 +76,17 @@ def test_a_model_of_latents_measures_its_own_level():
 
 
 def test_what_cannot_be_done_is_said(pipe, tiny):
-    for how, says in (({"sigma": -0.1}, "from 0"), ({"sigma": math.nan}, "from 0"), ({"prompt": "an apple"}, "no prompt")):
-        with pytest.raises(BadInput, match=says): denoise(pipe, noisy(16, 16, 0.1), **{"seed": 0, "sigma": 0.1, **how})
-    with pytest.raises(BadInput, match="8 pixels"): denoise(pipe, noisy(4, 4, 0.1))
-    with pytest.raises(BadInput, match="emoji-upscale takes any"): denoise(unnoise.load(tiny), noisy(64, 64, 0.1), sigma=0.1)
+    for how, says in (
+        ({"sigma": -0.1}, "from 0"),
+        ({"sigma": math.nan}, "from 0"),
+        ({"prompt": "an apple"}, "no prompt"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            denoise(pipe, noisy(16, 16, 0.1), **{"seed": 0, "sigma": 0.1, **how})
+    with pytest.raises(BadInput, match="8 pixels"):
+        denoise(pipe, noisy(4, 4, 0.1))
+    with pytest.raises(BadInput, match="emoji-upscale takes any"):
+        denoise(unnoise.load(tiny), noisy(64, 64, 0.1), sigma=0.1)
 
 
 def test_the_command(pipe, tmp_path, capfd):
@@ -80,4 +94,6 @@ def test_the_command(pipe, tmp_path, capfd):
     how = "--model", pipe.folder.path, "--seed", 1, "-o", tmp_path / "b.png", "--json"
     done = json.loads(run(capfd, "edit", "denoise", tmp_path / "a.png", "--sigma", 0.2, *how)[1])
     assert done["sigma"] == 0.2 and Image.open(tmp_path / "b.png").size == (24, 20)
-    assert "from 0" in bad(capfd, "edit", "denoise", tmp_path / "a.png", "--model", pipe.folder.path, "--sigma", "-1")
+    assert "from 0" in bad(
+        capfd, "edit", "denoise", tmp_path / "a.png", "--model", pipe.folder.path, "--sigma", "-1"
+    )

@@ -1,4 +1,6 @@
-"""Thin and round masks: the new comes out in full however thin the mask, and what cannot be seen is not promised."""
+"""Thin and round masks: the new comes out in full however thin the mask, and what cannot be seen is not
+promised.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from unnoise.edit.picture import Picture, pasted
 
 def stroke(width: int, slant: int = 0) -> np.ndarray:
     m = np.zeros((30, 30))
-    for y in range(30): m[y, 8 + slant * y // 3 : 8 + slant * y // 3 + width] = 1
+    for y in range(30):
+        m[y, 8 + slant * y // 3 : 8 + slant * y // 3 + width] = 1
     return m
 
 

@@ -1,4 +1,7 @@
-"""Kinds of fault that edits have had: seeds recorded wrongly, batches that are not what was asked, gradients lost, frames that run too fast."""
+"""Kinds of fault that edits have had: seeds recorded wrongly, batches that are not what was asked, gradients
+lost, frames that run too fast.
+"""
+
 import numpy as np
 import pytest
 import torch
@@ -33,22 +36,30 @@ class Sizes:
     def __init__(self, pipe, monkeypatch):
         self.seen = []
         fast = pipe.runner.fast
+
         def watched():
             net = fast()
+
             def call(x, *args, **kwargs):
                 self.seen.append(len(x))
                 return net(x, *args, **kwargs)
+
             return call
+
         monkeypatch.setattr(pipe.runner, "fast", watched)
 
 
-# --- upscale --------------------------------------------------------------------------------------------------------
+# --- upscale ------------------------------------------------------------------------------------------------
+
 
 def test_an_upscaling_without_a_seed_records_the_seed_that_it_used(pipe):
     first = upscale(pipe, PICTURE, "a dog", num_inference_steps=2, num_images=2)
     again = upscale(pipe, PICTURE, "a dog", num_inference_steps=2, seed=[r["seed"] for r in first.recipes])
     assert np.array_equal(first.arrays, again.arrays)
-    assert not np.array_equal(first.arrays[0], upscale(pipe, PICTURE, "a dog", num_inference_steps=2, seed=first.seeds[0] + 1).arrays[0])
+    assert not np.array_equal(
+        first.arrays[0],
+        upscale(pipe, PICTURE, "a dog", num_inference_steps=2, seed=first.seeds[0] + 1).arrays[0],
+    )
 
 
 def test_the_trained_upscaler_draws_as_many_at_once_as_are_asked(upscaler, monkeypatch):
@@ -58,17 +69,24 @@ def test_the_trained_upscaler_draws_as_many_at_once_as_are_asked(upscaler, monke
     sizes.seen.clear()
     two = upscale(upscaler, PICTURE, num_images=3, seed=5, num_inference_steps=2, batch_size=2)
     assert set(sizes.seen) == {1, 2}
-    assert np.abs(two.arrays.astype(int) - all_at_once.arrays).max() <= 1 and two.nfe == all_at_once.nfe and two.recipes == all_at_once.recipes
+    assert (
+        np.abs(two.arrays.astype(int) - all_at_once.arrays).max() <= 1
+        and two.nfe == all_at_once.nfe
+        and two.recipes == all_at_once.recipes
+    )
 
 
 def test_denoising_too(upscaler, monkeypatch):
     sizes = Sizes(upscaler, monkeypatch)
-    r = denoise(upscaler, PICTURE, sigma=0.2, sample=True, num_images=3, seed=1, num_inference_steps=2, batch_size=1)
+    r = denoise(
+        upscaler, PICTURE, sigma=0.2, sample=True, num_images=3, seed=1, num_inference_steps=2, batch_size=1
+    )
     assert set(sizes.seen) == {1}
     assert r.nfe == denoise(upscaler, PICTURE, sigma=0.2, sample=True, seed=1, num_inference_steps=2).nfe
 
 
-# --- noises in batches ----------------------------------------------------------------------------------------------
+# --- noises in batches --------------------------------------------------------------------------------------
+
 
 def test_an_anomalys_noises_come_in_batches_and_change_nothing(pipe, monkeypatch):
     whole = anomaly(pipe, PICTURE, "a dog", noises=5, batch_size=5)
@@ -94,22 +112,34 @@ def test_large_pictures_have_small_batches_by_themselves(pipe, monkeypatch):
     assert sizes.seen == [2, 1]
 
 
-# --- the gradient through the network -------------------------------------------------------------------------------
+# --- the gradient through the network -----------------------------------------------------------------------
+
 
 def test_one_sample_at_pure_noise_takes_nothing_from_the_others():
-    def denoiser(x, l): return x * torch.tensor([[3.0, 0.0]]) + x.flip(1) * torch.tensor([[0.0, 1.0]])
+    def denoiser(x, l):
+        return x * torch.tensor([[3.0, 0.0]]) + x.flip(1) * torch.tensor([[0.0, 1.0]])
+
     loss = lambda images, l: ((images - 1) ** 2).sum(1)
     steered = steer(denoiser, [(loss, 1.0)], through=True)
     x = torch.tensor([[0.3, -0.2], [0.5, 0.7], [-0.4, 0.1]])
     levels = [(0.8, 0.6), (0.0, 1.0), (0.6, 0.8)]
     together = steered(x, Level(torch.tensor([a for a, _ in levels]), torch.tensor([s for _, s in levels])))
-    alone = torch.cat([steered(x[i : i + 1], Level(torch.tensor(a), torch.tensor(s))) for i, (a, s) in enumerate(levels)])
+    alone = torch.cat(
+        [steered(x[i : i + 1], Level(torch.tensor(a), torch.tensor(s))) for i, (a, s) in enumerate(levels)]
+    )
     torch.testing.assert_close(together, alone)
-    plain = steer(denoiser, [(loss, 1.0)])(x, Level(torch.tensor([a for a, _ in levels]), torch.tensor([s for _, s in levels])))
-    assert torch.equal(together[1], plain[1]) and not torch.allclose(together[0], plain[0]) and not torch.allclose(together[2], plain[2])
+    plain = steer(denoiser, [(loss, 1.0)])(
+        x, Level(torch.tensor([a for a, _ in levels]), torch.tensor([s for _, s in levels]))
+    )
+    assert (
+        torch.equal(together[1], plain[1])
+        and not torch.allclose(together[0], plain[0])
+        and not torch.allclose(together[2], plain[2])
+    )
 
 
-# --- devices without float64 ----------------------------------------------------------------------------------------
+# --- devices without float64 --------------------------------------------------------------------------------
+
 
 def test_acceleration_is_the_same_where_the_device_has_no_float64(monkeypatch):
     g = torch.Generator().manual_seed(0)
@@ -119,7 +149,8 @@ def test_acceleration_is_the_same_where_the_device_has_no_float64(monkeypatch):
     assert torch.equal(_accelerated(tried, found), want) and want.dtype == torch.float32
 
 
-# --- frames ---------------------------------------------------------------------------------------------------------
+# --- frames -------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
 @pytest.mark.parametrize("fps", [7, 12, 15, 24, 30, 48])
@@ -148,5 +179,8 @@ def test_a_film_takes_a_new_name_and_replaces_only_when_asked(tmp_path):
     zoom = Zoom(np.zeros((2, 8, 8, 3), np.uint8), 1.5, 0, 0)
     (tmp_path / "a.gif").write_bytes(b"mine")
     assert zoom.save(tmp_path / "a.gif", 2).name == "a-2.gif" and (tmp_path / "a.gif").read_bytes() == b"mine"
-    assert zoom.save(tmp_path / "a.gif", 2, overwrite=True).name == "a.gif" and (tmp_path / "a.gif").read_bytes() != b"mine"
+    assert (
+        zoom.save(tmp_path / "a.gif", 2, overwrite=True).name == "a.gif"
+        and (tmp_path / "a.gif").read_bytes() != b"mine"
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a-2.gif", "a.gif"]

@@ -1,4 +1,7 @@
-"""Pictures and masks: every common kind of file opens as what it shows, what cannot be used is told in a line, and pasting is exact."""
+"""Pictures and masks: every common kind of file opens as what it shows, what cannot be used is told in a
+line, and pasting is exact.
+"""
+
 import io
 
 import numpy as np
@@ -8,7 +11,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import unnoise
-from unnoise.edit.picture import LIMIT, Picture, cells, decoded, encoded, pasted, read, read_mask, resized, working_size
+from unnoise.edit.picture import (
+    LIMIT,
+    Picture,
+    cells,
+    decoded,
+    encoded,
+    pasted,
+    read,
+    read_mask,
+    resized,
+    working_size,
+)
 from unnoise.errors import BadInput
 
 
@@ -31,7 +45,11 @@ def test_transparent_parts_lie_on_white_and_alpha_is_kept(tmp_path):
     a = noise(4, 6, 4)
     a[0, 0, 3], a[1, 1, 3] = 0, 255
     p = read(saved(tmp_path / "a.png", Image.fromarray(a)))
-    assert np.array_equal(p.alpha, a[..., 3]) and (p.pixels[0, 0] == 255).all() and np.array_equal(p.pixels[1, 1], a[1, 1, :3])
+    assert (
+        np.array_equal(p.alpha, a[..., 3])
+        and (p.pixels[0, 0] == 255).all()
+        and np.array_equal(p.pixels[1, 1], a[1, 1, :3])
+    )
     assert np.array_equal(p.whole(), a)  # the colours under transparent parts too
     a[..., 3] = 255
     assert read(a).alpha is None
@@ -46,9 +64,14 @@ def test_palette_grey_bilevel_and_sixteen_bits(tmp_path):
     p = read(saved(tmp_path / "t.png", clear, transparency=2))
     assert p.alpha is not None and set(np.unique(p.alpha)) == {0, 255}
     grey = noise(6, 5)
-    assert np.array_equal(read(saved(tmp_path / "g.png", Image.fromarray(grey))).pixels, np.repeat(grey[..., None], 3, 2))
+    assert np.array_equal(
+        read(saved(tmp_path / "g.png", Image.fromarray(grey))).pixels, np.repeat(grey[..., None], 3, 2)
+    )
     deep = np.random.default_rng(1).integers(0, 65536, (6, 5)).astype(np.uint16)
-    assert np.array_equal(read(saved(tmp_path / "d.png", Image.fromarray(deep))).pixels[..., 0], np.round(deep / 257).astype(np.uint8))
+    assert np.array_equal(
+        read(saved(tmp_path / "d.png", Image.fromarray(deep))).pixels[..., 0],
+        np.round(deep / 257).astype(np.uint8),
+    )
 
 
 def test_exif_turns_the_picture(tmp_path):
@@ -68,18 +91,33 @@ def test_what_cannot_be_read_is_told_in_one_line(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     saved(tmp_path / "wide.png", Image.new("1", (LIMIT + 1, 1)))
     saved(tmp_path / "huge.png", Image.new("1", (10_000, 10_000)))
-    for name, said in {"cut.png": "cannot be read", "text.png": "cannot be read", "empty.png": "cannot be read", "none.png": "no picture", ".": "folder",
-                       "wide.png": "at most 8192", "huge.png": "8192"}.items():
-        with pytest.raises(BadInput, match=said) as e: read(tmp_path / name)
+    for name, said in {
+        "cut.png": "cannot be read",
+        "text.png": "cannot be read",
+        "empty.png": "cannot be read",
+        "none.png": "no picture",
+        ".": "folder",
+        "wide.png": "at most 8192",
+        "huge.png": "8192",
+    }.items():
+        with pytest.raises(BadInput, match=said) as e:
+            read(tmp_path / name)
         assert "\n" not in str(e.value)
-    for a in (np.zeros((3, 3), np.float32), np.zeros((0, 3, 3), np.uint8), np.zeros((2, 2, 2), np.uint8), np.zeros(4, np.uint8)):
-        with pytest.raises(BadInput, match="uint8"): read(a)
+    for a in (
+        np.zeros((3, 3), np.float32),
+        np.zeros((0, 3, 3), np.uint8),
+        np.zeros((2, 2, 2), np.uint8),
+        np.zeros(4, np.uint8),
+    ):
+        with pytest.raises(BadInput, match="uint8"):
+            read(a)
 
 
 def test_masks(tmp_path):
     picture = Picture(noise(4, 6, 3))
     m = np.zeros((4, 6), np.uint8)
-    with pytest.raises(BadInput, match="empty"): read_mask(m, picture)
+    with pytest.raises(BadInput, match="empty"):
+        read_mask(m, picture)
     m[1, 2], m[2, 3] = 255, 128
     mask = read_mask(m, picture)
     assert mask[1, 2] == 1 and 0.4 < mask[2, 3] < 0.6 and (mask > 0).sum() == 2
@@ -87,7 +125,8 @@ def test_masks(tmp_path):
     hole = np.full((4, 6, 4), 255, np.uint8)
     hole[0, 1, 3] = 0
     assert read_mask(hole, picture)[0, 1] == 1 and read_mask(hole, picture).sum() == 1
-    with pytest.raises(BadInput, match="5 x 4 pixels, the picture 6 x 4"): read_mask(np.ones((4, 5), np.uint8), picture)
+    with pytest.raises(BadInput, match="5 x 4 pixels, the picture 6 x 4"):
+        read_mask(np.ones((4, 5), np.uint8), picture)
 
 
 @settings(max_examples=40, deadline=None)
@@ -100,7 +139,9 @@ def test_outside_the_mask_bytes_stay(h, w, seed, transparent):
     mask[rng.random((h, w)) < 0.3] = 1.0
     new = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
     out = pasted(picture, new, mask)
-    assert np.array_equal(out[mask == 0], given_[mask == 0]) and np.array_equal(out[mask == 1][:, :3], new[mask == 1])
+    assert np.array_equal(out[mask == 0], given_[mask == 0]) and np.array_equal(
+        out[mask == 1][:, :3], new[mask == 1]
+    )
     low, high = np.minimum(picture.pixels, new), np.maximum(picture.pixels, new)
     some = mask > 0
     assert ((out[..., :3] >= low) & (out[..., :3] <= high))[some].all()
@@ -121,17 +162,28 @@ def test_working_size_keeps_area_and_proportions(size):
     pipe = unnoise.load("emoji")
     h, w = working_size(pipe, Picture(np.zeros((*size, 3), np.uint8)))
     assert h % 8 == w % 8 == 0 and min(h, w) >= 16
-    if max(size) < 4 * min(size): assert 0.6 < h * w / 64**2 < 1.5 and 0.7 < (h / w) / (size[0] / size[1]) < 1.4
+    if max(size) < 4 * min(size):
+        assert 0.6 < h * w / 64**2 < 1.5 and 0.7 < (h / w) / (size[0] / size[1]) < 1.4
     x = encoded(pipe, noise(*size, 3), (h, w))
-    assert x.shape == (1, pipe.codec.shape(1)[1], h // 8, w // 8) and decoded(pipe, x, Picture(noise(*size, 3))).shape == (1, *size, 3)
+    assert x.shape == (1, pipe.codec.shape(1)[1], h // 8, w // 8) and decoded(
+        pipe, x, Picture(noise(*size, 3))
+    ).shape == (1, *size, 3)
 
 
 def test_pixel_models_have_one_size_and_models_of_numbers_none(tiny, vectors):
     pipe, picture = unnoise.load(tiny), Picture(noise(20, 10, 3))
-    assert working_size(pipe, picture) == (8, 8) and encoded(pipe, picture.pixels, (8, 8)).shape == (1, 1, 8, 8)
-    with pytest.raises(BadInput, match="8 x 8 only"): working_size(pipe, picture, 16, 8)
-    with pytest.raises(BadInput, match="cannot edit"): working_size(unnoise.load(vectors), picture)
-    with pytest.raises(BadInput, match="multiple of 8"): working_size(unnoise.load("emoji"), picture, 20, 16)
+    assert working_size(pipe, picture) == (8, 8) and encoded(pipe, picture.pixels, (8, 8)).shape == (
+        1,
+        1,
+        8,
+        8,
+    )
+    with pytest.raises(BadInput, match="8 x 8 only"):
+        working_size(pipe, picture, 16, 8)
+    with pytest.raises(BadInput, match="cannot edit"):
+        working_size(unnoise.load(vectors), picture)
+    with pytest.raises(BadInput, match="multiple of 8"):
+        working_size(unnoise.load("emoji"), picture, 20, 16)
 
 
 def test_resizing_to_the_same_size_is_nothing():

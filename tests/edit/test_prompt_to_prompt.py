@@ -1,4 +1,7 @@
-"""Prompt-to-prompt: tokens aligned by closed forms, hooks that do the formula, identity edits to the bit; the command and its replay."""
+"""Prompt-to-prompt: tokens aligned by closed forms, hooks that do the formula, identity edits to the bit; the
+command and its replay.
+"""
+
 import json
 
 import numpy as np
@@ -33,7 +36,9 @@ def test_alignment_of_equal_exchanged_added_and_dropped_tokens():
     assert fresh.nonzero().flatten().tolist() == [2] and a[2, 3] == 1 and a[1, 1] == 1 and a[3, 4] == 1
     a, fresh = aligned(ids(1, 2, 3), ids(1, 3), (3, 2))  # of a dropped one nothing is left
     assert a[2].sum() == 0 and a[3, 2] == 1 and a[4, 3] == 1 and not fresh.any()
-    a, _ = aligned(ids(1, 2, 5), ids(1, 7, 8, 9, 5), (3, 5))  # one for three: a third each, so that the sum stays
+    a, _ = aligned(
+        ids(1, 2, 5), ids(1, 7, 8, 9, 5), (3, 5)
+    )  # one for three: a third each, so that the sum stays
     torch.testing.assert_close(a[2, 2:5], torch.full((3,), 1 / 3))
     a, _ = aligned(ids(2, 4, 5), ids(7, 5), (3, 2))  # two for one: their sum
     assert a[1, 1] == 1 and a[2, 1] == 1
@@ -78,8 +83,12 @@ def test_the_same_prompt_gives_the_source_bit_for_bit(emoji):
     assert np.array_equal(r.arrays, r.source) and r.nfe == 5
     plain = emoji("a red apple", sampler="ddim", **how).arrays
     assert np.abs(r.source.astype(int) - plain).max() <= 1  # and the source is what the model draws of itself
-    again = prompt_to_prompt(emoji, prompt="a red apple", source="a red apple", weights={"red": 1.0}, local=["apple"], **how)
-    assert np.abs(again.arrays.astype(int) - again.source).max() <= 1  # the words' background is set by arithmetic, to rounding
+    again = prompt_to_prompt(
+        emoji, prompt="a red apple", source="a red apple", weights={"red": 1.0}, local=["apple"], **how
+    )
+    assert (
+        np.abs(again.arrays.astype(int) - again.source).max() <= 1
+    )  # the words' background is set by arithmetic, to rounding
 
 
 def test_of_a_real_picture_the_same_prompt_gives_the_picture(emoji, apple):
@@ -90,11 +99,15 @@ def test_of_a_real_picture_the_same_prompt_gives_the_picture(emoji, apple):
     edited = prompt_to_prompt(emoji, apple, "a green apple", **how)
     assert np.abs(edited.source.astype(int) - own).max() <= 1 and not np.array_equal(edited.arrays, own)
     for anchor in ("none", "negative-prompt", "null-text"):
-        assert prompt_to_prompt(emoji, apple, "a green apple", anchor=anchor, **{**how, "num_inference_steps": 2}).arrays.shape == (1, 64, 64, 3)
+        assert prompt_to_prompt(
+            emoji, apple, "a green apple", anchor=anchor, **{**how, "num_inference_steps": 2}
+        ).arrays.shape == (1, 64, 64, 3)
 
 
 def test_replaced_attention_keeps_the_layout(emoji):
-    """The edited picture lies nearer to its source than the same seed's own picture of the new prompt does."""
+    """The edited picture lies nearer to its source than the same seed's own picture of the new prompt
+    does.
+    """
     how = {"seed": 0, "num_images": 4, "num_inference_steps": 8, "sampler": "ddim"}
     r = prompt_to_prompt(emoji, prompt="a green apple", source="a red apple", self_=1.0, cross=1.0, **how)
     light = lambda a: a.astype(float).min(-1) < 200  # where there is something
@@ -103,36 +116,100 @@ def test_replaced_attention_keeps_the_layout(emoji):
 
 
 def test_local_words_bound_the_change(emoji, apple):
-    r = prompt_to_prompt(emoji, apple, "a green apple", source="a red apple", local=["apple"], num_inference_steps=5)
+    r = prompt_to_prompt(
+        emoji, apple, "a green apple", source="a red apple", local=["apple"], num_inference_steps=5
+    )
     outside = r.masks[0] == 0
     assert 0 < outside.mean() < 1 and np.array_equal(r.arrays[0][outside], apple[outside])
-    drawn = prompt_to_prompt(emoji, prompt="a green apple", source="a red apple", local=["apple"], num_inference_steps=5, seed=1)
+    drawn = prompt_to_prompt(
+        emoji, prompt="a green apple", source="a red apple", local=["apple"], num_inference_steps=5, seed=1
+    )
     assert drawn.masks.shape == (1, 64, 64) and 0 < drawn.masks.mean() < 1
 
 
 def test_pairs_do_not_depend_on_their_batch(emoji):
-    run = lambda n: prompt_to_prompt(emoji, prompt="a green apple", source="a red apple", seed=0, num_images=3, num_inference_steps=2, batch_size=n)
+    run = lambda n: prompt_to_prompt(
+        emoji,
+        prompt="a green apple",
+        source="a red apple",
+        seed=0,
+        num_images=3,
+        num_inference_steps=2,
+        batch_size=n,
+    )
     assert np.abs(run(3).arrays.astype(int) - run(1).arrays).max() <= 1
 
 
 def test_bad_input(emoji, apple, tiny):
-    call = lambda **o: prompt_to_prompt(emoji, **{"prompt": "a green apple", "source": "a red apple", "num_inference_steps": 1, **o})
-    for options, said in (({"weights": {"dog": 2}}, "'dog' is not in the prompt"), ({"local": ["dog"]}, "in neither prompt"), ({"cross": 1.5}, "cross"),
-                          ({"weights": {"apple": -1}}, "weight of 'apple'"), ({"self_": -1}, "self_"), ({"source": "word " * 90}, "at most 30 tokens"),
-                          ({"source": "[a:b:0.5]"}, "plain prompts"), ({"image": apple, "anchor": "nul-text"}, "did you mean 'null-text'"),
-                          ({"image": apple, "method": "coupled"}, "single way"), ({"image": apple, "sampler": "heun"}, "ddim")):
-        with pytest.raises(BadInput, match=said): call(**options)
-    with pytest.raises(BadInput, match="no text encoder"): prompt_to_prompt(unnoise.load(tiny), prompt="one", source="zero")
+    call = lambda **o: prompt_to_prompt(
+        emoji, **{"prompt": "a green apple", "source": "a red apple", "num_inference_steps": 1, **o}
+    )
+    for options, said in (
+        ({"weights": {"dog": 2}}, "'dog' is not in the prompt"),
+        ({"local": ["dog"]}, "in neither prompt"),
+        ({"cross": 1.5}, "cross"),
+        ({"weights": {"apple": -1}}, "weight of 'apple'"),
+        ({"self_": -1}, "self_"),
+        ({"source": "word " * 90}, "at most 30 tokens"),
+        ({"source": "[a:b:0.5]"}, "plain prompts"),
+        ({"image": apple, "anchor": "nul-text"}, "did you mean 'null-text'"),
+        ({"image": apple, "method": "coupled"}, "single way"),
+        ({"image": apple, "sampler": "heun"}, "ddim"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            call(**options)
+    with pytest.raises(BadInput, match="no text encoder"):
+        prompt_to_prompt(unnoise.load(tiny), prompt="one", source="zero")
 
 
 def test_the_command_and_its_replay(tmp_path, capfd, apple):
     source = tmp_path / "apple.png"
     Image.fromarray(apple).save(source)
-    for image, extra in (("none", ("-n", 2, "--seed", 4, "--weight", "green=2")), (source, ("--local", "apple", "--anchor", "negative-prompt"))):
-        code, out, _ = run(capfd, "edit", "prompt-to-prompt", image, "a green apple", "--source", "a red apple", "--steps", 2, *extra,
-                           "--show-source", tmp_path / "s.png", "-o", tmp_path / "e.png", "--json")
+    for image, extra in (
+        ("none", ("-n", 2, "--seed", 4, "--weight", "green=2")),
+        (source, ("--local", "apple", "--anchor", "negative-prompt")),
+    ):
+        code, out, _ = run(
+            capfd,
+            "edit",
+            "prompt-to-prompt",
+            image,
+            "a green apple",
+            "--source",
+            "a red apple",
+            "--steps",
+            2,
+            *extra,
+            "--show-source",
+            tmp_path / "s.png",
+            "-o",
+            tmp_path / "e.png",
+            "--json",
+        )
         assert code == 0 and json.loads(out)["nfe"] > 1 and Image.open(tmp_path / "s.png").size[1] == 64
         code, out, _ = run(capfd, "replay", tmp_path / "e.png", "-o", tmp_path / "again.png", "--json")
         assert code == 0 and json.loads(out)["identical"]
-    assert "WORD=FACTOR" in bad(capfd, "edit", "prompt-to-prompt", "none", "a cat", "--source", "a dog", "--weight", "cat", "-o", tmp_path / "x.png")
-    assert "no picture" in bad(capfd, "edit", "prompt-to-prompt", tmp_path / "none.png", "a cat", "--source", "a dog", "-o", tmp_path / "x.png")
+    assert "WORD=FACTOR" in bad(
+        capfd,
+        "edit",
+        "prompt-to-prompt",
+        "none",
+        "a cat",
+        "--source",
+        "a dog",
+        "--weight",
+        "cat",
+        "-o",
+        tmp_path / "x.png",
+    )
+    assert "no picture" in bad(
+        capfd,
+        "edit",
+        "prompt-to-prompt",
+        tmp_path / "none.png",
+        "a cat",
+        "--source",
+        "a dog",
+        "-o",
+        tmp_path / "x.png",
+    )

@@ -1,4 +1,5 @@
 """Pictures and masks that edits are given go through the one opener, whatever they are given as."""
+
 import io
 
 import numpy as np
@@ -27,7 +28,11 @@ def ways(file: bytes, path):
 @pytest.mark.parametrize("top", [65535, 1000, 256, 255, 100])
 def test_depth_is_told_by_mode_alone(top, tmp_path):
     a = np.linspace(0, top, 64).reshape(8, 8).astype(np.uint16)
-    for given in (*ways(raw(Image.fromarray(a)), tmp_path / "a.png"), *ways(raw(Image.fromarray(a), "TIFF"), tmp_path / "a.tif"), Image.fromarray(a)):
+    for given in (
+        *ways(raw(Image.fromarray(a)), tmp_path / "a.png"),
+        *ways(raw(Image.fromarray(a), "TIFF"), tmp_path / "a.tif"),
+        Image.fromarray(a),
+    ):
         assert np.array_equal(read(given).pixels[..., 0], np.round(a / 257).astype(np.uint8))
 
 
@@ -44,7 +49,9 @@ def test_turned_once_however_given(tmp_path):
 
 def test_profiles_are_obeyed_by_pictures_and_references(tmp_path):
     red = Image.new("RGB", (4, 4), (0, 255, 0))
-    for given in ways(raw(Image.new("RGB", (4, 4), (200, 100, 50)), icc_profile=profiles.rgb()), tmp_path / "a.png"):
+    for given in ways(
+        raw(Image.new("RGB", (4, 4), (200, 100, 50)), icc_profile=profiles.rgb()), tmp_path / "a.png"
+    ):
         assert read(given).pixels[0, 0].tolist() != [200, 100, 50] and read(given).pixels[0, 0, 0] > 210
     assert read(red).pixels[0, 0].tolist() == [0, 255, 0]
 
@@ -52,8 +59,26 @@ def test_profiles_are_obeyed_by_pictures_and_references(tmp_path):
 def test_the_same_pixels_have_one_digest_however_stored(tmp_path):
     a = np.random.default_rng(0).integers(0, 256, (4, 8, 4), dtype=np.uint8)
     image = Image.fromarray(a)
-    assert len({read(g).sha256 for g in (a, image, raw(image), raw(image, "TIFF"), raw(image, "WEBP", lossless=True, exact=True))}) == 1
-    assert read(tmp_path_file(tmp_path, raw(image))).path == str(tmp_path / "x.png") and read(image).path is None and read(raw(image)).path is None
+    assert (
+        len(
+            {
+                read(g).sha256
+                for g in (
+                    a,
+                    image,
+                    raw(image),
+                    raw(image, "TIFF"),
+                    raw(image, "WEBP", lossless=True, exact=True),
+                )
+            }
+        )
+        == 1
+    )
+    assert (
+        read(tmp_path_file(tmp_path, raw(image))).path == str(tmp_path / "x.png")
+        and read(image).path is None
+        and read(raw(image)).path is None
+    )
 
 
 def tmp_path_file(folder, file: bytes):
@@ -61,8 +86,25 @@ def tmp_path_file(folder, file: bytes):
     return folder / "x.png"
 
 
-@pytest.mark.parametrize("given", [None, 5, [1, 2], {"a": 1}, object(), np.zeros((2, 2), np.float64), np.zeros((2, 2, 5), np.uint8), b"", b"x", "\0",
-                                   Image.new("F", (2, 2), 7.0), Image.new("I", (2, 2)), np.array("a.png"), np.zeros((3, 0), np.uint8)])
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        5,
+        [1, 2],
+        {"a": 1},
+        object(),
+        np.zeros((2, 2), np.float64),
+        np.zeros((2, 2, 5), np.uint8),
+        b"",
+        b"x",
+        "\0",
+        Image.new("F", (2, 2), 7.0),
+        Image.new("I", (2, 2)),
+        np.array("a.png"),
+        np.zeros((3, 0), np.uint8),
+    ],
+)
 def test_what_is_no_picture_is_one_line(given):
     with pytest.raises(BadInput) as e:
         read(given)
@@ -79,7 +121,9 @@ def test_arrays_are_limited_like_files():
 
 
 def test_white_behind_what_is_transparent_row_by_row():
-    a = np.random.default_rng(0).integers(0, 256, (700, 3, 4), dtype=np.uint8)  # more rows than are computed at once
+    a = np.random.default_rng(0).integers(
+        0, 256, (700, 3, 4), dtype=np.uint8
+    )  # more rows than are computed at once
     p = read(a)
     share = a[..., 3:] / 255.0
     assert np.array_equal(p.pixels, (a[..., :3] * share + 255 * (1 - share)).round().astype(np.uint8))

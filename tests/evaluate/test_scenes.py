@@ -1,4 +1,7 @@
-"""Judging text models: prompts, what counts as right, near-copies, negative prompts, and the report, with a judge that knows the truth."""
+"""Judging text models: prompts, what counts as right, near-copies, negative prompts, and the report, with a
+judge that knows the truth.
+"""
+
 from __future__ import annotations
 
 import json
@@ -27,8 +30,13 @@ def models(tmp_path_factory) -> dict[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worlds, "cache", lambda: at)
         words = str(tokenizer(at / "words"))
-        made = {t: run.train(recipe(t, d, steps=2), at / t)["folder"] for t, d in (("autoencode", {}), ("contrast", {"tokenizer": words}), ("recognise", {}))}
-        latent = recipe("denoise", {"autoencoder": made["autoencode"], "text": made["contrast"], "cached": 64}, steps=2)
+        made = {
+            t: run.train(recipe(t, d, steps=2), at / t)["folder"]
+            for t, d in (("autoencode", {}), ("contrast", {"tokenizer": words}), ("recognise", {}))
+        }
+        latent = recipe(
+            "denoise", {"autoencoder": made["autoencode"], "text": made["contrast"], "cached": 64}, steps=2
+        )
         return {"judge": made["recognise"], "model": run.train(latent, at / "latent")["folder"]}
 
 
@@ -42,7 +50,8 @@ def knowing(items: list[Asked], heads: dict) -> Seen:
     rows = {k: np.full((len(items), len(v)), 1e-3) for k, v in heads.items()}
     for i, item in enumerate(items):
         for k, answer in worlds.answers(item.scene).items():
-            if answer in heads[k]: rows[k][i, heads[k].index(answer)] = 1.0
+            if answer in heads[k]:
+                rows[k][i, heads[k].index(answer)] = 1.0
     return Seen(np.zeros((len(items), 2)), rows)
 
 
@@ -51,7 +60,9 @@ def test_prompts_are_the_same_for_ever_and_of_all_groups(judge):
     assert items == asked(60, judge, SET)
     groups = {g: [i for i in items if i.group == g] for g in room.SHARES}
     assert {g: len(v) for g, v in groups.items()} == {"noun": 24, "seen": 18, "held out": 18}
-    assert len({i.prompt for i in groups["noun"]}) == 24 and all(i.scene.kind == "plain" for i in groups["noun"])
+    assert len({i.prompt for i in groups["noun"]}) == 24 and all(
+        i.scene.kind == "plain" for i in groups["noun"]
+    )
     assert not any(held_out(c) for i in groups["seen"] for c in combinations(i.scene))
     assert all(any(held_out(c) for c in combinations(i.scene)) for i in groups["held out"])
 
@@ -59,15 +70,26 @@ def test_prompts_are_the_same_for_ever_and_of_all_groups(judge):
 def test_right_pictures_are_right_in_every_row(judge):
     items = asked(200, judge, SET)
     rows = marks(items, knowing(items, judge.heads), judge.heads)
-    assert set(rows) == set(room.ROWS) and all(v and all(v) for v in rows.values()), {k: (sum(v), len(v)) for k, v in rows.items()}
+    assert set(rows) == set(room.ROWS) and all(v and all(v) for v in rows.values()), {
+        k: (sum(v), len(v)) for k, v in rows.items()
+    }
 
 
-BOXES = {"left of": ((0, 0.3, 0.4, 0.7), (0.6, 0.3, 1, 0.7)), "above": ((0.3, 0, 0.7, 0.4), (0.3, 0.6, 0.7, 1))}
+BOXES = {
+    "left of": ((0, 0.3, 0.4, 0.7), (0.6, 0.3, 1, 0.7)),
+    "above": ((0.3, 0, 0.7, 0.4), (0.3, 0.6, 0.7, 1)),
+}
 
 
-@pytest.mark.parametrize("kind, changed, row", [
-    ("noun", lambda a: replace(a, concepts=("dog",)), "noun"), ("colour", lambda a: replace(a, colours=("blue",)), "colour"),
-    ("count", lambda a: replace(a, count=4), "count"), ("orientation", lambda a: replace(a, orientation="upright"), "orientation")])
+@pytest.mark.parametrize(
+    "kind, changed, row",
+    [
+        ("noun", lambda a: replace(a, concepts=("dog",)), "noun"),
+        ("colour", lambda a: replace(a, colours=("blue",)), "colour"),
+        ("count", lambda a: replace(a, count=4), "count"),
+        ("orientation", lambda a: replace(a, orientation="upright"), "orientation"),
+    ],
+)
 def test_one_wrong_attribute_is_wrong_in_its_own_row_alone(judge, kind, changed, row):
     labels = judge.heads["noun"]
     one, other = labels[0], labels[1]
@@ -79,8 +101,15 @@ def test_one_wrong_attribute_is_wrong_in_its_own_row_alone(judge, kind, changed,
     assert not all(rows["seen combinations"]) and (kind == "noun" or any(rows["seen combinations"]))
 
 
-@pytest.mark.parametrize("said, shown, right", [
-    ("left of", "left of", True), ("left of", "above", False), ("above", "above", True), ("next to", "left of", True)])
+@pytest.mark.parametrize(
+    "said, shown, right",
+    [
+        ("left of", "left of", True),
+        ("left of", "above", False),
+        ("above", "above", True),
+        ("next to", "left of", True),
+    ],
+)
 def test_relations_are_judged_by_where_things_are(judge, said, shown, right):
     one, two = judge.heads["noun"][:2]
     a = Attributes("pair", ("x", "y"), (one, two), "noto", ("", ""), relation=said)
@@ -96,16 +125,23 @@ def test_a_training_picture_is_a_near_copy_and_others_are_not(judge):
     own = np.stack([scenes.emoji.image(i) for i in scenes.plain[:20]])
     noise = np.random.default_rng(0).integers(0, 256, own.shape, dtype=np.uint8)
     assert copies.share(own)["value"] == 1.0 and copies.share(own)["median"] < 1e-3
-    assert copies.share(noise)["value"] == 0.0 and 0 < copies.share(noise)["threshold"] < copies.share(noise)["median"]
+    assert (
+        copies.share(noise)["value"] == 0.0
+        and 0 < copies.share(noise)["threshold"] < copies.share(noise)["median"]
+    )
 
 
 def test_negative_prompts_are_counted_before_and_after(judge):
-    """A drawer that obeys: it shows what is forbidden unless it is told not to; red things are red until then."""
+    """A drawer that obeys: it shows what is forbidden unless it is told not to; red things are red until
+    then.
+    """
     cases, calls = room.forbidden(judge, 60, SET), []
 
     def draw(prompts, negatives, guidance):
         calls.append((prompts, negatives, guidance))
-        shown = [colour.NAMED["grey" if negatives else c.word] if c.kind == "colour" else (0, 0, 0) for c in cases]
+        shown = [
+            colour.NAMED["grey" if negatives else c.word] if c.kind == "colour" else (0, 0, 0) for c in cases
+        ]
         x = np.full((len(prompts), 32, 32, 3), 254 if negatives else 255, np.uint8)
         x[:, 8:24, 8:24] = np.array(shown, np.uint8)[:, None, None]
         return x
@@ -123,40 +159,76 @@ def test_negative_prompts_are_counted_before_and_after(judge):
             return Seen(np.zeros((len(images), 2)), rows)
 
     told = room.negative(draw, Obeys(), 60, 3.0, SET)
-    assert calls[0][0] == calls[1][0] and calls[0][1] is None and len(calls[1][1]) == 80 and calls[0][2] == 3.0
+    assert (
+        calls[0][0] == calls[1][0] and calls[0][1] is None and len(calls[1][1]) == 80 and calls[0][2] == 3.0
+    )
     assert all(v["value"] == 1.0 for v in told["before"].values())
     assert {k: v["value"] for k, v in told["after"].items()} == {k: float(k == "noun") for k in told["after"]}
-    assert {k: v["n"] for k, v in told["before"].items()} == {"all": 60, "colour": 30, "style": 30, "asked-for colour": 10,
-                                                              "asked-for background": 10, "noun": 60}
+    assert {k: v["n"] for k, v in told["before"].items()} == {
+        "all": 60,
+        "colour": 30,
+        "style": 30,
+        "asked-for colour": 10,
+        "asked-for background": 10,
+        "noun": 60,
+    }
 
 
 def test_what_is_forbidden_is_asked_for_only_where_that_is_said(judge):
     own = room.own_colours(SET, len(judge.heads["noun"]))
     for c in room.forbidden(judge, 90, SET):
-        assert (c.word in c.prompt.split()) == c.kind.startswith("asked-for") and c.word in c.negative.split(), c
-        if c.kind == "colour": assert own[c.concept] == c.word
+        assert (c.word in c.prompt.split()) == c.kind.startswith(
+            "asked-for"
+        ) and c.word in c.negative.split(), c
+        if c.kind == "colour":
+            assert own[c.concept] == c.word
 
 
 def test_the_report_is_whole_resumes_and_can_be_read(models, judge, tmp_path, monkeypatch):
     pipe = load(models["model"])
-    ask = dict(guidances=(1.0, 2.0), num_inference_steps=2, judge=judge, emoji=SET, batch_size=8, work=tmp_path, negatives=6)
+    ask = dict(
+        guidances=(1.0, 2.0),
+        num_inference_steps=2,
+        judge=judge,
+        emoji=SET,
+        batch_size=8,
+        work=tmp_path,
+        negatives=6,
+    )
     drawn = []
     report = evaluate_scenes(pipe, 20, progress=drawn.append, **ask)
     assert sum(drawn) == 2 * 20 + 2 * (6 + 2)
     json.dumps(report)
-    assert set(report["rows"]) == {"1", "2"} and report["rows"]["1"]["noun"]["n"] == 8 and report["distances"]["2"]["n"] == 12
+    assert (
+        set(report["rows"]) == {"1", "2"}
+        and report["rows"]["1"]["noun"]["n"] == 8
+        and report["distances"]["2"]["n"] == 12
+    )
     table = scene_table(report)
-    for row in (*room.ROWS, "FID", "KID", "near-copies", "without the negative prompt", "asked-for background"): assert row in table, row
+    for row in (
+        *room.ROWS,
+        "FID",
+        "KID",
+        "near-copies",
+        "without the negative prompt",
+        "asked-for background",
+    ):
+        assert row in table, row
     monkeypatch.setattr(type(pipe), "batches", None)  # nothing is drawn again
     assert evaluate_scenes(pipe, 20, **ask) == report
 
 
-@pytest.mark.parametrize("change, told", [({"n": 3}, "at least 10 prompts"), ({"judge": "digits-judge"}, "kind recogniser")])
+@pytest.mark.parametrize(
+    "change, told", [({"n": 3}, "at least 10 prompts"), ({"judge": "digits-judge"}, "kind recogniser")]
+)
 def test_bad_input_is_told(models, judge, change, told):
     with pytest.raises(BadInput, match=told):
-        evaluate_scenes(**{"model": models["model"], "n": 20, "judge": judge, "emoji": SET, "negatives": 0, **change})
+        evaluate_scenes(
+            **{"model": models["model"], "n": 20, "judge": judge, "emoji": SET, "negatives": 0, **change}
+        )
 
 
 def test_a_judge_of_another_size_is_refused(models, judge):
     other = replace(judge, codec=replace(judge.codec, height=64, width=64))
-    with pytest.raises(BadInput, match="looks at 64 x 64"): evaluate_scenes(models["model"], 20, judge=other, emoji=SET)
+    with pytest.raises(BadInput, match="looks at 64 x 64"):
+        evaluate_scenes(models["model"], 20, judge=other, emoji=SET)

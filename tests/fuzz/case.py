@@ -34,12 +34,28 @@ LEFT = re.compile(r"\.part$|\.tmp|\.old$|^\.lock$|\.lock$|^tmp")
 LIBRARY = re.compile(r"Warning|Traceback|^\s+warnings\.warn|libpng|libtiff|TIFF\w*:|^\w*Error:")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 FORBIDDEN = (
-    "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "pickle.find_class",
-    "socket.connect", "socket.getaddrinfo", "webbrowser.open",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "subprocess.Popen",
+    "pickle.find_class",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "webbrowser.open",
 )
 CHANGES = (
-    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.truncate", "os.chmod",
-    "os.utime", "shutil.rmtree",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.symlink",
+    "os.link",
+    "os.truncate",
+    "os.chmod",
+    "os.utime",
+    "shutil.rmtree",
 )
 
 
@@ -108,7 +124,9 @@ def _words(found: dict[str, Any], as_json: bool) -> list[str]:
             faults.append(f"{name} holds {strange}")
     lines = err.splitlines()
     wrong = [line for line in lines if line.startswith("error")]
-    if code == 2 and (not wrong or wrong != lines[-1:] or not wrong[0].startswith("error: ") or len(wrong[0]) < 12):
+    if code == 2 and (
+        not wrong or wrong != lines[-1:] or not wrong[0].startswith("error: ") or len(wrong[0]) < 12
+    ):
         faults.append(f"not one line `error: …`: {err[:300]!r}")
     if code == 2 and len(err) > 5000:
         faults.append(f"an error of {len(err)} letters")

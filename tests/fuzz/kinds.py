@@ -21,7 +21,14 @@ from tests.fuzz.nest import RECIPE, png_with
 
 Made = tuple[list[str], tuple[str, ...]]
 NAMES = ("given",) * 8 + (
-    "gi ven é", "g\x1b]0;owned\x07", "[/b][bold]", "g\u202e", "\udcff", "g\nh", "%s{}", "x" * 120,
+    "gi ven é",
+    "g\x1b]0;owned\x07",
+    "[/b][bold]",
+    "g\u202e",
+    "\udcff",
+    "g\nh",
+    "%s{}",
+    "x" * 120,
 )
 DRAW = ("--steps", "1", "--seed", "1", "--device", "cpu", "--dtype", "fp32")
 SMALL = (
@@ -77,7 +84,9 @@ def _damage(rng: Random, folder: Path) -> None:
 def _use_model(rng: Random, model: Path, source: str) -> list[str]:
     prompt = {"pixels": "a t-shirt", "sd": "a red cat"}.get(source, "")
     ways = [
-        ["info", str(model), "--json"], ["info", str(model)], ["info", str(model), "--no-hash"],
+        ["info", str(model), "--json"],
+        ["info", str(model)],
+        ["info", str(model), "--no-hash"],
         ["generate", prompt, "--model", str(model), *DRAW, "-o", "made.png"],
     ]
     if source == "sd":
@@ -101,8 +110,17 @@ def checkpoints(rng: Random, nest: Path, place: Path) -> Made:
         ((), (), ("--prediction", rng.choice(("epsilon", "v_prediction", "x"))), ("--variant", "fp16"))
     )
     draw = [
-        "generate", "a red cat", "--model", str(file), "--tokenizer", str(nest / "tokenizer"), *DRAW, *SMALL,
-        "-o", "made.png", *more,
+        "generate",
+        "a red cat",
+        "--model",
+        str(file),
+        "--tokenizer",
+        str(nest / "tokenizer"),
+        *DRAW,
+        *SMALL,
+        "-o",
+        "made.png",
+        *more,
     ]
     return rng.choice((["info", str(file)], ["info", str(file), "--json"], draw, draw)), ()
 
@@ -114,8 +132,16 @@ def tokenizers(rng: Random, nest: Path, place: Path) -> Made:
         _damage(rng, folder)
     text = rng.choice(("a red cat", "a (red:1.2) cat é 富", "", "🙂 apples"))
     draw = [
-        "generate", "a red cat", "--model", str(nest / "sd.safetensors"), "--tokenizer", str(folder), *DRAW,
-        *SMALL, "-o", "made.png",
+        "generate",
+        "a red cat",
+        "--model",
+        str(nest / "sd.safetensors"),
+        "--tokenizer",
+        str(folder),
+        *DRAW,
+        *SMALL,
+        "-o",
+        "made.png",
     ]
     tell = ["tokens", text, "--tokenizer", str(folder)]
     return rng.choice((tell, tell, [*tell, "--json"], draw)), ()
@@ -195,13 +221,16 @@ def datasets(rng: Random, nest: Path, place: Path) -> Made:
         how = how if rng.random() < 0.75 else mutate.some_bytes
         given.write_bytes(how(rng, source.read_bytes()))
     split = ("--split", rng.choice(("test", "val", "x"))) if rng.random() < 0.15 else ()
-    return rng.choice(
-        (
-            ["data", "info", str(given), *split],
-            ["data", "info", str(given), "--json", *split],
-            ["data", "preview", str(given), "-o", "made.png", "-n", "4", *split],
-        )
-    ), ()
+    return (
+        rng.choice(
+            (
+                ["data", "info", str(given), *split],
+                ["data", "info", str(given), "--json", *split],
+                ["data", "preview", str(given), "-o", "made.png", "-n", "4", *split],
+            )
+        ),
+        (),
+    )
 
 
 def _damage_data(rng: Random, folder: Path) -> None:
@@ -297,16 +326,68 @@ def _sign(rng: Random, point: Path) -> None:
 
 
 TOML = (
-    "nan", "inf", "-inf", "true", "1e400", "-1", "0", "9" * 400, "9" * 5000, '"x"', "[]", "{}", "[[1]]",
-    '"\\u001b]0;owned\\u0007"', "1979-05-27", "1e9", "{ a = 1 }", "'''\n'''", '"[/b] [bold]"', "2",
-    "1000000000", "[" * 3000 + "]" * 3000, '"\\ud800"', '"/dev/zero"', '""', "0.5", "[0.5, 0.5, 0.5]",
-    '"classifier"', '"unet"', '"mlp"', '"classify"', '"linear"', '"bf16"', "0x10", '"\\u202e"',
+    "nan",
+    "inf",
+    "-inf",
+    "true",
+    "1e400",
+    "-1",
+    "0",
+    "9" * 400,
+    "9" * 5000,
+    '"x"',
+    "[]",
+    "{}",
+    "[[1]]",
+    '"\\u001b]0;owned\\u0007"',
+    "1979-05-27",
+    "1e9",
+    "{ a = 1 }",
+    "'''\n'''",
+    '"[/b] [bold]"',
+    "2",
+    "1000000000",
+    "[" * 3000 + "]" * 3000,
+    '"\\ud800"',
+    '"/dev/zero"',
+    '""',
+    "0.5",
+    "[0.5, 0.5, 0.5]",
+    '"classifier"',
+    '"unet"',
+    '"mlp"',
+    '"classify"',
+    '"linear"',
+    '"bf16"',
+    "0x10",
+    '"\\u202e"',
 )
 LINES = (
-    "[train]", "[net]", "name = 1", "x = 1", "[data.x]\ny = 1", "[[train]]", "low = 2", "masked = true",
-    'start = "digits"', "\x1b[31m = 1", '"\\u001b]0;owned\\u0007" = 1', "seed = 1", "patch = 3", 'text = "x"',
-    "= 1", "[", 'task = "score"', "compile = 1", "workers = 1000000", "a.b.c.d = 1", "# \x00", "#\x85",
-    "é = 1", 'export = "ema2"', "size = 64",
+    "[train]",
+    "[net]",
+    "name = 1",
+    "x = 1",
+    "[data.x]\ny = 1",
+    "[[train]]",
+    "low = 2",
+    "masked = true",
+    'start = "digits"',
+    "\x1b[31m = 1",
+    '"\\u001b]0;owned\\u0007" = 1',
+    "seed = 1",
+    "patch = 3",
+    'text = "x"',
+    "= 1",
+    "[",
+    'task = "score"',
+    "compile = 1",
+    "workers = 1000000",
+    "a.b.c.d = 1",
+    "# \x00",
+    "#\x85",
+    "é = 1",
+    'export = "ema2"',
+    "size = 64",
 )
 
 
@@ -335,17 +416,65 @@ def toml(rng: Random, nest: Path, place: Path) -> Made:
     file.write_bytes(raw)
     if rng.random() < 0.03:
         mutate.odd_file(rng, file, place / "in")
-    steps = () if len(re.findall(rb"(?m)^steps *= *\d{1,3}$", raw)) == 1 else ("--steps", "2")  # a billion would be meant
+    steps = (
+        () if len(re.findall(rb"(?m)^steps *= *\d{1,3}$", raw)) == 1 else ("--steps", "2")
+    )  # a billion would be meant
     return ["train", str(file), "--out", "run", *steps, *(("--json",) if rng.random() < 0.3 else ())], ()
 
 
 # --- what is typed --------------------------------------------------------------------------------------
 
 PIECES = (
-    "a", "red", "cat", "t-shirt", "(", ")", "((", "))", "[", "]", "{", "}", ":", "::", "|", "||", ",", "\\",
-    "\\(", "AND", "BREAK", "1.2", "0", "-1", "1e999", "nan", "inf", "0.5", ":1.3)", ":0.5]", ":2:", " ", "\t",
-    "\n", "é", "e\u0301", "富士山", "🙂", "👩‍👩‍👧", "ﷺ" * 9, "<|endoftext|>", "<|startoftext|>", "<lora:x:1>",
-    "</w>", "\u200b", "ｆｕｌｌ", "İ", "ß", "a" * 90, *mutate.ESCAPES,
+    "a",
+    "red",
+    "cat",
+    "t-shirt",
+    "(",
+    ")",
+    "((",
+    "))",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    "::",
+    "|",
+    "||",
+    ",",
+    "\\",
+    "\\(",
+    "AND",
+    "BREAK",
+    "1.2",
+    "0",
+    "-1",
+    "1e999",
+    "nan",
+    "inf",
+    "0.5",
+    ":1.3)",
+    ":0.5]",
+    ":2:",
+    " ",
+    "\t",
+    "\n",
+    "é",
+    "e\u0301",
+    "富士山",
+    "🙂",
+    "👩‍👩‍👧",
+    "ﷺ" * 9,
+    "<|endoftext|>",
+    "<|startoftext|>",
+    "<lora:x:1>",
+    "</w>",
+    "\u200b",
+    "ｆｕｌｌ",
+    "İ",
+    "ß",
+    "a" * 90,
+    *mutate.ESCAPES,
 )
 
 
@@ -393,20 +522,94 @@ def odd_prompt(rng: Random) -> str:
 
 
 WORDS = (
-    "", "x", "-", "--", "---", "--x", "-n", "--help", "--json", "--debug=1", "=", "a=b", "eta=", "=0.5",
-    "eta=x", "0", "1", "-1", "1.5", "nan", "inf", "-inf", "1e3", "1e400", "9" * 30, "9" * 5000, "0x10",
-    "1_000", "１２", "٣", " 1", "1 ", "true", "None", "/", ".", "..", "/dev/null", "/dev/zero", "~",
-    "https://x.y/z", "owner/model", "a/b/c", "ddim", "euler a", "emoji2", "digit", "cuda", "cuda:99", "meta",
-    "fp32", "fp8", "2GB", "-2GB", "1e99GB", "guidance=1,2", "guidance=", "seed=1,1", "steps=1,x",
-    "color=green:2", "color=green:nan", "target=x:1", "mean=0.5:1e400", "out/", "a.jpg", "x.png/y", "a\nb",
+    "",
+    "x",
+    "-",
+    "--",
+    "---",
+    "--x",
+    "-n",
+    "--help",
+    "--json",
+    "--debug=1",
+    "=",
+    "a=b",
+    "eta=",
+    "=0.5",
+    "eta=x",
+    "0",
+    "1",
+    "-1",
+    "1.5",
+    "nan",
+    "inf",
+    "-inf",
+    "1e3",
+    "1e400",
+    "9" * 30,
+    "9" * 5000,
+    "0x10",
+    "1_000",
+    "１２",
+    "٣",
+    " 1",
+    "1 ",
+    "true",
+    "None",
+    "/",
+    ".",
+    "..",
+    "/dev/null",
+    "/dev/zero",
+    "~",
+    "https://x.y/z",
+    "owner/model",
+    "a/b/c",
+    "ddim",
+    "euler a",
+    "emoji2",
+    "digit",
+    "cuda",
+    "cuda:99",
+    "meta",
+    "fp32",
+    "fp8",
+    "2GB",
+    "-2GB",
+    "1e99GB",
+    "guidance=1,2",
+    "guidance=",
+    "seed=1,1",
+    "steps=1,x",
+    "color=green:2",
+    "color=green:nan",
+    "target=x:1",
+    "mean=0.5:1e400",
+    "out/",
+    "a.jpg",
+    "x.png/y",
+    "a\nb",
     *mutate.ESCAPES,
 )
 # what would work for minutes, or look for a network, if all were right: one word more than there should be
 LONG = ("evaluate", "lab run", "data fetch", "fetch", "models", "edit imagic")
 OWN = {
     **{"image": "pictures/rgb.png", "mask": "pictures/bits.png", "file": "recipes/one.png", "what": "pixels"},
-    **{"recipe": "recipe.toml", "text": "a red cat", "prompt": "a red cat", "target": "a blue cat", "model": "sd"},
-    **{"tokenizer": "tokenizer", "output": "made.png", "out": "run", "steps": "1", "seed": "1", "height": "16"},
+    **{
+        "recipe": "recipe.toml",
+        "text": "a red cat",
+        "prompt": "a red cat",
+        "target": "a blue cat",
+        "model": "sd",
+    },
+    **{
+        "tokenizer": "tokenizer",
+        "output": "made.png",
+        "out": "run",
+        "steps": "1",
+        "seed": "1",
+        "height": "16",
+    },
     **{"width": "16", "device": "cpu", "dtype": "fp32", "n": "1", "count": "2"},
     **{"embedding_steps": "1", "tuning_steps": "1"},
 }

@@ -20,20 +20,76 @@ from typing import Any
 from tests.fuzz.case import MARK
 
 ESCAPES = (
-    "\x1b]0;owned\x07", "\x1b[2J\x1b[31m", "\x9b31m", "\x90q\x9c", "\r\nerror: forged", "\x07\x08\x7f",
-    "\u202egnp.exe", "\u2028forged", "\x85forged", "[/b]", "[bold red]x", "\udcff", "a\0b", "\ufeff",
-    "é\u0301" * 3, "%s%n{0}{x}",
+    "\x1b]0;owned\x07",
+    "\x1b[2J\x1b[31m",
+    "\x9b31m",
+    "\x90q\x9c",
+    "\r\nerror: forged",
+    "\x07\x08\x7f",
+    "\u202egnp.exe",
+    "\u2028forged",
+    "\x85forged",
+    "[/b]",
+    "[bold red]x",
+    "\udcff",
+    "a\0b",
+    "\ufeff",
+    "é\u0301" * 3,
+    "%s%n{0}{x}",
 )
 NUMBERS = (
-    "0", "-1", "1", "2", "3", "7", "0.5", "-0.0", "1e-320", "1e308", "1e999", "-1e999", "NaN", "Infinity",
-    "1000000000", "-2147483649", "4294967296", "9223372036854775808", "1" + "0" * 30, "9" * 5000, "1.0", "64",
+    "0",
+    "-1",
+    "1",
+    "2",
+    "3",
+    "7",
+    "0.5",
+    "-0.0",
+    "1e-320",
+    "1e308",
+    "1e999",
+    "-1e999",
+    "NaN",
+    "Infinity",
+    "1000000000",
+    "-2147483649",
+    "4294967296",
+    "9223372036854775808",
+    "1" + "0" * 30,
+    "9" * 5000,
+    "1.0",
+    "64",
     "65536",
 )
 VALUES = (
-    "null", "true", "false", '""', '"x"', '"1"', "[]", "{}", "[null]", "[1, 2]", "[[1], [2]]", '{"a": 1}',
-    '["a", "b"]', '[1, "a", null]', '"../../../etc/passwd"', '"/dev/zero"', '"' + "A" * 100_000 + '"',
-    "[" + "1," * 20_000 + "1]", '{"x": ' * 70 + "1" + "}" * 70, "[" * 100_000 + "]" * 100_000,
-    '{"a":' * 3000 + "1" + "}" * 3000, '"\\ud800"', '"\\u0000"', "{", "nul", "'x'", "",
+    "null",
+    "true",
+    "false",
+    '""',
+    '"x"',
+    '"1"',
+    "[]",
+    "{}",
+    "[null]",
+    "[1, 2]",
+    "[[1], [2]]",
+    '{"a": 1}',
+    '["a", "b"]',
+    '[1, "a", null]',
+    '"../../../etc/passwd"',
+    '"/dev/zero"',
+    '"' + "A" * 100_000 + '"',
+    "[" + "1," * 20_000 + "1]",
+    '{"x": ' * 70 + "1" + "}" * 70,
+    "[" * 100_000 + "]" * 100_000,
+    '{"a":' * 3000 + "1" + "}" * 3000,
+    '"\\ud800"',
+    '"\\u0000"',
+    "{",
+    "nul",
+    "'x'",
+    "",
 )
 
 
@@ -80,10 +136,17 @@ def recoded(rng: Random, raw: bytes) -> bytes:
     """The same text as other programs store it."""
     text = raw.decode("utf-8", "replace")
     ways: tuple[Callable[[], bytes], ...] = (
-        lambda: b"\xef\xbb\xbf" + raw, lambda: text.encode("utf-16"), lambda: text.encode("utf-16-le"),
-        lambda: text.encode("utf-32"), lambda: text.encode("latin-1", "replace") + b"\xe9",
-        lambda: raw.replace(b"\n", b"\r\n"), lambda: raw.replace(b"\n", b"\r"), lambda: raw + b"\n\n\n",
-        lambda: raw + b"\0", lambda: b"\n" + raw, lambda: raw.rstrip(b"\n"),
+        lambda: b"\xef\xbb\xbf" + raw,
+        lambda: text.encode("utf-16"),
+        lambda: text.encode("utf-16-le"),
+        lambda: text.encode("utf-32"),
+        lambda: text.encode("latin-1", "replace") + b"\xe9",
+        lambda: raw.replace(b"\n", b"\r\n"),
+        lambda: raw.replace(b"\n", b"\r"),
+        lambda: raw + b"\n\n\n",
+        lambda: raw + b"\0",
+        lambda: b"\n" + raw,
+        lambda: raw.rstrip(b"\n"),
     )
     return rng.choice(ways)()
 
@@ -91,10 +154,22 @@ def recoded(rng: Random, raw: bytes) -> bytes:
 def foreign(rng: Random, raw: bytes) -> bytes:
     """Something else altogether, as downloads and mistakes bring it. The pickle leaves a mark when opened."""
     ways = (
-        b"", b" ", b"\0" * 100, b"<!DOCTYPE html><html><title>Login</title></html>",
-        b"version https://git-lfs.github.com/spec/v1\nsize 9\n", hostile_pickle(), b"PK\x03\x04" + raw[:40],
-        b"null", b"[]", b"{}", b"\x80\x04.", rng.randbytes(300), b"%PDF-1.7\n", raw * 2,
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", b"\xff\xd8\xff\xe0",
+        b"",
+        b" ",
+        b"\0" * 100,
+        b"<!DOCTYPE html><html><title>Login</title></html>",
+        b"version https://git-lfs.github.com/spec/v1\nsize 9\n",
+        hostile_pickle(),
+        b"PK\x03\x04" + raw[:40],
+        b"null",
+        b"[]",
+        b"{}",
+        b"\x80\x04.",
+        rng.randbytes(300),
+        b"%PDF-1.7\n",
+        raw * 2,
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+        b"\xff\xd8\xff\xe0",
         b"\x1f\x8b\x08\0",
     )
     return rng.choice(ways)
@@ -298,20 +373,54 @@ def odd_npy(rng: Random, raw: bytes) -> bytes:
     n = struct.unpack("<H", raw[8:10])[0]
     head, body = raw[10 : 10 + n].decode("latin-1").strip(), raw[10 + n :]
     descr = (
-        "'|O'", "'<f2'", "'>f8'", "'|S5'", "'<U3'", "'<M8[s]'", "[('a', '<f4'), ('b', 'u1')]", "'|V8'",
-        "'<c16'", "'|b1'", "'x'", "None", "[('a', '|O')]", "'<f4, <f4'", "'|S0'", "'<U0'", "'<f16'",
-        "{'names': ['a'], 'formats': ['|u1']}", "__import__('os').getcwd()",
+        "'|O'",
+        "'<f2'",
+        "'>f8'",
+        "'|S5'",
+        "'<U3'",
+        "'<M8[s]'",
+        "[('a', '<f4'), ('b', 'u1')]",
+        "'|V8'",
+        "'<c16'",
+        "'|b1'",
+        "'x'",
+        "None",
+        "[('a', '|O')]",
+        "'<f4, <f4'",
+        "'|S0'",
+        "'<U0'",
+        "'<f16'",
+        "{'names': ['a'], 'formats': ['|u1']}",
+        "__import__('os').getcwd()",
     )
     shape = (
-        "()", "(0,)", "(-1,)", "(3, 0, 8)", "(1000000, 1000000)", "(99999999999999999999,)",
-        "(" + "1," * 64 + ")", "(" + "1," * 100_000 + ")", "(8.0,)", "None", "(8, 8, 8, 1, 1, 1)", "(2**9,)",
-        "(True,)", "('8',)", "8",
+        "()",
+        "(0,)",
+        "(-1,)",
+        "(3, 0, 8)",
+        "(1000000, 1000000)",
+        "(99999999999999999999,)",
+        "(" + "1," * 64 + ")",
+        "(" + "1," * 100_000 + ")",
+        "(8.0,)",
+        "None",
+        "(8, 8, 8, 1, 1, 1)",
+        "(2**9,)",
+        "(True,)",
+        "('8',)",
+        "8",
     )
     old = head[head.index("'shape':") + 8 : head.rindex(")") + 1].strip()
     ways = (
         head.replace(head.split("'descr': ")[1].split(",")[0], rng.choice(descr)),
-        head.replace(old, rng.choice(shape)), head.replace("False", rng.choice(("True", "1", "None", "'x'"))),
-        head[:-1], "{}", "{'descr': '<f4'}", head.replace("}", ", 'x': 1}"), "[" * 3000, head * 2,
+        head.replace(old, rng.choice(shape)),
+        head.replace("False", rng.choice(("True", "1", "None", "'x'"))),
+        head[:-1],
+        "{}",
+        "{'descr': '<f4'}",
+        head.replace("}", ", 'x': 1}"),
+        "[" * 3000,
+        head * 2,
         "x" * 60_000,
     )
     text = rng.choice(ways).encode("latin-1") + b"\n"
@@ -385,8 +494,10 @@ def text_chunk(rng: Random, key: bytes, text: bytes) -> tuple[bytes, bytes]:
     latin = text.decode("utf-8", "replace").encode("latin-1", "replace")
     return rng.choice(
         (
-            (b"tEXt", key + b"\0" + latin), (b"zTXt", key + b"\0\0" + zlib.compress(latin)),
-            (b"iTXt", key + b"\0\0\0\0\0" + text), (b"iTXt", key + b"\0\x01\0\0\0" + zlib.compress(text)),
+            (b"tEXt", key + b"\0" + latin),
+            (b"zTXt", key + b"\0\0" + zlib.compress(latin)),
+            (b"iTXt", key + b"\0\0\0\0\0" + text),
+            (b"iTXt", key + b"\0\x01\0\0\0" + zlib.compress(text)),
         )
     )
 
@@ -427,14 +538,21 @@ def _odd_chunk(rng: Random) -> tuple[bytes, bytes]:
     return rng.choice(
         (
             text_chunk(rng, b"Comment", rng.choice(ESCAPES).encode("utf-8", "surrogatepass")),
-            (b"zTXt", b"x\0\0" + bomb), (b"iCCP", b"x\0\0" + bomb),
+            (b"zTXt", b"x\0\0" + bomb),
+            (b"iCCP", b"x\0\0" + bomb),
             (b"iCCP", b"x\0\0" + zlib.compress(rng.randbytes(200))),
             (b"eXIf", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0"),
-            (b"eXIf", rng.randbytes(40)), (b"tRNS", rng.randbytes(rng.choice((0, 1, 2, 6, 300)))),
+            (b"eXIf", rng.randbytes(40)),
+            (b"tRNS", rng.randbytes(rng.choice((0, 1, 2, 6, 300)))),
             (b"PLTE", rng.randbytes(rng.choice((0, 3, 4, 900)))),
-            (b"acTL", struct.pack(">II", rng.choice((0, 1, 2**32 - 1)), 0)), (b"fcTL", rng.randbytes(26)),
-            (b"fdAT", rng.randbytes(30)), (b"gAMA", b"\0\0\0\0"), (b"pHYs", rng.randbytes(9)), (b"IEND", b""),
-            (b"\x1b[2J", b"x"), (b"ABCD", b"critical"),
+            (b"acTL", struct.pack(">II", rng.choice((0, 1, 2**32 - 1)), 0)),
+            (b"fcTL", rng.randbytes(26)),
+            (b"fdAT", rng.randbytes(30)),
+            (b"gAMA", b"\0\0\0\0"),
+            (b"pHYs", rng.randbytes(9)),
+            (b"IEND", b""),
+            (b"\x1b[2J", b"x"),
+            (b"ABCD", b"critical"),
         )
     )
 

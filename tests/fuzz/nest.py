@@ -208,22 +208,47 @@ def _recipes(nest: Path) -> None:
     )
     _done(
         [
-            "generate", "a t-shirt", *pixels, "-o", str(folder / "one.png"), "--option", "eta=0.5",
-            "--sampler", "ddim",
+            "generate",
+            "a t-shirt",
+            *pixels,
+            "-o",
+            str(folder / "one.png"),
+            "--option",
+            "eta=0.5",
+            "--sampler",
+            "ddim",
         ]
     )
     _done(["generate", "a t-shirt", *pixels, "-n", "2", "-o", str(folder / "grid.png")])
     _done(
         [
-            "generate", "a (red:1.2) cat", *latents, "-o", str(folder / "latent.png"), "--guide",
-            "colour=green:2", "--height", "16", "--width", "16",
+            "generate",
+            "a (red:1.2) cat",
+            *latents,
+            "-o",
+            str(folder / "latent.png"),
+            "--guide",
+            "colour=green:2",
+            "--height",
+            "16",
+            "--width",
+            "16",
         ]
     )
     _done(["generate", "a t-shirt", *pixels, "-o", str(folder / "sheet.png"), "--sweep", "guidance=1,2"])
     _done(
         [
-            "edit", "image-to-image", picture, "a cat", *latents, "-o", str(folder / "edit.png"), "--height",
-            "16", "--width", "16",
+            "edit",
+            "image-to-image",
+            picture,
+            "a cat",
+            *latents,
+            "-o",
+            str(folder / "edit.png"),
+            "--height",
+            "16",
+            "--width",
+            "16",
         ]
     )
 

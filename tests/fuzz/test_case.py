@@ -108,19 +108,32 @@ def place(tmp_path):
 @pytest.mark.parametrize(
     ("main", "told"),
     [
-        (leave(1, "error: ValueError\n"), "exit 1"), (leave(130), "exit 130"),
-        (lambda _: 1 / 0, "exit raised"), (leave(2, "error: one thing\nand another\n"), "not one line"),
-        (leave(2, "no such thing is there\n"), "not one line"), (leave(2), "not one line"),
+        (leave(1, "error: ValueError\n"), "exit 1"),
+        (leave(130), "exit 130"),
+        (lambda _: 1 / 0, "exit raised"),
+        (leave(2, "error: one thing\nand another\n"), "not one line"),
+        (leave(2, "no such thing is there\n"), "not one line"),
+        (leave(2), "not one line"),
         (leave(2, "error: a thing\n", "made.png\n"), "on stdout"),
-        (leave(2, "error: " + "x" * 6000), "letters"), (leave(0, "", "a\x1b[31mb"), "U+001B"),
-        (leave(2, "error: a \x9b31m thing\n"), "U+009B"), (leave(0, "", "a\u202eb"), "U+202E"),
-        (leave(0, "", "a\rb"), "U+000D"), (leave(2, "error: a\u2028b here\n"), "U+2028"),
-        (lambda _: os.write(1, b"\xff"), "U+DCFF"), (leave(0, "/x/y.py:3: UserWarning: old\n"), "on stderr"),
-        (below, "on stderr"), (start, "subprocess.Popen"), (unpickle, "pickle.find_class"),
-        (connect, "socket.getaddrinfo"), (write("../in/given"), "given was changed"),
-        (remove, "given was removed"), (write("../in/new"), "beside what was given"),
-        (write(".made.png.12.part"), "left behind"), (write(".lock"), "left behind"),
-        (write("../tmp/x"), "temporary folder"), (write("../../elsewhere"), "elsewhere"),
+        (leave(2, "error: " + "x" * 6000), "letters"),
+        (leave(0, "", "a\x1b[31mb"), "U+001B"),
+        (leave(2, "error: a \x9b31m thing\n"), "U+009B"),
+        (leave(0, "", "a\u202eb"), "U+202E"),
+        (leave(0, "", "a\rb"), "U+000D"),
+        (leave(2, "error: a\u2028b here\n"), "U+2028"),
+        (lambda _: os.write(1, b"\xff"), "U+DCFF"),
+        (leave(0, "/x/y.py:3: UserWarning: old\n"), "on stderr"),
+        (below, "on stderr"),
+        (start, "subprocess.Popen"),
+        (unpickle, "pickle.find_class"),
+        (connect, "socket.getaddrinfo"),
+        (write("../in/given"), "given was changed"),
+        (remove, "given was removed"),
+        (write("../in/new"), "beside what was given"),
+        (write(".made.png.12.part"), "left behind"),
+        (write(".lock"), "left behind"),
+        (write("../tmp/x"), "temporary folder"),
+        (write("../../elsewhere"), "elsewhere"),
     ],
 )
 def test_a_fault_is_seen(place, main, told):
@@ -131,8 +144,10 @@ def test_a_fault_is_seen(place, main, told):
 @pytest.mark.parametrize(
     ("main", "limits", "told"),
     [
-        (loop, {"CPU": 0.2}, "exit hang"), (swallow, {"CPU": 0.2}, "exit hang"),
-        (sleep, {"WALL": 0.2}, "exit hang"), (fill, {"MEMORY": 200 * 2**20}, "MiB more"),
+        (loop, {"CPU": 0.2}, "exit hang"),
+        (swallow, {"CPU": 0.2}, "exit hang"),
+        (sleep, {"WALL": 0.2}, "exit hang"),
+        (fill, {"MEMORY": 200 * 2**20}, "MiB more"),
         (fill, {"ROOM": 100 * 2**20}, "MemoryError"),
     ],
 )
@@ -158,8 +173,11 @@ def test_json_is_one_object(place):
 @pytest.mark.parametrize(
     "main",
     [
-        leave(0, "", "made.png\n"), leave(2, "error: a thing is wrong\n"), write("made.png"),
-        lambda _: Path("made.png").read_bytes, leave(0, "1 of 2\n"),
+        leave(0, "", "made.png\n"),
+        leave(2, "error: a thing is wrong\n"),
+        write("made.png"),
+        lambda _: Path("made.png").read_bytes,
+        leave(0, "1 of 2\n"),
     ],
 )
 def test_what_is_right_is_left_alone(place, main):

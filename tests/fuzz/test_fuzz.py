@@ -16,7 +16,15 @@ from tests.fuzz import case
 
 ROOT = Path(__file__).parents[2]
 KINDS = (
-    "folders", "checkpoints", "tokenizers", "pictures", "recipes", "datasets", "runs", "toml", "prompts",
+    "folders",
+    "checkpoints",
+    "tokenizers",
+    "pictures",
+    "recipes",
+    "datasets",
+    "runs",
+    "toml",
+    "prompts",
     "commands",
 )
 CASES = 200

@@ -17,11 +17,14 @@ KNOWN, MASK = normal(1, 4, 4, seed=1), normal(1, 4, 4, seed=2) > 0
 
 def run(denoise, x):
     path = [*grid("vp", 30), clean()]
-    for a, b in itertools.pairwise(path): x = move(x, denoise(x, a), a, b)
+    for a, b in itertools.pairwise(path):
+        x = move(x, denoise(x, a), a, b)
     return x
 
 
-@pytest.mark.parametrize("mask", [MASK, MASK.double(), MASK.float(), MASK.long()], ids=["bool", "double", "float", "int"])
+@pytest.mark.parametrize(
+    "mask", [MASK, MASK.double(), MASK.float(), MASK.long()], ids=["bool", "double", "float", "int"]
+)
 def test_known_pixels_come_out_exactly_and_the_rest_is_as_without(mask):
     x = normal(3, 1, 4, 4)
     out, free = run(keep(DATA, KNOWN, mask), x), run(DATA, x)
@@ -34,15 +37,19 @@ def test_soft_mask_blends_and_is_exact_at_its_ends():
     x, l = normal(3, 1, 4, 4), vp(0.0)
     out, free = keep(DATA, KNOWN, w)(x, l), DATA(x, l)
     assert_close(out, w * KNOWN + (1 - w) * free)
-    assert torch.equal(out[:, 0, 0, 0], free[:, 0, 0, 0]) and torch.equal(out[:, 0, 3, 3], KNOWN[0, 3, 3].expand(3))
+    assert torch.equal(out[:, 0, 0, 0], free[:, 0, 0, 0]) and torch.equal(
+        out[:, 0, 3, 3], KNOWN[0, 3, 3].expand(3)
+    )
 
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_unknown_pixels_may_be_nan(soft):
     known = torch.where(MASK, KNOWN, math.nan)
     mask = MASK.double() if soft else MASK
-    assert torch.equal(keep(DATA, known, mask)(normal(2, 1, 4, 4), vp(0.0)), keep(DATA, KNOWN, mask)(normal(2, 1, 4, 4),
-        vp(0.0)))
+    assert torch.equal(
+        keep(DATA, known, mask)(normal(2, 1, 4, 4), vp(0.0)),
+        keep(DATA, KNOWN, mask)(normal(2, 1, 4, 4), vp(0.0)),
+    )
 
 
 def test_broadcasts_over_channels_and_keeps_the_states_dtype():
@@ -56,7 +63,8 @@ def test_broadcasts_over_channels_and_keeps_the_states_dtype():
 
 def test_outermost_it_holds_whatever_is_inside():
     inner = threshold(guide(cfg(DATA, Gaussian(0.0, 1.0), 7.5), lambda x0: (x0 - 0.6) ** 2, 0.1))
-    with torch.no_grad(): out = run(keep(inner, KNOWN, MASK), normal(3, 1, 4, 4))
+    with torch.no_grad():
+        out = run(keep(inner, KNOWN, MASK), normal(3, 1, 4, 4))
     assert torch.equal(out[:, MASK], KNOWN[MASK].expand(3, -1)) and out.isfinite().all()
 
 
@@ -71,9 +79,16 @@ def test_a_full_mask_inside_a_gradient_guide():
     assert_close(nested(normal(2, 1, 4, 4), vp(0.0)), KNOWN.expand(2, 1, 4, 4) * 0.8)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: keep(DATA, KNOWN, 2 * MASK.double()), lambda: keep(DATA, KNOWN, MASK.double() - 1),
-    lambda: keep(DATA, KNOWN, MASK.double() * math.nan), lambda: keep(DATA, KNOWN, torch.ones(1, 3, 3))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keep(DATA, KNOWN, 2 * MASK.double()),
+        lambda: keep(DATA, KNOWN, MASK.double() - 1),
+        lambda: keep(DATA, KNOWN, MASK.double() * math.nan),
+        lambda: keep(DATA, KNOWN, torch.ones(1, 3, 3)),
+    ],
+)
 def test_bad_masks_are_refused(make):
-    with pytest.raises(BadInput) as e: make()
+    with pytest.raises(BadInput) as e:
+        make()
     assert "\n" not in str(e.value)

@@ -1,4 +1,7 @@
-"""Gradient guidance against exact posteriors: the factor sigma^2 / alpha is Tweedie's, so nothing is left to tune."""
+"""Gradient guidance against exact posteriors: the factor sigma^2 / alpha is Tweedie's, so nothing is left to
+tune.
+"""
+
 import itertools
 import math
 
@@ -12,19 +15,29 @@ from unnoise.errors import BadInput
 from unnoise.guide import classifier, guide, interval
 from unnoise.process.level import clean, level, move, ve, vp
 
-LEVELS = {"ve": ve(0.7), "vp": vp(0.7), "flow": FAMILIES["flow"](torch.tensor(-1.0).double()),
-          "per-sample": level([0.9, 0.5, 0.1, 1.0], [0.1, 0.5, 0.9, 3.0])}
+LEVELS = {
+    "ve": ve(0.7),
+    "vp": vp(0.7),
+    "flow": FAMILIES["flow"](torch.tensor(-1.0).double()),
+    "per-sample": level([0.9, 0.5, 0.1, 1.0], [0.1, 0.5, 0.9, 3.0]),
+}
 COV = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
 PRIOR = Gaussian([0.0, 0.0], COV)  # x1 is observed, x2 follows it: algorithms C9
-CLASSES = Mixture([[-2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [0.0, -2.0]], [0.3, 0.4, 0.5, 0.3], [1, 2, 3, 4], labels=[0, 1, 0,
-    2])
+CLASSES = Mixture(
+    [[-2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [0.0, -2.0]],
+    [0.3, 0.4, 0.5, 0.3],
+    [1, 2, 3, 4],
+    labels=[0, 1, 0, 2],
+)
 X = normal(4, 2)
 
 
-def squares(x0): return (x0 - 0.6) ** 2
+def squares(x0):
+    return (x0 - 0.6) ** 2
 
 
-# --- a Gaussian likelihood of the estimate gives the exact posterior ------------------------------------------------------
+# --- a Gaussian likelihood of the estimate gives the exact posterior ----------------------------------------
+
 
 @pytest.mark.parametrize("at", LEVELS)
 def test_gaussian_likelihood_on_every_number(at):
@@ -46,13 +59,17 @@ def observed(y, r):
 def test_observing_one_of_two_correlated_numbers(at):
     l, y, r = LEVELS[at], 1.5, 0.1
     var = PRIOR.posterior_cov(X, l)[:, 0, 0]
-    assert_close(guide(PRIOR, lambda x0: (x0[:, 0] - y) ** 2 / (2 * (r**2 + var)))(X, l), observed(y, r)(X, l))
+    assert_close(
+        guide(PRIOR, lambda x0: (x0[:, 0] - y) ** 2 / (2 * (r**2 + var)))(X, l), observed(y, r)(X, l)
+    )
 
 
 def test_sampling_the_posterior_where_replacement_fails():
     y, r, n = 1.5, 1e-3, 300
     truth = observed(y, r)
-    assert float(truth.means[0, 1]) == pytest.approx(1.35, abs=1e-3) and float(COV[1, 1] - 0.81) == pytest.approx(0.19)
+    assert float(truth.means[0, 1]) == pytest.approx(1.35, abs=1e-3) and float(
+        COV[1, 1] - 0.81
+    ) == pytest.approx(0.19)
 
     def exact(x, l):
         var = PRIOR.posterior_cov(x, l)[:, 0, 0]
@@ -61,12 +78,14 @@ def test_sampling_the_posterior_where_replacement_fails():
     x = 80 * normal(4000, 2)
     with torch.no_grad():  # as samplers do
         path = [*(ve(s) for s in torch.logspace(math.log10(80), -3, n, dtype=torch.float64)), clean()]
-        for a, b in itertools.pairwise(path): x = move(x, exact(x, a), a, b)
+        for a, b in itertools.pairwise(path):
+            x = move(x, exact(x, a), a, b)
     assert_close(x.mean(0), torch.tensor([1.5, 1.35]).double(), rtol=0, atol=0.02)
     assert float(x[:, 1].var()) == pytest.approx(0.19, abs=0.015)
 
 
-# --- classifiers ----------------------------------------------------------------------------------------------------------
+# --- classifiers --------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("label", [0, 1, 2])
 @pytest.mark.parametrize("at", LEVELS)
@@ -79,9 +98,13 @@ def test_an_exact_classifier_gives_the_conditional_denoiser(at, label):
 def share_and_mean(log_prob, scale=1.0, n=2000):
     x = 80 * normal(n, 2)
     with torch.no_grad():
-        path = [*(ve(s) for s in torch.logspace(math.log10(80), math.log10(0.002), 200, dtype=torch.float64)), clean()]
+        path = [
+            *(ve(s) for s in torch.logspace(math.log10(80), math.log10(0.002), 200, dtype=torch.float64)),
+            clean(),
+        ]
         denoise = classifier(EASY, log_prob, scale)
-        for a, b in itertools.pairwise(path): x = move(x, denoise(x, a), a, b)
+        for a, b in itertools.pairwise(path):
+            x = move(x, denoise(x, a), a, b)
     return float(EASY.classes(x, clean())[:, 1].mean()), x.mean(0)
 
 
@@ -106,7 +129,8 @@ def test_classifier_scale_is_linear():
     assert_close(three - CLASSES(X, l), 3 * (one - CLASSES(X, l)))
 
 
-# --- the mechanics --------------------------------------------------------------------------------------------------------
+# --- the mechanics ------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("at", LEVELS)
 def test_through_is_the_chain_rule_with_the_posterior_covariance(at):
@@ -126,12 +150,19 @@ def test_not_through_holds_eps_fixed_and_never_differentiates_the_network(at):
         return CLASSES(x, level)
 
     own, x0 = l.like(X), CLASSES(X, l)
-    assert_close(guide(network, squares, 0.3, through=False)(X, l), x0 - 0.3 * (own.sigma / own.alpha) ** 2 * 2 * (x0 - 0.6))
-    eps = (X - own.alpha * x0) / own.sigma  # in the eps-fixed view: x moves by sigma^2 times the gradient (fast.ai's loop)
+    assert_close(
+        guide(network, squares, 0.3, through=False)(X, l),
+        x0 - 0.3 * (own.sigma / own.alpha) ** 2 * 2 * (x0 - 0.6),
+    )
+    eps = (
+        X - own.alpha * x0
+    ) / own.sigma  # in the eps-fixed view: x moves by sigma^2 times the gradient (fast.ai's loop)
     moved = X.clone().requires_grad_()
-    g, = torch.autograd.grad(squares((moved - own.sigma * eps) / own.alpha).sum(), moved)
-    assert_close(((X - 0.3 * own.sigma**2 * g) - own.sigma * eps) / own.alpha, guide(CLASSES, squares, 0.3,
-        through=False)(X, l))
+    (g,) = torch.autograd.grad(squares((moved - own.sigma * eps) / own.alpha).sum(), moved)
+    assert_close(
+        ((X - 0.3 * own.sigma**2 * g) - own.sigma * eps) / own.alpha,
+        guide(CLASSES, squares, 0.3, through=False)(X, l),
+    )
 
 
 @pytest.mark.parametrize("weight", [0, 0.0, lambda l: 0.0, interval(3.0, 50.0, 60.0, outside=0.0)])
@@ -140,9 +171,11 @@ def test_weight_0_is_bit_equal_and_takes_no_gradient(weight):
         assert not x.requires_grad
         return CLASSES(x, l)
 
-    def never(*_): raise AssertionError("the loss was evaluated")
+    def never(*_):
+        raise AssertionError("the loss was evaluated")
 
-    for through in (True, False): assert torch.equal(guide(network, never, weight, through)(X, vp(0.0)), CLASSES(X, vp(0.0)))
+    for through in (True, False):
+        assert torch.equal(guide(network, never, weight, through)(X, vp(0.0)), CLASSES(X, vp(0.0)))
     assert torch.equal(classifier(network, never, weight)(X, vp(0.0)), CLASSES(X, vp(0.0)))
 
 
@@ -192,7 +225,8 @@ def test_parameters_of_a_network_gather_no_gradient():
 @pytest.mark.parametrize("through", [True, False])
 def test_samples_do_not_influence_each_other(through):
     whole = guide(CLASSES, lambda x0: (x0 - 0.6).norm(dim=1), 0.3, through)
-    for i in range(4): assert torch.equal(whole(X, vp(0.0))[i : i + 1], whole(X[i : i + 1], vp(0.0)))
+    for i in range(4):
+        assert torch.equal(whole(X, vp(0.0))[i : i + 1], whole(X[i : i + 1], vp(0.0)))
 
 
 @pytest.mark.parametrize("through", [True, False])
@@ -204,7 +238,8 @@ def test_guides_nest_and_the_outer_one_differentiates_the_inner(through, outer):
     if outer:
         x, h, slope = X.clone(), 1e-5, torch.zeros_like(X)
         for j in range(2):  # by finite differences of the inner guide
-            step = torch.zeros_like(X); step[:, j] = h
+            step = torch.zeros_like(X)
+            step[:, j] = h
             slope[:, j] = (loss(inner(x + step, l)) - loss(inner(x - step, l))) / (2 * h)
         assert_close(out, inner(X, l) - 0.5 * l.sigma**2 / l.alpha * slope, rtol=0, atol=1e-7)
     else:
@@ -216,16 +251,22 @@ def test_guides_nest_and_the_outer_one_differentiates_the_inner(through, outer):
 def test_a_classifier_inside_a_guide_is_differentiated():
     inner = classifier(CLASSES, lambda x, l: CLASSES.log_classes(x, l)[:, 0])
     l = vp(0.5)
-    assert_close(guide(inner, squares, 0.2)(X, l), guide(CLASSES.given(0), squares, 0.2)(X, l), rtol=1e-8, atol=1e-9)
+    assert_close(
+        guide(inner, squares, 0.2)(X, l), guide(CLASSES.given(0), squares, 0.2)(X, l), rtol=1e-8, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, None, "strong", [1.0, 2.0]])
 def test_bad_weights_are_refused_at_construction(weight):
     for make in (lambda: guide(CLASSES, squares, weight), lambda: classifier(CLASSES, squares, weight)):
-        with pytest.raises(BadInput) as e: make()
+        with pytest.raises(BadInput) as e:
+            make()
         assert "\n" not in str(e.value)
 
 
 def test_dtype_of_the_state_is_kept():
     assert guide(CLASSES, squares, 0.3)(X.float(), vp(0.0)).dtype == torch.float32
-    assert classifier(CLASSES, lambda x, l: CLASSES.log_classes(x, l)[:, 0])(X.float(), vp(0.0)).dtype == torch.float32
+    assert (
+        classifier(CLASSES, lambda x, l: CLASSES.log_classes(x, l)[:, 0])(X.float(), vp(0.0)).dtype
+        == torch.float32
+    )

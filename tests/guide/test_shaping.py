@@ -14,13 +14,16 @@ X, L = normal(4, 3, 5, 5), vp(-1.0)
 G, C = 3 * normal(4, 3, 5, 5, seed=1) + 0.5, normal(4, 3, 5, 5, seed=2)
 
 
-def std(x): return x.flatten(1).std(1)
+def std(x):
+    return x.flatten(1).std(1)
 
 
 def test_phi_1_gives_equal_deviations_per_sample():
     out = rescale(lambda x, l: G, lambda x, l: C, 1.0)(X, L)
     assert_close(std(out), std(C), rtol=0, atol=1e-12)
-    assert_close(out / G, (std(C) / std(G)).reshape(-1, 1, 1, 1).expand_as(G))  # a factor a sample, the mean goes with it
+    assert_close(
+        out / G, (std(C) / std(G)).reshape(-1, 1, 1, 1).expand_as(G)
+    )  # a factor a sample, the mean goes with it
 
 
 def test_phi_mixes_and_0_is_off_without_a_second_call():
@@ -72,7 +75,9 @@ def test_threshold_is_per_sample_and_takes_half_precision_and_large_images():
     out = threshold(lambda x, l: G[: len(x)], 0.9)
     assert torch.equal(out(X, L)[:1], out(X[:1], L))
     assert threshold(lambda x, l: G.half(), 0.9)(X, L).dtype == torch.float16
-    assert threshold(lambda x, l: x, 0.9)(torch.ones(1, 3, 2400, 2400), L).max() == 1  # beyond torch.quantile's limit
+    assert (
+        threshold(lambda x, l: x, 0.9)(torch.ones(1, 3, 2400, 2400), L).max() == 1
+    )  # beyond torch.quantile's limit
 
 
 def test_clip():
@@ -80,12 +85,22 @@ def test_clip():
     assert torch.equal(clip(lambda x, l: G, 0.0, 2.0)(X, L), G.clamp(0, 2))
 
 
-@pytest.mark.parametrize("make", [
-    lambda d: rescale(d, d, 1.1), lambda d: rescale(d, d, -0.1), lambda d: rescale(d, d, math.nan), lambda d: threshold(d,
-        0.0),
-    lambda d: threshold(d, 1.5), lambda d: threshold(d, math.nan), lambda d: threshold(d, 0.9, 0.0), lambda d: clip(d, 1.0,
-        -1.0),
-    lambda d: clip(d, math.nan, 1.0), lambda d: threshold(d, 99.5)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda d: rescale(d, d, 1.1),
+        lambda d: rescale(d, d, -0.1),
+        lambda d: rescale(d, d, math.nan),
+        lambda d: threshold(d, 0.0),
+        lambda d: threshold(d, 1.5),
+        lambda d: threshold(d, math.nan),
+        lambda d: threshold(d, 0.9, 0.0),
+        lambda d: clip(d, 1.0, -1.0),
+        lambda d: clip(d, math.nan, 1.0),
+        lambda d: threshold(d, 99.5),
+    ],
+)
 def test_bad_settings_are_refused(make):
-    with pytest.raises(BadInput) as e: make(lambda x, l: x)
+    with pytest.raises(BadInput) as e:
+        make(lambda x, l: x)
     assert "\n" not in str(e.value)

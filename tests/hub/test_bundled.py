@@ -1,4 +1,5 @@
 """Every model that comes along loads whole, under its name, and warns of nothing."""
+
 import warnings
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""Model folders and checkpoints as they lie about, damaged, hostile or merely unlike ours: each read, or refused in one line and at once."""
+"""Model folders and checkpoints as they lie about, damaged, hostile or merely unlike ours: each read, or
+refused in one line and at once.
+"""
+
 import json
 import resource
 import shutil
@@ -43,7 +46,11 @@ def folder(tiny, tmp_path):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    return sd.make(tmp_path_factory.mktemp("published") / "model", unet={"norm_num_groups": 32, "attention_head_dim": 8}, vae={"norm_num_groups": 16})
+    return sd.make(
+        tmp_path_factory.mktemp("published") / "model",
+        unet={"norm_num_groups": 32, "attention_head_dim": 8},
+        vae={"norm_num_groups": 16},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,11 @@ def whole(published):
     f: Any = hub.load(published)
     config = lambda p: json.loads((published / p / "config.json").read_text())
     text = {k: config("text_encoder")[k] for k in ("hidden_act", "num_hidden_layers")}
-    return revert(Part(config("unet"), f.net.state_dict()), Part(config("vae"), f.codec.net.state_dict()), Part(text, f.text.net.state_dict()))
+    return revert(
+        Part(config("unet"), f.net.state_dict()),
+        Part(config("vae"), f.codec.net.state_dict()),
+        Part(text, f.text.net.state_dict()),
+    )
 
 
 def checkpoint(tensors, tmp_path, published, **options):
@@ -68,14 +79,24 @@ def equal(a, b):
 
 NAN = torch.tensor([float("nan")] * 4)
 BESIDE = {
-    "text projection": {TEXT_1 + "text_projection.weight": torch.eye(32), "cond_stage_model.logit_scale": torch.tensor(4.6)},
+    "text projection": {
+        TEXT_1 + "text_projection.weight": torch.eye(32),
+        "cond_stage_model.logit_scale": torch.tensor(4.6),
+    },
     "ema": {"model_ema.diffusion_modelout2bias": NAN, "model_ema.num_updates": torch.tensor(5)},
-    "tables": {"betas": torch.rand(9), "sqrt_recip_alphas_cumprod": torch.tensor([1.0, float("inf")]),
-               "log_one_minus_alphas_cumprod": -torch.ones(3) / 0},
+    "tables": {
+        "betas": torch.rand(9),
+        "sqrt_recip_alphas_cumprod": torch.tensor([1.0, float("inf")]),
+        "log_one_minus_alphas_cumprod": -torch.ones(3) / 0,
+    },
     "loss": {VAE + "loss.logvar": NAN, VAE + "loss.discriminator.main.0.weight": NAN},
     "vae's ema": {VAE + "model_ema.decay": NAN, VAE + "model_ema.encoderconv": NAN},
     "counters": {"global_step": torch.tensor(470000), "epoch": torch.tensor(3, dtype=torch.int8)},
-    "lora": {"lora_unet_x.alpha": NAN, "lora_te_y.lora_down.weight": NAN, UNET + "middle_block.1.lora_A.weight": NAN},
+    "lora": {
+        "lora_unet_x.alpha": NAN,
+        "lora_te_y.lora_down.weight": NAN,
+        UNET + "middle_block.1.lora_A.weight": NAN,
+    },
     "embedding": {"bundle_emb.mystyle.string_to_param.*": torch.rand(1, 32), "emb_params": torch.rand(1, 32)},
     "int8": {UNET + "extra": torch.zeros(3, dtype=torch.int8)},
     "positions": {TEXT_1 + "text_model.embeddings.position_ids": torch.arange(77)[None].half() + 0.3},
@@ -93,18 +114,27 @@ def test_what_lies_beside_the_weights_is_left_out_and_told(whole, published, tmp
         assert last in told or last == "position_ids", (key, f.left_out)
 
 
-WRAPPED = {"state_dict": lambda k: "state_dict." + k, "module": lambda k: "module." + k, "compiled": lambda k: k.replace(UNET, UNET + "_orig_mod."),
-           "all": lambda k: "state_dict.module._orig_mod." + k, "peft": lambda k: k.replace(".to_q.", ".to_q.base_layer.")}
+WRAPPED = {
+    "state_dict": lambda k: "state_dict." + k,
+    "module": lambda k: "module." + k,
+    "compiled": lambda k: k.replace(UNET, UNET + "_orig_mod."),
+    "all": lambda k: "state_dict.module._orig_mod." + k,
+    "peft": lambda k: k.replace(".to_q.", ".to_q.base_layer."),
+}
 
 
 @pytest.mark.parametrize("what", WRAPPED)
 def test_names_that_were_written_from_inside_a_wrapper(whole, published, tmp_path, what):
-    assert equal(checkpoint({WRAPPED[what](k): v for k, v in whole.items()}, tmp_path, published), hub.load(published))
+    assert equal(
+        checkpoint({WRAPPED[what](k): v for k, v in whole.items()}, tmp_path, published), hub.load(published)
+    )
 
 
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
 def test_8_bit_weights(whole, published, tmp_path, kind):
-    f = checkpoint({k: v.to(kind) if k.startswith(UNET) else v for k, v in whole.items()}, tmp_path, published)
+    f = checkpoint(
+        {k: v.to(kind) if k.startswith(UNET) else v for k, v in whole.items()}, tmp_path, published
+    )
     want = hub.load(published).net.state_dict()
     assert all(torch.equal(v, want[k].to(kind).float()) for k, v in f.net.state_dict().items())
 
@@ -119,10 +149,16 @@ def test_scaled_8_bit_weights_are_products(whole, published, tmp_path, ends, row
         scale = most / 448
         shaped = scale.reshape(-1, *[1] * (t.ndim - 1)) if rows else scale
         tensors[k] = (t / shaped).to(torch.float8_e4m3fn)
-        tensors[k.removesuffix(".weight") + ends[0]], tensors[k.removesuffix(".weight") + ends[1]] = scale, torch.tensor(1.0)
+        tensors[k.removesuffix(".weight") + ends[0]], tensors[k.removesuffix(".weight") + ends[1]] = (
+            scale,
+            torch.tensor(1.0),
+        )
         want[k] = tensors[k].float() * shaped
     tensors[UNET + "scaled_fp8"] = torch.zeros(0).to(torch.float8_e4m3fn)
-    assert equal(checkpoint(tensors, tmp_path, published), checkpoint(want, tmp_path, published, name="want.safetensors"))
+    assert equal(
+        checkpoint(tensors, tmp_path, published),
+        checkpoint(want, tmp_path, published, name="want.safetensors"),
+    )
 
 
 def test_a_capital_suffix_still_tells_what_is_not_finite(whole, published, tmp_path):
@@ -142,9 +178,18 @@ def test_another_autoencoder(whole, published, tmp_path):
     want = model.codec.net.state_dict()
     alone = tmp_path / "alone"
     shutil.copytree(published / "vae", alone)
-    save_file({k.removeprefix(VAE): v.clone().contiguous() for k, v in whole.items() if k.startswith(VAE)}, tmp_path / "vae.safetensors")
+    save_file(
+        {k.removeprefix(VAE): v.clone().contiguous() for k, v in whole.items() if k.startswith(VAE)},
+        tmp_path / "vae.safetensors",
+    )
     digests = set()
-    for vae in (published, published / "vae", alone, tmp_path / "vae.safetensors", tmp_path / "x.safetensors"):
+    for vae in (
+        published,
+        published / "vae",
+        alone,
+        tmp_path / "vae.safetensors",
+        tmp_path / "x.safetensors",
+    ):
         if vae.name == "x.safetensors":
             save_file({k: v.clone().contiguous() for k, v in whole.items()}, vae)
         f: Any = checkpoint(bare, tmp_path, published, name="bare.safetensors", vae=vae)
@@ -158,18 +203,25 @@ def test_another_autoencoder(whole, published, tmp_path):
 
 def test_other_things_are_still_named(whole):
     meta = {k: v.to("meta") for k, v in whole.items()}
-    for extra, said in ((UNET + "label_emb.0.0.weight", "conditioned on more"), ("control_model.zero_convs.0.0.weight", "ControlNet"),
-                        (UNET + "input_blocks.99.0.weight", "input blocks|no place"), (UNET + "middle_block.9.weight", "no place")):
+    for extra, said in (
+        (UNET + "label_emb.0.0.weight", "conditioned on more"),
+        ("control_model.zero_convs.0.0.weight", "ControlNet"),
+        (UNET + "input_blocks.99.0.weight", "input blocks|no place"),
+        (UNET + "middle_block.9.weight", "no place"),
+    ):
         with pytest.raises(BadInput, match=said):
             original.convert(meta | {extra: torch.zeros(1, device="meta")})
 
 
-# --- folders ------------------------------------------------------------------------------------------------------------------
+# --- folders ------------------------------------------------------------------------------------------------
+
 
 def test_parts_under_other_names_and_alone(published, tmp_path):
     want = hub.load(published)
     m, name = tmp_path, ""
-    for i, name in enumerate(("unet.safetensors", "diffusion_pytorch_model.SAFETENSORS", "my model v2.safetensors")):
+    for i, name in enumerate(
+        ("unet.safetensors", "diffusion_pytorch_model.SAFETENSORS", "my model v2.safetensors")
+    ):
         m = shutil.copytree(published, tmp_path / str(i))
         (m / FILE).rename(m / "unet" / name)
         assert equal(hub.load(m), want)
@@ -182,10 +234,18 @@ def test_parts_under_other_names_and_alone(published, tmp_path):
         hub.load(tmp_path / "lonely")
 
 
-@pytest.mark.parametrize(("part", "file", "key"), [("text_encoder", "model", "lm_head.weight"), ("text_encoder", "model", "logit_scale"),
-                                                   ("unet", None, "lora_unet.alpha"),
-                                                   ("text_encoder", "model", "text_model.text_projection.weight"), ("vae", None, "loss.logvar"),
-                                                   ("unet", None, "_orig_mod.conv_in.weight"), ("vae", None, "model_ema.decay")])
+@pytest.mark.parametrize(
+    ("part", "file", "key"),
+    [
+        ("text_encoder", "model", "lm_head.weight"),
+        ("text_encoder", "model", "logit_scale"),
+        ("unet", None, "lora_unet.alpha"),
+        ("text_encoder", "model", "text_model.text_projection.weight"),
+        ("vae", None, "loss.logvar"),
+        ("unet", None, "_orig_mod.conv_in.weight"),
+        ("vae", None, "model_ema.decay"),
+    ],
+)
 def test_leftovers_in_a_part(published, tmp_path, capfd, part, file, key):
     m = shutil.copytree(published, tmp_path / "m")
     path = m / part / f"{file or 'diffusion_pytorch_model'}.safetensors"
@@ -198,7 +258,10 @@ def test_leftovers_in_a_part(published, tmp_path, capfd, part, file, key):
     assert e.value.code == 0 and sum(json.loads(out)["left_out"][part].values()) == 1
 
 
-@pytest.mark.parametrize("key", ["down_blocks.2.resnets.0.norm1.weight", "mid_block.attentions.1.norm.weight", "class_embedding.weight"])
+@pytest.mark.parametrize(
+    "key",
+    ["down_blocks.2.resnets.0.norm1.weight", "mid_block.attentions.1.norm.weight", "class_embedding.weight"],
+)
 def test_a_larger_network_than_the_config_says_is_refused(published, tmp_path, key):
     m = shutil.copytree(published, tmp_path / "m")
     save_file({**load_file(m / FILE), key: torch.zeros(4)}, m / FILE)
@@ -230,7 +293,10 @@ def test_values_beyond_float16_are_said(tiny, tmp_path):
     w = load_file(m / FILE)
     w["conv_in.bias"][0] = 1e6
     save_file(w, m / FILE)
-    for ask in (lambda: hub.load(m, dtype=torch.float16), lambda: unnoise.load(m, device="cpu", dtype="fp16")):
+    for ask in (
+        lambda: hub.load(m, dtype=torch.float16),
+        lambda: unnoise.load(m, device="cpu", dtype="fp16"),
+    ):
         with pytest.raises(BadInput, match=r"conv_in.bias.*1e\+06, float16 ends at 65504"):
             ask()
     assert hub.load(m).net.state_dict()["conv_in.bias"][0] == 1e6 and hub.load(m, dtype=torch.bfloat16)
@@ -245,11 +311,31 @@ def test_inside_inference_mode(tiny, tmp_path, monkeypatch):
     assert not any(p.is_inference() for p in f.net.parameters())
 
 
-# --- files that hold what they should not -----------------------------------------------------------------------------------
+# --- files that hold what they should not -------------------------------------------------------------------
 
-PARTS = ["model_index.json", "unet/config.json", "codec/config.json", "words/config.json", "scheduler/scheduler_config.json"]
-RAW = [b"null", b"[]", b"7", b'"x"', b"true", b"", b"[" * 100_000, b'{"a":' * 100_000, b'{"a": ' + BIG.encode() + b"}", b'{"a": 1, "a": 1}',
-       b'{"_name": "\\ud800"}', b'{"_name": "a\\u0000b"}', b"\xff\xfe{\x00}\x00", b"\x80\x02}"]
+PARTS = [
+    "model_index.json",
+    "unet/config.json",
+    "codec/config.json",
+    "words/config.json",
+    "scheduler/scheduler_config.json",
+]
+RAW = [
+    b"null",
+    b"[]",
+    b"7",
+    b'"x"',
+    b"true",
+    b"",
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b'{"a": ' + BIG.encode() + b"}",
+    b'{"a": 1, "a": 1}',
+    b'{"_name": "\\ud800"}',
+    b'{"_name": "a\\u0000b"}',
+    b"\xff\xfe{\x00}\x00",
+    b"\x80\x02}",
+]
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -263,16 +349,69 @@ def test_whatever_a_file_holds_it_is_one_line(folder, part):
 
 
 VALUES = [None, True, -1, 0, 1e9, 10**18, "x", [], {}, [[]], [10**9], ["a"], 0.5, [None], {"a": {}}]
-KEYS = {"model_index.json": ["_name", "_class_name", "_sha256", "_defaults", "unet", "codec", "words", "scheduler", "_unnoise_version"],
-        "unet/config.json": ["sample_size", "in_channels", "block_out_channels", "layers_per_block", "down_block_types", "mid_block_type", "attention_head_dim",
-                             "cross_attention_dim", "norm_num_groups", "norm_eps", "num_class_embeds", "freq_shift", "dropout", "flip_sin_to_cos", "act_fn"],
-        "codec/config.json": ["kind", "height", "width", "channels", "patch", "multiple"], "words/config.json": ["words"],
-        "scheduler/scheduler_config.json": ["_class_name", "num_train_timesteps", "beta_start", "beta_schedule", "trained_betas", "prediction_type", "_unnoise",
-                                            "_unnoise_defaults", "rescale_betas_zero_snr", "clip_sample_range", "timestep_spacing", "steps_offset"]}
-DEFAULTS = ["sampler", "spacing", "spacing_options", "options", "clip", "num_inference_steps", "guidance_scale", "upscale", "masked", "tuned"]
+KEYS = {
+    "model_index.json": [
+        "_name",
+        "_class_name",
+        "_sha256",
+        "_defaults",
+        "unet",
+        "codec",
+        "words",
+        "scheduler",
+        "_unnoise_version",
+    ],
+    "unet/config.json": [
+        "sample_size",
+        "in_channels",
+        "block_out_channels",
+        "layers_per_block",
+        "down_block_types",
+        "mid_block_type",
+        "attention_head_dim",
+        "cross_attention_dim",
+        "norm_num_groups",
+        "norm_eps",
+        "num_class_embeds",
+        "freq_shift",
+        "dropout",
+        "flip_sin_to_cos",
+        "act_fn",
+    ],
+    "codec/config.json": ["kind", "height", "width", "channels", "patch", "multiple"],
+    "words/config.json": ["words"],
+    "scheduler/scheduler_config.json": [
+        "_class_name",
+        "num_train_timesteps",
+        "beta_start",
+        "beta_schedule",
+        "trained_betas",
+        "prediction_type",
+        "_unnoise",
+        "_unnoise_defaults",
+        "rescale_betas_zero_snr",
+        "clip_sample_range",
+        "timestep_spacing",
+        "steps_offset",
+    ],
+}
+DEFAULTS = [
+    "sampler",
+    "spacing",
+    "spacing_options",
+    "options",
+    "clip",
+    "num_inference_steps",
+    "guidance_scale",
+    "upscale",
+    "masked",
+    "tuned",
+]
 
 
-@pytest.mark.parametrize(("part", "key"), [(p, k) for p, keys in KEYS.items() for k in keys] + [("_defaults", k) for k in DEFAULTS])
+@pytest.mark.parametrize(
+    ("part", "key"), [(p, k) for p, keys in KEYS.items() for k in keys] + [("_defaults", k) for k in DEFAULTS]
+)
 def test_a_value_of_any_kind_is_read_or_named(tiny, tmp_path, part, key):
     for i, value in enumerate(VALUES):
         m = shutil.copytree(tiny, tmp_path / str(i))
@@ -289,12 +428,20 @@ def test_a_value_of_any_kind_is_read_or_named(tiny, tmp_path, part, key):
         shutil.rmtree(m)
 
 
-HUGE = [("unet/config.json", {"layers_per_block": 10**9}), ("unet/config.json", {"block_out_channels": [10**9, 10**9]}),
-        ("unet/config.json", {"block_out_channels": [65536, 65536]}),
-        ("unet/config.json", {"layers_per_block": 16}), ("unet/config.json", {"num_class_embeds": 2_000_000}),
-        ("unet/config.json", {"num_class_embeds": 10**12}),
-        ("unet/config.json", {"sample_size": 10**6}), ("codec/config.json", {"height": 10**9}), ("codec/config.json", {"height": 8192, "width": 8192}),
-        ("codec/config.json", {"kind": "vectors", "size": [10**6] * 6}), ("codec/config.json", {"patch": 64}), ("codec/config.json", {"multiple": 1000})]
+HUGE = [
+    ("unet/config.json", {"layers_per_block": 10**9}),
+    ("unet/config.json", {"block_out_channels": [10**9, 10**9]}),
+    ("unet/config.json", {"block_out_channels": [65536, 65536]}),
+    ("unet/config.json", {"layers_per_block": 16}),
+    ("unet/config.json", {"num_class_embeds": 2_000_000}),
+    ("unet/config.json", {"num_class_embeds": 10**12}),
+    ("unet/config.json", {"sample_size": 10**6}),
+    ("codec/config.json", {"height": 10**9}),
+    ("codec/config.json", {"height": 8192, "width": 8192}),
+    ("codec/config.json", {"kind": "vectors", "size": [10**6] * 6}),
+    ("codec/config.json", {"patch": 64}),
+    ("codec/config.json", {"multiple": 1000}),
+]
 
 
 @pytest.mark.parametrize(("part", "change"), HUGE)
@@ -303,7 +450,10 @@ def test_what_would_take_much_memory_is_refused_before_any(folder, part, change)
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(BadInput):
         hub.load(folder)
-    assert time.process_time() - began < 2 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+    assert (
+        time.process_time() - began < 2
+        and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    )  # kB
 
 
 @pytest.mark.parametrize("part", [*PARTS, FILE])
@@ -328,13 +478,23 @@ def test_names_that_no_folder_can_have(name):
         hub.load(name)
 
 
-HEADS = [b"[" * 200_000, b'{"a":' * 100_000, b"null", b"[]", b'{"x": 5}', b'{"x": {}}', b'{"x": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}',
-         b'{"x": {"dtype": [], "shape": [1], "data_offsets": [0, 4]}}', b'{"x": {"dtype": "F32", "shape": [' + BIG.encode() + b'], "data_offsets": [0, 4]}}',
-         b'{"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}', b'{"x": {"dtype": "F32", "shape": [1.5], "data_offsets": [0, 4]}}',
-         b'{"x": {"dtype": "F32", "shape": [' + b",".join([b"1"] * 1000) + b'], "data_offsets": [0, 4]}}',
-         b'{"\\ud800": {}}',
-         b'{"x": {"dtype": "F32", "shape": [1000000000000], "data_offsets": [0, 4000000000000]}}',
-         b'{"x": {"dtype": "F4", "shape": [1], "data_offsets": [0, 4]}}']
+HEADS = [
+    b"[" * 200_000,
+    b'{"a":' * 100_000,
+    b"null",
+    b"[]",
+    b'{"x": 5}',
+    b'{"x": {}}',
+    b'{"x": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}',
+    b'{"x": {"dtype": [], "shape": [1], "data_offsets": [0, 4]}}',
+    b'{"x": {"dtype": "F32", "shape": [' + BIG.encode() + b'], "data_offsets": [0, 4]}}',
+    b'{"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
+    b'{"x": {"dtype": "F32", "shape": [1.5], "data_offsets": [0, 4]}}',
+    b'{"x": {"dtype": "F32", "shape": [' + b",".join([b"1"] * 1000) + b'], "data_offsets": [0, 4]}}',
+    b'{"\\ud800": {}}',
+    b'{"x": {"dtype": "F32", "shape": [1000000000000], "data_offsets": [0, 4000000000000]}}',
+    b'{"x": {"dtype": "F4", "shape": [1], "data_offsets": [0, 4]}}',
+]
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -347,6 +507,11 @@ def test_headers_of_weight_files(folder, head):
 
 def test_reasons_and_wrappers():
     kept, left = leftovers.tidied(["a.b", "_orig_mod.a.b", "module.c", "state_dict.d.weight"])
-    assert kept == {"a.b": "a.b", "module.c": "c", "state_dict.d.weight": "d.weight"} and left == {"_orig_mod.a.b": "a second copy of a.b"}
-    left, wrong = leftovers.stray(["down.3.weight", "lm_head.weight", "other", "class_embedding.weight"], ["down.0.weight", "up.0.weight"])
+    assert kept == {"a.b": "a.b", "module.c": "c", "state_dict.d.weight": "d.weight"} and left == {
+        "_orig_mod.a.b": "a second copy of a.b"
+    }
+    left, wrong = leftovers.stray(
+        ["down.3.weight", "lm_head.weight", "other", "class_embedding.weight"],
+        ["down.0.weight", "up.0.weight"],
+    )
     assert wrong == ["class_embedding.weight", "down.3.weight"] and set(left) == {"lm_head.weight", "other"}

@@ -1,4 +1,5 @@
 """lab/anomaly runs: a network that never saw the class, a row with the sweep, the picture."""
+
 import json
 import subprocess
 import sys
@@ -15,12 +16,21 @@ RUN = Path(__file__).parents[2] / "lab" / "anomaly" / "run.py"
 
 @pytest.mark.skipif(bool(missing_files("fashion-mnist")), reason="fashion-mnist is not fetched")
 def test_a_quick_run_sweeps_and_draws(tmp_path):
-    done = subprocess.run([sys.executable, RUN, "--quick", "--json", "--out", tmp_path], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, RUN, "--quick", "--json", "--out", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
     assert [r["by"] for r in rows] == ["score", "relative"]
     for row in rows:
-        assert row["left out"] == "a bag" and len(row["sweep"]) == 9 and all(0 <= v <= 1 for v in row["sweep"].values())
+        assert (
+            row["left out"] == "a bag"
+            and len(row["sweep"]) == 9
+            and all(0 <= v <= 1 for v in row["sweep"].values())
+        )
         assert row["sweep"][str(row["best"])] == max(row["sweep"].values())
     recipe = json.loads((tmp_path / "fashion-without-bag-3" / "recipe.json").read_text())
     assert recipe["data"]["without"] == ["a bag"]

@@ -1,4 +1,5 @@
 """lab/classifier_guidance: the family's exact numbers, what is measured of a classifier, and a quick run."""
+
 import json
 import math
 import subprocess
@@ -25,13 +26,17 @@ def test_the_family_at_gamma_0_and_1_is_the_mixture_and_its_component():
     for gamma, true in ((0.0, (mean, std)), (1.0, (float(wanted.means[0, 0]), 0.8))):
         found = run.family(gamma, 1, 200)
         assert found["tilted"] == pytest.approx(true, abs=1e-6)
-        assert found["flow"] == pytest.approx(true, abs=0.02)  # measured: .012, of which the start at sigma = 100 owes .75 * 1.5 %
+        assert found["flow"] == pytest.approx(
+            true, abs=0.02
+        )  # measured: .012, of which the start at sigma = 100 owes .75 * 1.5 %
         assert found["sampled"]["flow"][0] == pytest.approx(true, abs=4 * std / math.sqrt(200))
 
 
 def test_above_1_the_flow_goes_further_than_the_formula_says():
     found = run.family(4.0, 1, 100)
-    assert found["flow"][0] > found["tilted"][0] + 0.9 and found["flow"][1] < found["tilted"][1] - 0.2  # measured: 1.10 and .25
+    assert (
+        found["flow"][0] > found["tilted"][0] + 0.9 and found["flow"][1] < found["tilted"][1] - 0.2
+    )  # measured: 1.10 and .25
 
 
 def test_log_tilted_is_what_its_name_says():
@@ -42,7 +47,11 @@ def test_log_tilted_is_what_its_name_says():
 
 def test_the_wanted_column_of_every_row():
     logs = torch.arange(12.0).reshape(3, 4)
-    assert run.wanted(lambda x, l: logs, torch.tensor([2, 0, 3]))(torch.zeros(3), clean()).tolist() == [2.0, 4.0, 11.0]
+    assert run.wanted(lambda x, l: logs, torch.tensor([2, 0, 3]))(torch.zeros(3), clean()).tolist() == [
+        2.0,
+        4.0,
+        11.0,
+    ]
 
 
 def test_scores_of_real_pictures_are_perfect():
@@ -52,21 +61,36 @@ def test_scores_of_real_pictures_are_perfect():
     seen = [run.judge.Seen(rng.normal(size=(40, 4)), y) for _ in range(3)]
     found = run.scored(seen, y, features, np.arange(200) % 20)
     assert found["right"] == [1.0] * 3 and abs(np.mean(found["kid"])) < 0.5 and found["fd"] < 0.5
-    assert run.scored([run.judge.Seen(s.features, (y + 1) % 20) for s in seen], y, features, np.arange(200) % 20)["right"] == [0.0] * 3
+    assert (
+        run.scored(
+            [run.judge.Seen(s.features, (y + 1) % 20) for s in seen], y, features, np.arange(200) % 20
+        )["right"]
+        == [0.0] * 3
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (cached("mnist") and cached("fashion-mnist")), reason="needs mnist and fashion-mnist")
 def test_a_quick_run(tmp_path):
-    done = subprocess.run([sys.executable, str(HERE / "run.py"), "--quick", "--json", "--out", str(tmp_path)], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "run.py"), "--quick", "--json", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report == json.loads((tmp_path / "report.json").read_text())
-    assert set(report["family"]) == {"0", "1", "2", "4"} and {"unguided", "noisy 1", "clean 1"} <= set(report["arms"])
+    assert set(report["family"]) == {"0", "1", "2", "4"} and {"unguided", "noisy 1", "clean 1"} <= set(
+        report["arms"]
+    )
     assert all(math.isfinite(v["fd"]) for v in report["arms"].values())
-    with Image.open(tmp_path / "shown.png") as picture: picture.verify()
+    with Image.open(tmp_path / "shown.png") as picture:
+        picture.verify()
 
 
 def test_bad_options_are_told():
-    done = subprocess.run([sys.executable, str(HERE / "run.py"), "--images", "5"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "run.py"), "--images", "5"], capture_output=True, text=True
+    )
     assert done.returncode == 2 and "--images" in done.stderr and not done.stdout

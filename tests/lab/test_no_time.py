@@ -1,4 +1,7 @@
-"""lab/no_time: the exact networks without time against a sum over levels, the predictions, the samplers without a schedule."""
+"""lab/no_time: the exact networks without time against a sum over levels, the predictions, the samplers
+without a schedule.
+"""
+
 import json
 import math
 import subprocess
@@ -30,7 +33,8 @@ def test_the_network_without_time_is_the_mean_over_the_posterior_of_the_level(ta
         l = Level(a, s)
         x0 = mix(x, l)
         p, q = kind(l)
-        logp.append(mix.logp(x, l) + w.log()); out.append(p * x0 + q * (x - a * x0) / s)
+        logp.append(mix.logp(x, l) + w.log())
+        out.append(p * x0 + q * (x - a * x0) / s)
     share = torch.stack(logp, 1).softmax(1)
     want = (share[..., None] * torch.stack(out, 1)).sum(1)
     blind = run.Blind(mix, levels, prior)
@@ -48,29 +52,34 @@ def test_one_level_alone_is_the_denoiser_that_knows_it():
 
 def test_more_nodes_change_nothing():
     d, x = 1024, run.mixture(1024).sample(4) + 0.3 * noise.draw(4, "x", 0, (4, 1024))
-    few, many = (run.Blind(run.mixture(d), ve(torch.logspace(-2, 1, n, dtype=torch.float64)), torch.ones(n)).ratio(x) for n in (run.NODES, 2000))
+    few, many = (
+        run.Blind(run.mixture(d), ve(torch.logspace(-2, 1, n, dtype=torch.float64)), torch.ones(n)).ratio(x)
+        for n in (run.NODES, 2000)
+    )
     assert_close(few, many, rtol=1e-6, atol=0)
 
 
 def test_x_tells_its_level_to_one_part_in_the_root_of_2d():
-    found = {d: run.told(d, 400, 0) for d in (2, 8, 64, 1024)}                                              # 1.71, 1.02, 1.00, .97 of 1 / sqrt(2d)
+    found = {d: run.told(d, 400, 0) for d in (2, 8, 64, 1024)}  # 1.71, 1.02, 1.00, .97 of 1 / sqrt(2d)
     assert found[2] > 1.3 and all(0.85 < found[d] < 1.3 for d in (8, 64, 1024))
 
 
 def test_the_predictions_on_exact_networks():
     small, large = (run.at_once(d, 60, 0) for d in (2, 256))
     for one in (small, large):
-        for t in run.TARGETS: assert all(0.6 < one[t][r]["time"] < 1.1 for r in run.RULES)                  # .68 to .95, short of 1 by 50 steps
-    assert all(small[t]["ddim"]["none"] > 1.8 for t in run.TARGETS)                                         # 2 numbers do not tell the level
-    assert large["eps"]["ddim"]["none"] > 3                                                                 # eps is still lost, measured 3.7
-    assert large["x0"]["ddim"]["none"] < 1.1 and large["velocity"]["ddim"]["none"] < 1.2                     # .84, 1.06
-    assert large["v"]["ddpm"]["none"] < 1 < large["v"]["ddim"]["none"]                                      # fresh noise saves v: .81 and 1.44
+        for t in run.TARGETS:
+            assert all(0.6 < one[t][r]["time"] < 1.1 for r in run.RULES)  # .68 to .95, short of 1 by 50 steps
+    assert all(small[t]["ddim"]["none"] > 1.8 for t in run.TARGETS)  # 2 numbers do not tell the level
+    assert large["eps"]["ddim"]["none"] > 3  # eps is still lost, measured 3.7
+    assert large["x0"]["ddim"]["none"] < 1.1 and large["velocity"]["ddim"]["none"] < 1.2  # .84, 1.06
+    assert large["v"]["ddpm"]["none"] < 1 < large["v"]["ddim"]["none"]  # fresh noise saves v: .81 and 1.44
 
 
 @pytest.mark.parametrize("d", [8, 64])
 def test_samplers_without_a_schedule_arrive(d):
     found = run.scheduleless(d, 40, 1)
-    for k in ("ascent", "ascent, no noise"): assert 0.8 < found[k]["width"] < 1.25 and found[k]["calls"] < 300
+    for k in ("ascent", "ascent, no noise"):
+        assert 0.8 < found[k]["width"] < 1.25 and found[k]["calls"] < 300
 
 
 def test_driven_by_the_truth_is_euler():
@@ -97,10 +106,19 @@ def test_it_runs_and_keeps_what_it_has_made(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert set(report["digits"][0]["targets"]) == set(run.TARGETS) and {"level-0.json", "exact-0.json", "digits-0.json"} <= {f.name for f in tmp_path.iterdir()}
+    assert set(report["digits"][0]["targets"]) == set(run.TARGETS) and {
+        "level-0.json",
+        "exact-0.json",
+        "digits-0.json",
+    } <= {f.name for f in tmp_path.iterdir()}
     assert run.table(report).count("|---") == 0 and run.table(report).count("| --- |") >= 6
 
 
 def test_unknown_parts_are_named():
-    done = subprocess.run([sys.executable, str(HERE / "run.py"), "--parts", "exakt"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "run.py"), "--parts", "exakt"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 2 and "level, exact, digits" in done.stderr

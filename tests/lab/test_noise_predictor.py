@@ -1,4 +1,5 @@
 """lab/noise_predictor: equal work, what its page says of it, and that it runs."""
+
 import json
 import re
 import subprocess
@@ -27,11 +28,14 @@ def made():
 @needs_mnist
 def test_both_do_the_same_work_on_a_sample_and_predict_as_many_numbers(made):
     work = {k: run.work(r) for k, r in made.items()}
-    assert work["mlp"] == pytest.approx(work["unet"], rel=0.01)                                             # 21.36 and 21.48 MFLOP
+    assert work["mlp"] == pytest.approx(work["unet"], rel=0.01)  # 21.36 and 21.48 MFLOP
     mlp = run.ARMS["mlp"]
-    by_hand = 2 * (2 * 784 * mlp["width"] + 4 * mlp["layers"] * mlp["width"] ** 2 + 2 * mlp["width"] ** 2)   # in and out, layers, time
+    by_hand = 2 * (
+        2 * 784 * mlp["width"] + 4 * mlp["layers"] * mlp["width"] ** 2 + 2 * mlp["width"] ** 2
+    )  # in and out, layers, time
     assert work["mlp"] == by_hand
-    for r in made.values(): assert r.source.codec.shape(1)[1:] == (4, 14, 14)                               # 784 in, 784 out
+    for r in made.values():
+        assert r.source.codec.shape(1)[1:] == (4, 14, 14)  # 784 in, 784 out
 
 
 @needs_mnist
@@ -48,7 +52,10 @@ def test_real_digits_are_balanced_and_near_each_other():
     assert np.bincount(labels).tolist() == [4] * 10 and images.shape == (40, 28, 28, 1)
     judge = run.load_judge()
     seen = judge.look(images)
-    assert run.judged(judge, images, labels, seen.features)["fid"] < 1e-6 and (seen.classes == labels).mean() > 0.9
+    assert (
+        run.judged(judge, images, labels, seen.features)["fid"] < 1e-6
+        and (seen.classes == labels).mean() > 0.9
+    )
 
 
 @needs_mnist
@@ -57,13 +64,20 @@ def test_it_runs_and_keeps_what_it_has_made(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert set(report["results"]) == {"mlp", "unet"} and {"mlp-0.png", "unet-0.json", "report.json"} <= {f.name for f in tmp_path.iterdir()}
+    assert set(report["results"]) == {"mlp", "unet"} and {"mlp-0.png", "unet-0.json", "report.json"} <= {
+        f.name for f in tmp_path.iterdir()
+    }
     again = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert json.loads(again.stdout)["results"] == report["results"] and "seed 0" not in again.stderr
 
 
 def test_the_page_shows_the_table_of_three_seeds_and_draws_what_it_says():
-    header = run.table({"guidance": 2.0, "results": {}, "real": {"right": 1, "fid": 0, "kid": 0}}).splitlines()[0]
+    header = run.table(
+        {"guidance": 2.0, "results": {}, "real": {"right": 1, "fid": 0, "kid": 0}}
+    ).splitlines()[0]
     assert header in PAGE and (HERE / "shown.png").stat().st_size < 150_000
-    losses = {k: [float(v) for v in m.split(", ")] for k, m in re.findall(r"^\| (mlp|unet) .*?\| 0\.\d+ \((.*?)\) \|", PAGE, re.MULTILINE)}
+    losses = {
+        k: [float(v) for v in m.split(", ")]
+        for k, m in re.findall(r"^\| (mlp|unet) .*?\| 0\.\d+ \((.*?)\) \|", PAGE, re.MULTILINE)
+    }
     assert all(len(v) == 3 for v in losses.values()) and max(losses["unet"]) < min(losses["mlp"]) / 3

@@ -1,4 +1,7 @@
-"""lab/optimisers: its reference is exact, its rough denoiser as rough as it says, its distances are distances, and it runs."""
+"""lab/optimisers: its reference is exact, its rough denoiser as rough as it says, its distances are
+distances, and it runs.
+"""
+
 import json
 import subprocess
 import sys
@@ -22,7 +25,9 @@ def test_the_reference_is_the_exact_flow():
     assert_close(run.exact(world, x), world.flow(x, ve(80.0), clean()), rtol=0, atol=2e-6)
     m = run.mixture(0)
     once, twice = run.exact(m, start(64), 1000), run.exact(m, start(64), 2000)
-    assert (once - twice).square().mean(1).sqrt().median() < 1e-6  # against differences of 6e-4 and more in the table
+    assert (once - twice).square().mean(
+        1
+    ).sqrt().median() < 1e-6  # against differences of 6e-4 and more in the table
 
 
 def test_the_rough_denoisers_eps_is_off_by_what_it_says():
@@ -39,17 +44,28 @@ def test_sliced_distance_is_that_of_a_shift_and_gamma_one_is_euler():
     directions = noise.draw(0, "lab/directions", 0, (3, 128))
     want = (v @ (directions / directions.norm(dim=0))).square().mean().sqrt()
     assert run.sliced(x, x + v) == pytest.approx(float(want), abs=1e-12) and run.sliced(x, x.flip(0)) == 0
-    found = {k: {"few": {"5": (e, 0)}} for k, e in zip(["euler", *(f"gradient estimation {g:g}" for g in run.GAMMAS)], (5, 4, 1, 2, 3, 9))}
+    found = {
+        k: {"few": {"5": (e, 0)}}
+        for k, e in zip(["euler", *(f"gradient estimation {g:g}" for g in run.GAMMAS)], (5, 4, 1, 2, 3, 9))
+    }
     assert run.best_gamma(found, 5) == "1.5"
 
 
 def test_the_page_holds_the_tables_of_the_figures():
     page = (HERE / "README.md").read_text()
-    assert page.count("| gradient estimation 1.5 |") == 7 and "gamma.png" in page and (HERE / "gamma.png").stat().st_size < 150_000
+    assert (
+        page.count("| gradient estimation 1.5 |") == 7
+        and "gamma.png" in page
+        and (HERE / "gamma.png").stat().st_size < 150_000
+    )
 
 
 def test_it_runs(tmp_path):
-    done = subprocess.run([sys.executable, HERE / "run.py", "--quick", "--images", "0", "--json", "--out", tmp_path], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, HERE / "run.py", "--quick", "--images", "0", "--json", "--out", tmp_path],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["runs"][0]["mixtures"]
     assert set(found) == {"exact", "rough", "floor"} and (tmp_path / "gamma.png").exists()

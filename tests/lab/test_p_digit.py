@@ -1,4 +1,7 @@
-"""lab/p_digit: the identity that makes a classifier a denoiser, what the networks are asked for, how pictures are changed, and a quick run."""
+"""lab/p_digit: the identity that makes a classifier a denoiser, what the networks are asked for, how pictures
+are changed, and a quick run.
+"""
+
 import json
 import math
 import subprocess
@@ -25,7 +28,9 @@ DIGITS = torch.tanh(noise.draw(0, "digits", 0, (30, 1, 14, 14)))
 def test_the_denoiser_of_pure_noise_guided_by_an_exact_digit_or_noise_classifier_is_the_denoiser_of_digits(u):
     l = run.CURVE.level(u)
     x = corrupt(DIGITS[:4], noise.draw(0, "eps", 0, (4, 1, 14, 14)), l)
-    assert_close(classifier(Gaussian(0.0, 1.0), run.exact(DIGITS))(x, l), Empirical(DIGITS)(x, l), rtol=1e-8, atol=1e-8)
+    assert_close(
+        classifier(Gaussian(0.0, 1.0), run.exact(DIGITS))(x, l), Empirical(DIGITS)(x, l), rtol=1e-8, atol=1e-8
+    )
 
 
 def test_the_exact_classifier_draws_its_digits():
@@ -51,7 +56,8 @@ def test_labels_say_how_much_digit_is_left():
     assert b.l is None and (b.label[30:] == 0).all() and b.label[:30].min() < 0.3 and b.label[:30].max() > 0.9
     dark = -torch.ones(4, 1, 14, 14)
     assert_close(run.blurred(dark, torch.tensor([0.0, 0.5, 1.0, 1.5])), dark)
-    point = dark.clone(); point[:, 0, 7, 7] = 1.0
+    point = dark.clone()
+    point[:, 0, 7, 7] = 1.0
     y = run.blurred(point, torch.tensor([0.0, 0.5, 1.0, 1.5])) + 1
     assert_close(y.sum((1, 2, 3)), torch.full((4,), 2.0))
     assert_close(y[0], point[0] + 1)
@@ -66,11 +72,12 @@ def test_the_loss_with_a_slope_trains_the_gradient():
     before = run.loss_of(net, b)
     grads = torch.autograd.grad(before, [p for p in net.parameters() if p is not net.bias])
     with torch.no_grad():
-        for p, g in zip([p for p in net.parameters() if p is not net.bias], grads): p -= 1e-3 * g
+        for p, g in zip([p for p in net.parameters() if p is not net.bias], grads):
+            p -= 1e-3 * g
     assert run.loss_of(net, b) < before
     x, own = b.x.detach().requires_grad_(), b
     logit = net(x, own.l)
-    g, = torch.autograd.grad(logit.sum(), x)
+    (g,) = torch.autograd.grad(logit.sum(), x)
     bce = torch.nn.functional.binary_cross_entropy_with_logits(logit, b.label)
     assert b.pull is not None
     assert_close(run.loss_of(net, b), 0.1 * bce + ((g[:30] - b.pull) / b.unit).square().mean())
@@ -99,7 +106,12 @@ def test_alignment_of_the_exact_way_and_of_its_opposite():
 @pytest.mark.slow
 @pytest.mark.skipif(not (cached("mnist") and cached("fashion-mnist")), reason="needs mnist and fashion-mnist")
 def test_a_quick_run(tmp_path):
-    done = subprocess.run([sys.executable, str(HERE / "run.py"), "--quick", "--json", "--out", str(tmp_path)], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "run.py"), "--quick", "--json", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report == json.loads((tmp_path / "report.json").read_text())
@@ -107,9 +119,12 @@ def test_a_quick_run(tmp_path):
         assert len(report[arm]["align"][0]) == len(run.LOOKED)
         assert all(math.isfinite(v) for start in run.STARTS for v in report[arm][start][0].values())
     assert report["real"]["confidence"] > 0.8 and report["noise"]["digit"] < 0.2
-    with Image.open(tmp_path / "shown.png") as picture: picture.verify()
+    with Image.open(tmp_path / "shown.png") as picture:
+        picture.verify()
 
 
 def test_bad_options_are_told():
-    done = subprocess.run([sys.executable, str(HERE / "run.py"), "--seeds", "0"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "run.py"), "--seeds", "0"], capture_output=True, text=True
+    )
     assert done.returncode == 2 and "--seeds" in done.stderr and not done.stdout

@@ -1,4 +1,5 @@
 """The classifier: with and without the time of its input."""
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -30,10 +31,15 @@ def test_without_time_it_is_the_network_that_was_published():
     judge = hub.load("digits-judge").net
     assert isinstance(judge, Classifier)
     assert not judge.config.time and not any("time" in k for k in judge.state_dict())
-    assert not any("time" in k for k in Recogniser(RecogniserConfig(heads={"a": ("b", "c")}, widths=(4, 4))).state_dict())
+    assert not any(
+        "time" in k for k in Recogniser(RecogniserConfig(heads={"a": ("b", "c")}, widths=(4, 4))).state_dict()
+    )
 
 
 def test_a_time_without_need_and_a_need_without_time():
-    with pytest.raises(BadInput, match="needs the time"): net(time=True)(X)
-    with pytest.raises(BadInput, match="takes clean images and no time"): net()(X, torch.tensor(1.0))
-    with pytest.raises(ValidationError): ClassifierConfig(time="yes")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadInput, match="needs the time"):
+        net(time=True)(X)
+    with pytest.raises(BadInput, match="takes clean images and no time"):
+        net()(X, torch.tensor(1.0))
+    with pytest.raises(ValidationError):
+        ClassifierConfig(time="yes")  # pyright: ignore[reportArgumentType]

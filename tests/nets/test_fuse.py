@@ -1,4 +1,5 @@
 """The fast forms of the UNet and of the autoencoder against the plain ones."""
+
 import copy
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,7 +32,9 @@ def close(a, b, tol=1e-5):
 
 
 def exact(net, a):
-    """What the network gives in float64: two float32 forms may each be right to 6e-6 and lie more than 1e-5 apart."""
+    """What the network gives in float64: two float32 forms may each be right to 6e-6 and lie more than 1e-5
+    apart.
+    """
     wide = lambda v: v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v
     return copy.deepcopy(net).double()(**{k: wide(v) for k, v in a.items()})
 
@@ -43,19 +46,32 @@ def kit(lean=False):
 def painted():
     """An autoencoder small enough for tests, with shortened convolutions in it."""
     torch.manual_seed(2)
-    net = Autoencoder(AutoencoderConfig(block_out_channels=(32, 64), down_block_types=("DownEncoderBlock2D",) * 2,
-                                        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8)).eval().requires_grad_(False)
+    net = (
+        Autoencoder(
+            AutoencoderConfig(
+                block_out_channels=(32, 64),
+                down_block_types=("DownEncoderBlock2D",) * 2,
+                up_block_types=("UpDecoderBlock2D",) * 2,
+                norm_num_groups=8,
+            )
+        )
+        .eval()
+        .requires_grad_(False)
+    )
     for p in net.parameters():
-        if p.ndim == 1: p.add_(0.3 * torch.randn_like(p))
+        if p.ndim == 1:
+            p.add_(0.3 * torch.randn_like(p))
     return net
 
 
 def spoil(net):
     """Nothing that reads a plain parameter can hide it now."""
-    for p in net.parameters(): p.data.fill_(float("nan"))
+    for p in net.parameters():
+        p.data.fill_(float("nan"))
 
 
-# --- equal to the plain network -------------------------------------------------------------------------------------------
+# --- equal to the plain network -----------------------------------------------------------------------------
+
 
 @needed
 @pytest.mark.parametrize("lean", [False, True])
@@ -65,9 +81,12 @@ def test_equals_the_plain_network(name, n, h, w, lean):
     net = built(name)
     fast, a = fuse(net, lean=lean), inputs(net, n, h, w)
     before = {k: None if v is None else v.clone() for k, v in a.items()}
-    with torch.no_grad(): want, got, true = net(**a), fast(**a), exact(net, a)
+    with torch.no_grad():
+        want, got, true = net(**a), fast(**a), exact(net, a)
     far = lambda u: float((got - u).abs().max() / u.abs().max())
-    assert got.shape == want.shape and min(far(want), far(true)) <= 1e-5  # `true` has other sinusoids of the time than both, `want` other roundings
+    assert (
+        got.shape == want.shape and min(far(want), far(true)) <= 1e-5
+    )  # `true` has other sinusoids of the time than both, `want` other roundings
     assert all(v is None or torch.equal(v, before[k]) for k, v in a.items()), "an input was written to"
     assert torch.equal(got, fast(**a)), "a second call gives the same"
 
@@ -103,10 +122,13 @@ def test_rows_run_together_or_apart(monkeypatch):
     assert torch.equal(fast(**a | {"t": a["t"][:1]}), one)
 
 
-# --- parts ----------------------------------------------------------------------------------------------------------------
+# --- parts --------------------------------------------------------------------------------------------------
+
 
 @needed
-@pytest.mark.parametrize("band", [1, 40_000, 2**20])  # 40,000: three rows of four at a time, and two at the end
+@pytest.mark.parametrize(
+    "band", [1, 40_000, 2**20]
+)  # 40,000: three rows of four at a time, and two at the end
 @pytest.mark.parametrize("n, h, w", [(2, 30, 33), (1, 41, 40), (3, 64, 16)])
 def test_short_convolution_is_exact_in_its_sums(n, h, w, band, monkeypatch):
     monkeypatch.setattr(room, "BAND", band)
@@ -133,15 +155,24 @@ def test_upsampling_is_exact_in_its_sums(h, w, bias, band, monkeypatch):
     m = nn.Conv2d(16, 24, 3, padding=1, bias=bias).requires_grad_(False)
     x, up = torch.randn(2, 16, h, w).to(memory_format=LAST), room._up(kit(), m)
     close(up(x), m(F.interpolate(x, scale_factor=2.0, mode="nearest")))
-    for size in ((2 * h - 1, 2 * w), (2 * h, 2 * w - 1), (2 * h - 1, 2 * w - 1)): close(up(x, size), m(F.interpolate(x, size=size, mode="nearest")))
+    for size in ((2 * h - 1, 2 * w), (2 * h, 2 * w - 1), (2 * h - 1, 2 * w - 1)):
+        close(up(x, size), m(F.interpolate(x, size=size, mode="nearest")))
 
 
 @needed
-@pytest.mark.parametrize("n, size, groups, offset, tol", [(2, 14, 32, 0.0, 1e-5), (64, 14, 32, 100.0, 1e-4), (2, 61, 32, 0.0, 1e-5),
-                                                          (1, 64, 32, 100.0, 1e-4), (2, 14, 8, 0.0, 1e-5)])
+@pytest.mark.parametrize(
+    "n, size, groups, offset, tol",
+    [
+        (2, 14, 32, 0.0, 1e-5),
+        (64, 14, 32, 100.0, 1e-4),
+        (2, 61, 32, 0.0, 1e-5),
+        (1, 64, 32, 100.0, 1e-4),
+        (2, 14, 8, 0.0, 1e-5),
+    ],
+)
 def test_group_norm_does_not_cancel(n, size, groups, offset, tol):
-    """Against float64, also where the mean is large beside the deviation; whole, and put together from parts. (8 groups are wide
-    enough for PyTorch's kernel.)"""
+    """Against float64, also where the mean is large beside the deviation; whole, and put together from parts.
+    (8 groups are wide enough for PyTorch's kernel.)"""
     torch.manual_seed(0)
     m = nn.GroupNorm(groups, 64).requires_grad_(False)
     m.weight.normal_(), m.bias.normal_()
@@ -149,20 +180,27 @@ def test_group_norm_does_not_cancel(n, size, groups, offset, tol):
     exact = lambda v: F.group_norm(v.double(), groups, m.weight.double(), m.bias.double(), m.eps)
     y, affine = room._norm(m)(x.clone(memory_format=torch.preserve_format), t)
     assert (affine is None) == (groups == 8 or size == 14)
-    if affine is not None: y = room._activate(y.permute(0, 2, 3, 1), affine).permute(0, 3, 1, 2)
+    if affine is not None:
+        y = room._activate(y.permute(0, 2, 3, 1), affine).permute(0, 3, 1, 2)
     close(y.double(), F.silu(exact(x.double() + t[:, :, None, None])), tol)
     close(room._normed(m)(x).double(), exact(x).flatten(2).transpose(1, 2), tol)
 
 
 @needed
 @pytest.mark.parametrize("scores", [1, 5000, 2**20])
-@pytest.mark.parametrize("n, s, t, heads, d", [(2, 260, 260, 2, 40), (1, 300, 77, 3, 160), (2, 64, 5, 4, 8), (1, 1, 1, 1, 16)])
+@pytest.mark.parametrize(
+    "n, s, t, heads, d", [(2, 260, 260, 2, 40), (1, 300, 77, 3, 160), (2, 64, 5, 4, 8), (1, 1, 1, 1, 16)]
+)
 def test_attention_by_blocks_is_attention(n, s, t, heads, d, scores, monkeypatch):
     monkeypatch.setattr(room, "SCORES", scores)
     torch.manual_seed(0)
     q, k, v = (torch.randn(n, length, heads * d) for length in (s, t, t))
     k, v = (room._heads(u, heads) for u in (k, v))
-    want = F.scaled_dot_product_attention(*(u.double() for u in (room._heads(q, heads), k, v))).transpose(1, 2).flatten(2)
+    want = (
+        F.scaled_dot_product_attention(*(u.double() for u in (room._heads(q, heads), k, v)))
+        .transpose(1, 2)
+        .flatten(2)
+    )
     got = room._attend(q * d**-0.5, k, v)
     torch.testing.assert_close(got, want.float(), rtol=1e-5, atol=1e-5)
     assert torch.equal(got, room._attend(q * d**-0.5, k, v, room._turned(v)))
@@ -171,7 +209,8 @@ def test_attention_by_blocks_is_attention(n, s, t, heads, d, scores, monkeypatch
     assert torch.equal(one, room._attend(q * d**-0.5, k[:1].expand_as(k), v[:1].expand_as(v)))
 
 
-# --- the prompt -----------------------------------------------------------------------------------------------------------
+# --- the prompt ---------------------------------------------------------------------------------------------
+
 
 @needed
 def test_a_prepared_prompt_is_the_prompt():
@@ -187,7 +226,8 @@ def test_a_prepared_prompt_is_the_prompt():
     assert torch.equal(fast(**a | {"context": foreign}), want), "keys of another network are not used"
     alone = fast.prepare(a["context"][:1])
     close(fast(**a | {"context": alone}), net(**a | {"context": a["context"][:1].expand(4, -1, -1)}))
-    with pytest.raises(BadInput, match="a context for 4 samples given with a batch of 2"): fast(**some | {"context": p})
+    with pytest.raises(BadInput, match="a context for 4 samples given with a batch of 2"):
+        fast(**some | {"context": p})
 
 
 @needed
@@ -199,10 +239,15 @@ def test_gradients_reach_a_prepared_prompt():
         c = a["context"].clone().requires_grad_()
         fast(**a | {"context": wrap(c)}).square().sum().backward()
         grads.append(c.grad)
-    assert torch.equal(grads[0], grads[2]) and torch.equal(grads[1], grads[2]) and float(grads[0].abs().sum()) > 0
+    assert (
+        torch.equal(grads[0], grads[2])
+        and torch.equal(grads[1], grads[2])
+        and float(grads[0].abs().sum()) > 0
+    )
 
 
-# --- weights and memory ---------------------------------------------------------------------------------------------------
+# --- weights and memory -------------------------------------------------------------------------------------
+
 
 @needed
 @pytest.mark.parametrize("name", SHAPES)
@@ -212,7 +257,9 @@ def test_plain_parameters_are_not_touched_once_packed(name):
     want = fast(**a)
     spoil(net)
     assert torch.equal(fast(**a), want)
-    assert torch.equal(fast(**{k: None if v is None else v[:1] for k, v in a.items()}), want[:1]), "nor for another batch"
+    assert torch.equal(fast(**{k: None if v is None else v[:1] for k, v in a.items()}), want[:1]), (
+        "nor for another batch"
+    )
     fast.drop()
     assert not bool(fast(**a).isfinite().all()), "what is dropped is made again"
 
@@ -245,7 +292,9 @@ def test_streaming_gives_the_same_bits(name):
     assert torch.equal(none(**a), want) and torch.equal(none(**a), want)
     assert all(p.last is None for p in none.kit.packed)
     big = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    assert {id(m) for m in released} == {id(m) for m in big}, "each layer's plain parameters may go after it was packed"
+    assert {id(m) for m in released} == {id(m) for m in big}, (
+        "each layer's plain parameters may go after it was packed"
+    )
     budget = 4 * sum(p.numel() for p in net.parameters()) // 3
     some = fuse(net, resident=budget)
     assert torch.equal(some(**a), want)
@@ -277,7 +326,8 @@ def test_threads_give_what_one_gives(resident):
     calls = [inputs(net, 1 + i % 3, 8 + 4 * (i % 2), 16, seed=i) for i in range(8)]
     want = [fuse(net, lean=True)(**a) for a in calls]
     fast = fuse(net, lean=True, resident=resident)  # not yet packed
-    with ThreadPoolExecutor(8) as pool: got = list(pool.map(lambda a: [fast(**a) for _ in range(3)], calls))
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda a: [fast(**a) for _ in range(3)], calls))
     assert all(torch.equal(g, w) for gs, w in zip(got, want) for g in gs)
 
 
@@ -304,7 +354,8 @@ def test_gradients_and_changed_weights():
     assert float(net.conv_in.weight.grad.abs().sum()) > 0
 
 
-# --- the autoencoder ------------------------------------------------------------------------------------------------------
+# --- the autoencoder ----------------------------------------------------------------------------------------
+
 
 @needed
 @pytest.mark.parametrize("n, h, w", [(1, 16, 16), (3, 9, 12), (2, 1, 2)])
@@ -321,7 +372,9 @@ def test_autoencoder_equals_the_plain_one(n, h, w):
     assert torch.equal(fast.decode(z[-1:]), image[-1:])
     lean = fuse(net, lean=True)
     streamed = fuse(net, resident=0)
-    assert torch.equal(streamed.decode(z), lean.decode(z)) and torch.equal(streamed.encode(x).mean, lean.encode(x).mean)
+    assert torch.equal(streamed.decode(z), lean.decode(z)) and torch.equal(
+        streamed.encode(x).mean, lean.encode(x).mean
+    )
     spoil(net)
     assert torch.equal(fast.decode(z), image) and torch.equal(fast.encode(x).mean, q.mean)
 
@@ -351,20 +404,31 @@ def test_autoencoder_gradients_and_refusals():
     assert torch.equal(grads[0], grads[1])
     close(grads[2], grads[1], 2e-2)
     for bad in (torch.zeros(1, 3, 4, 4), torch.zeros(4, 4, 4), torch.zeros(1, 4, 0, 4)):
-        with pytest.raises(BadInput, match="latents must be"): fuse(net).decode(bad)
-    with pytest.raises(BadInput, match="divisible by 2"): fuse(net).encode(torch.zeros(1, 3, 5, 4))
+        with pytest.raises(BadInput, match="latents must be"):
+            fuse(net).decode(bad)
+    with pytest.raises(BadInput, match="divisible by 2"):
+        fuse(net).encode(torch.zeros(1, 3, 5, 4))
 
 
-# --- refusals -------------------------------------------------------------------------------------------------------------
+# --- refusals -----------------------------------------------------------------------------------------------
+
 
 @needed
-@pytest.mark.parametrize("name, change, says", [
-    ("classes", {"x": torch.zeros(3, 3, 8, 8)}, "must be (n, 4, h, w)"), ("classes", {"labels": None}, "needs labels"),
-    ("text", {"context": None}, "context (n, tokens, 24) is needed"), ("text", {"context": torch.zeros(3, 5, 23)}, "given (3, 5, 23)"),
-    ("classes", {"t": None}, "needs a time"), ("text", {"t": torch.zeros(2)}, "times for 2")])
+@pytest.mark.parametrize(
+    "name, change, says",
+    [
+        ("classes", {"x": torch.zeros(3, 3, 8, 8)}, "must be (n, 4, h, w)"),
+        ("classes", {"labels": None}, "needs labels"),
+        ("text", {"context": None}, "context (n, tokens, 24) is needed"),
+        ("text", {"context": torch.zeros(3, 5, 23)}, "given (3, 5, 23)"),
+        ("classes", {"t": None}, "needs a time"),
+        ("text", {"t": torch.zeros(2)}, "times for 2"),
+    ],
+)
 def test_refuses_as_the_plain_network(name, change, says):
     net = built(name)
-    with pytest.raises(BadInput) as e: fuse(net)(**inputs(net) | change)
+    with pytest.raises(BadInput) as e:
+        fuse(net)(**inputs(net) | change)
     assert says in str(e.value)
 
 
@@ -375,7 +439,8 @@ def test_falls_back_to_the_plain_network(monkeypatch):
     net.float().train()
     assert fuse(net) is net  # dropout would be lost
     net.eval()
-    if room.available(): assert isinstance(fuse(net), Fused)
+    if room.available():
+        assert isinstance(fuse(net), Fused)
     monkeypatch.setattr(room, "_OPS", ("no_such_op",))
     assert fuse(net) is net
     monkeypatch.undo()

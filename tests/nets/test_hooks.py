@@ -1,4 +1,7 @@
-"""Attention hooks: the identity hook changes nothing, every attention is reached under its name, and what a hook returns is what counts."""
+"""Attention hooks: the identity hook changes nothing, every attention is reached under its name, and what a
+hook returns is what counts.
+"""
+
 import pytest
 import torch
 
@@ -18,7 +21,8 @@ def emoji():
 def _call(pipe, hook=None):
     net = pipe.net if hook is None else hooked(pipe, hook)
     denoise = pipe.denoiser(["a red apple", "a car"], guidance=3.0, net=net)
-    with torch.no_grad(): return denoise(normal(*pipe.codec.shape(2), seed=3).float(), pipe.schedule.level(0.7))
+    with torch.no_grad():
+        return denoise(normal(*pipe.codec.shape(2), seed=3).float(), pipe.schedule.level(0.7))
 
 
 def test_the_identity_hook_is_the_plain_network_bit_for_bit(emoji):
@@ -26,7 +30,9 @@ def test_the_identity_hook_is_the_plain_network_bit_for_bit(emoji):
 
 
 def test_explicit_maps_are_the_attention_and_sum_to_one(emoji):
-    torch.testing.assert_close(_call(emoji, lambda q, k, v, place: mixed(maps(q, k), v)), _call(emoji), atol=2e-4, rtol=2e-4)
+    torch.testing.assert_close(
+        _call(emoji, lambda q, k, v, place: mixed(maps(q, k), v)), _call(emoji), atol=2e-4, rtol=2e-4
+    )
     q, k, v = (normal(2, 3, 5, 4, seed=i) for i in range(3))
     torch.testing.assert_close(maps(q, k).sum(-1), torch.ones(2, 3, 5, dtype=torch.float64))
     torch.testing.assert_close(mixed(maps(q, k), v), attention(q, k, v))
@@ -36,7 +42,11 @@ def test_every_attention_is_reached_with_its_place(emoji):
     seen, tokens_of_a_prompt = [], emoji.runner.encoder().encode([parse("a car")]).shape[1]
     _call(emoji, lambda q, k, v, place: (seen.append((place, len(q), k.shape[2])), attention(q, k, v))[1])
     places = [p for p, _, _ in seen]
-    layers = {name for name, m in emoji.net.named_modules() if name.endswith(tuple("0123456789")) and "attentions." in name and "transformer" not in name}
+    layers = {
+        name
+        for name, m in emoji.net.named_modules()
+        if name.endswith(tuple("0123456789")) and "attentions." in name and "transformer" not in name
+    }
     assert {p.layer for p in places} == layers and len(places) == 2 * len(layers)
     for place, n, tokens in seen:
         assert n == 4  # two samples, under their prompts and without
@@ -51,4 +61,5 @@ def test_a_hook_that_gives_zeros_changes_the_prediction(emoji):
 def test_a_network_without_attention_is_refused(tmp_path):
     from tests.support.models import vector_folder
 
-    with pytest.raises(BadInput, match="no attention"): hooked(unnoise.load(vector_folder(tmp_path / "v")), lambda q, k, v, place: q)
+    with pytest.raises(BadInput, match="no attention"):
+        hooked(unnoise.load(vector_folder(tmp_path / "v")), lambda q, k, v, place: q)

@@ -1,4 +1,5 @@
 """The layers' forms for training on a CPU: exact in value and gradient, and only where they belong."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,8 +27,10 @@ def quickly(x: torch.Tensor, run) -> torch.Tensor:
 
 @pytest.mark.parametrize("act", [True, False])
 @pytest.mark.parametrize("rows", [None, 1, 3])
-@pytest.mark.parametrize("n, c, h, w, groups, offset", [(3, 8, 2, 3, 4, 0.0), (3, 6, 1, 1, 2, 0.0), (3, 4, 3, 2, 1, 50.0),
-                                                        (3, 4, 2, 2, 4, 0.0)])
+@pytest.mark.parametrize(
+    "n, c, h, w, groups, offset",
+    [(3, 8, 2, 3, 4, 0.0), (3, 6, 1, 1, 2, 0.0), (3, 4, 3, 2, 1, 50.0), (3, 4, 2, 2, 4, 0.0)],
+)
 def test_norm_has_the_plain_formula_and_its_gradients(act, rows, n, c, h, w, groups, offset):
     m, x = nn.GroupNorm(groups, c, eps=1e-3).double(), image(n, c, h, w, offset=offset)
     nn.init.normal_(m.weight), nn.init.normal_(m.bias)
@@ -53,10 +56,13 @@ def test_norm_does_not_cancel_in_float32(offset, tol):
     y, want = layers.norm(m, x), F.silu(F.group_norm(exact, 32, m.weight.double(), m.bias.double(), m.eps))
     g = torch.randn_like(y)
     (a,), (b,) = torch.autograd.grad(y, x, g), torch.autograd.grad(want, exact, g.double())
-    for got, true in ((y.detach(), want.detach()), (a, b)): assert float((got - true).abs().max() / true.abs().max()) < tol
+    for got, true in ((y.detach(), want.detach()), (a, b)):
+        assert float((got - true).abs().max() / true.abs().max()) < tol
 
 
-@pytest.mark.parametrize("stride, padding, kernel, bias", [(1, 1, 3, True), (2, 1, 3, True), (1, 0, 1, False)])
+@pytest.mark.parametrize(
+    "stride, padding, kernel, bias", [(1, 1, 3, True), (2, 1, 3, True), (1, 0, 1, False)]
+)
 def test_conv_has_the_plain_gradients(stride, padding, kernel, bias):
     m, x = nn.Conv2d(3, 5, kernel, stride=stride, padding=padding, bias=bias).double(), image(2, 3, 4, 6)
     y, plain = quickly(x, lambda: layers.conv(m, x)), m(x)
@@ -64,7 +70,9 @@ def test_conv_has_the_plain_gradients(stride, padding, kernel, bias):
     assert torch.equal(y, plain)
     for a, b in zip(torch.autograd.grad(y, of, g), torch.autograd.grad(plain, of, g)):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
-    torch.autograd.gradcheck(lambda x, w, *b: layers._Conv.apply(x, w, b[0] if b else None, m.stride, m.padding), of)
+    torch.autograd.gradcheck(
+        lambda x, w, *b: layers._Conv.apply(x, w, b[0] if b else None, m.stride, m.padding), of
+    )
 
 
 @pytest.mark.parametrize("h, w", [(3, 4), (1, 1), (2, 5)])
@@ -75,7 +83,8 @@ def test_up_and_pixel_have_the_plain_values_and_gradients(h, w):
     v = x.flatten(2).transpose(1, 2)
     plain = [up(F.interpolate(x, scale_factor=2.0, mode="nearest")), q(v), k(v)]
     of, gs = [x, *up.parameters(), *q.parameters(), *k.parameters()], [torch.randn_like(y) for y in plain]
-    for a, b in zip(fast, plain): torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    for a, b in zip(fast, plain):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
     for a, b in zip(torch.autograd.grad(fast, of, gs), torch.autograd.grad(plain, of, gs)):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
@@ -84,15 +93,22 @@ def test_a_second_derivative_raises():
     x, m = image(2, 4, 2, 2), nn.GroupNorm(2, 4).double()
     c = nn.Conv2d(4, 4, 1).double()
     for y in (layers.norm(m, x), layers.conv(c, x)):
-        with pytest.raises(RuntimeError, match="once"): torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="once"):
+            torch.autograd.grad(y.square().sum(), x, create_graph=True)
 
 
 def test_only_plain_layers_in_training_on_a_cpu_are_replaced():
     m, x = nn.GroupNorm(2, 4), torch.randn(2, 4, 3, 3).contiguous(memory_format=LAST)
     assert layers.quick(x, m)
-    assert not layers.quick(x.contiguous(), m) and not layers.quick(x.bfloat16(), m) and not layers.quick(x.to("meta"), m)
-    with torch.no_grad(): assert not layers.quick(x, m)
-    with torch.autocast("cpu", torch.bfloat16): assert not layers.quick(x, m)
+    assert (
+        not layers.quick(x.contiguous(), m)
+        and not layers.quick(x.bfloat16(), m)
+        and not layers.quick(x.to("meta"), m)
+    )
+    with torch.no_grad():
+        assert not layers.quick(x, m)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not layers.quick(x, m)
     assert not layers.quick(x, type("Wrapped", (nn.GroupNorm,), {})(2, 4)) and not layers.quick(x, m.eval())
 
 
@@ -111,7 +127,8 @@ def twins(name: str, layout: torch.memory_format) -> tuple[UNet, nn.Module, dict
 def test_trains_as_diffusers_does(name, layout):
     """Prediction and the gradient of every weight and of the input, within 1e-4 of the largest of its tensor.
 
-    Theirs in float64: in float32 its own gradients are up to 1.5e-4 away from that (ours 4e-5), on some processors.
+    Theirs in float64: in float32 its own gradients are up to 1.5e-4 away from that (ours 4e-5), on some
+    processors.
     """
     net, peer, a = twins(name, layout)
     wide = {k: v.detach().double() if v is not None and v.is_floating_point() else v for k, v in a.items()}
@@ -120,7 +137,9 @@ def test_trains_as_diffusers_does(name, layout):
     torch.testing.assert_close(y, want.float(), rtol=1e-4, atol=1e-4)
     g = torch.randn(y.shape, generator=torch.Generator().manual_seed(5))
     ours = torch.autograd.grad(y, [a["x"], *net.parameters()], g)
-    theirs = torch.autograd.grad(want, [x, *(dict(peer.named_parameters())[k] for k, _ in net.named_parameters())], g.double())
+    theirs = torch.autograd.grad(
+        want, [x, *(dict(peer.named_parameters())[k] for k, _ in net.named_parameters())], g.double()
+    )
     # Some are 0 but for rounding, such as a bias before a norm of single channels.
     least = 1e-3 * max(float(v.abs().max()) for v in theirs)
     for k, u, v in zip(["x", *dict(net.named_parameters())], ours, theirs):
@@ -135,5 +154,7 @@ def test_two_runs_give_the_same_bits_and_calls_with_other_weights_work():
     y = torch.func.functional_call(net, other, kwargs=a)
     y.square().sum().backward()
     assert all(p.grad is not None for p in other.values()) and all(p.grad is None for p in net.parameters())
-    with torch.autocast("cpu", torch.bfloat16): close = net(**a)
-    with torch.no_grad(): assert float((close - net(**a)).abs().max()) < 0.1 * float(close.abs().max())
+    with torch.autocast("cpu", torch.bfloat16):
+        close = net(**a)
+    with torch.no_grad():
+        assert float((close - net(**a)).abs().max()) < 0.1 * float(close.abs().max())

@@ -1,4 +1,5 @@
 """One folder of each family, and the pipelines of both libraries on it."""
+
 import pytest
 
 from tests.parity import peer

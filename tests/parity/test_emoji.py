@@ -1,4 +1,7 @@
-"""The default model's folder in diffusers: it opens as it is, and draws the same picture from the same noise."""
+"""The default model's folder in diffusers: it opens as it is, and draws the same picture from the same
+noise.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -17,7 +20,9 @@ PROMPTS = ["two red apples on their side", "a cat"]
 def theirs():
     from diffusers import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(hub.find("emoji"), low_cpu_mem_usage=False, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(
+        hub.find("emoji"), low_cpu_mem_usage=False, torch_dtype=torch.float32
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -26,9 +31,19 @@ def theirs():
 def test_the_same_picture(theirs, steps, guidance, negative):
     ours = unnoise.load("emoji", device="cpu", dtype="fp32")
     x = noise.seeded([3, 4], "init")(torch.zeros(ours.codec.shape(2)))
-    mine = ours(PROMPTS, negative_prompt=negative, seed=[3, 4], num_inference_steps=steps, guidance_scale=guidance).arrays
-    other = theirs(PROMPTS, negative_prompt=[negative] * 2, latents=x, height=64, width=64, num_inference_steps=steps, guidance_scale=guidance,
-                   output_type="np").images
+    mine = ours(
+        PROMPTS, negative_prompt=negative, seed=[3, 4], num_inference_steps=steps, guidance_scale=guidance
+    ).arrays
+    other = theirs(
+        PROMPTS,
+        negative_prompt=[negative] * 2,
+        latents=x,
+        height=64,
+        width=64,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        output_type="np",
+    ).images
     far = np.abs(mine.astype(float) - 255 * other)
     assert far.max() <= 3 and far.mean() < 0.2, (far.max(), far.mean())
 

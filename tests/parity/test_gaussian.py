@@ -1,7 +1,9 @@
-"""Where diffusers' schedulers differ from the method they are named after, on a Gaussian where the answer is known.
+"""Where diffusers' schedulers differ from the method they are named after, on a Gaussian where the answer is
+known.
 
-    python -m tests.parity.test_gaussian       prints the table in docs/parity.md
+python -m tests.parity.test_gaussian       prints the table in docs/parity.md
 """
+
 from __future__ import annotations
 
 import math
@@ -44,15 +46,25 @@ ROWS: dict[str, Case] = {
     "DPM++ 2M, leading, 10": Case("DPMSolverMultistep", 10, LEADING, "dpmpp_2m", "leading"),
     "DPM++ 2M, linspace, 10": Case("DPMSolverMultistep", 10, LINSPACE, "dpmpp_2m"),
     "DPM++ 2M Karras, 10": Case("DPMSolverMultistep", 10, LINSPACE | KARRAS, "dpmpp_2m", "karras"),
-    "DPM++ 2M exponential, 10": Case("DPMSolverMultistep", 10, LINSPACE | {"use_exponential_sigmas": True}, "dpmpp_2m", "logsnr"),
+    "DPM++ 2M exponential, 10": Case(
+        "DPMSolverMultistep", 10, LINSPACE | {"use_exponential_sigmas": True}, "dpmpp_2m", "logsnr"
+    ),
     "DDIM, trailing, 10": Case("DDIM", 10, TRAILING | ONE),
-    "DDIM, leading, to alpha-bar_0, 20, data 0.05": Case("DDIM", 20, LEADING | {"set_alpha_to_one": False}, "ddim", "leading", 0.05),
-    "DPM++ 2M, to sigma_min, 20": Case("DPMSolverMultistep", 20, LINSPACE | {"final_sigmas_type": "sigma_min"}, "dpmpp_2m"),
+    "DDIM, leading, to alpha-bar_0, 20, data 0.05": Case(
+        "DDIM", 20, LEADING | {"set_alpha_to_one": False}, "ddim", "leading", 0.05
+    ),
+    "DPM++ 2M, to sigma_min, 20": Case(
+        "DPMSolverMultistep", 20, LINSPACE | {"final_sigmas_type": "sigma_min"}, "dpmpp_2m"
+    ),
     "DEIS, linspace, 20": Case("DEISMultistep", 20, LINSPACE, "ab"),
     "LMS, trailing, 20": Case("LMSDiscrete", 20, TRAILING, "lms"),
-    "Euler, churn 10, Karras, 40": Case("EulerDiscrete", 40, LINSPACE | KARRAS, "edm", "karras", call={"s_churn": 10.0}),
+    "Euler, churn 10, Karras, 40": Case(
+        "EulerDiscrete", 40, LINSPACE | KARRAS, "edm", "karras", call={"s_churn": 10.0}
+    ),
     "DDPM, trailing, 30": Case("DDPM", 30, TRAILING, "ddpm"),
-    "Euler ancestral, linspace, 20": Case("EulerAncestralDiscrete", 20, LINSPACE, "euler_ancestral", "linspace"),
+    "Euler ancestral, linspace, 20": Case(
+        "EulerAncestralDiscrete", 20, LINSPACE, "euler_ancestral", "linspace"
+    ),
     "Heun, linspace, 10": Case("HeunDiscrete", 10, LINSPACE, "heun", "linspace"),
 }
 LONG = [k for k, c in ROWS.items() if c.steps > 100]
@@ -85,11 +97,18 @@ def off(name: str) -> tuple[float, float]:
 
 @pytest.mark.slow
 def test_ddim_steps_to_where_its_list_does_not_go():
-    """It moves x to t - T // n and calls the network at the next of its list: more steps do not help, where T / n is not whole."""
-    for a, b in (("DDIM, trailing, 60", "DDIM, trailing, 600"), ("DDIM, linspace, 10", "DDIM, linspace, 300")):
+    """It moves x to t - T // n and calls the network at the next of its list: more steps do not help, where T
+    / n is not whole.
+    """
+    for a, b in (
+        ("DDIM, trailing, 60", "DDIM, trailing, 600"),
+        ("DDIM, linspace, 10", "DDIM, linspace, 300"),
+    ):
         (_, mine), (more, fewer) = off(a), off(b)
         assert fewer < 0.3 * mine and fewer < 0.02 and more > 4 * fewer
-    assert distance(ROWS["DDIM, trailing, 10"].theirs(), ROWS["DDIM, trailing, 10"].ours()) < 0.002  # a whole stride
+    assert (
+        distance(ROWS["DDIM, trailing, 10"].theirs(), ROWS["DDIM, trailing, 10"].ours()) < 0.002
+    )  # a whole stride
 
 
 @pytest.mark.parametrize(("kind", "steps"), [("DDIM", 10), ("DDIM", 7), ("DDIM", 30), ("PNDM", 10)])
@@ -109,7 +128,10 @@ def test_trailing_of_61_steps_has_62(name):
     s.set_timesteps(61)
     assert len(s.timesteps) == 62 and s.timesteps[-1] == -1
     assert len(schedule.scaled_linear().path(61)) == 62  # 61 noisy levels, and clean data
-    if c.kind == "DDIM": assert c.theirs().mean > 5  # alpha-bars[-1] is the noisiest level's: a list's last, not one before its first
+    if c.kind == "DDIM":
+        assert (
+            c.theirs().mean > 5
+        )  # alpha-bars[-1] is the noisiest level's: a list's last, not one before its first
     assert off(name)[1] < 0.03
 
 
@@ -118,7 +140,8 @@ def test_ours_has_as_many_levels_as_steps():
     longer = []
     for n in range(1, 1001):
         s.set_timesteps(n)
-        if len(s.timesteps) != n: longer.append(n)
+        if len(s.timesteps) != n:
+            longer.append(n)
         assert len(schedule.trailing(schedule.scaled_linear(), n)) == n
     assert longer[:4] == [61, 103, 121, 122] and len(longer) == 62
 
@@ -145,8 +168,11 @@ def test_unipc_can_not_always_reach_clean_data():
 def test_leading_of_as_many_steps_as_levels_runs_off_the_end():
     s = peer.scheduler("DDIM", SD, **LEADING)
     s.set_timesteps(1000)
-    with pytest.raises(IndexError): s.step(torch.zeros(1), s.timesteps[0], torch.zeros(1))
-    assert float(schedule.scaled_linear().timestep(schedule.scaled_linear().path(1000, "leading")[0])) == pytest.approx(999)
+    with pytest.raises(IndexError):
+        s.step(torch.zeros(1), s.timesteps[0], torch.zeros(1))
+    assert float(
+        schedule.scaled_linear().timestep(schedule.scaled_linear().path(1000, "leading")[0])
+    ) == pytest.approx(999)
 
 
 def test_karras_times_are_rounded_and_sigmas_are_not():
@@ -172,7 +198,16 @@ def test_churn_is_added_after_the_network_was_called():
     assert theirs > 1.8 * ours
 
 
-@pytest.mark.parametrize("name", ["DDPM, trailing, 30", "Euler ancestral, linspace, 20", "Heun, linspace, 10", "DPM++ 2M, linspace, 10", "DDIM, trailing, 10"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DDPM, trailing, 30",
+        "Euler ancestral, linspace, 20",
+        "Heun, linspace, 10",
+        "DPM++ 2M, linspace, 10",
+        "DDIM, trailing, 10",
+    ],
+)
 def test_where_both_are_the_same(name):
     assert distance(ROWS[name].theirs(), ROWS[name].ours()) < 0.003
 
@@ -184,7 +219,9 @@ def test_the_measure_itself():
     z = torch.randn(100_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     *_, end = SAMPLERS["euler_ancestral"](c.world, z * float(path[0].sigma), path, peer.draws(1)[1])
     want = c.ours()
-    assert float(end.x.mean()) == pytest.approx(want.mean, abs=4 * want.std / 300) and float(end.x.std()) == pytest.approx(want.std, rel=0.01)
+    assert float(end.x.mean()) == pytest.approx(want.mean, abs=4 * want.std / 300) and float(
+        end.x.std()
+    ) == pytest.approx(want.std, rel=0.01)
     assert distance(c.theirs(), want) < 0.003
     assert isinstance(end.level, Level) and end.level.clean
 

@@ -1,8 +1,11 @@
-"""Networks that take [x, mask, masked picture] against StableDiffusionInpaintPipeline: one folder of 9 channels, one noise, one grid; equal latents.
+"""Networks that take [x, mask, masked picture] against StableDiffusionInpaintPipeline: one folder of 9
+channels, one noise, one grid; equal latents.
 
-diffusers encodes the masked picture by a draw from the autoencoder's posterior, we by its mode: there the draw is replaced by the mode. The mask is made of
-whole cells: of a cell that is partly masked diffusers asks one pixel, we draw it anew.
+diffusers encodes the masked picture by a draw from the autoencoder's posterior, we by its mode: there the
+draw is replaced by the mode. The mask is made of whole cells: of a cell that is partly masked diffusers asks
+one pixel, we draw it anew.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -11,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_inpaint import StableDiffusionInpaintPipeline
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_inpaint import (
+    StableDiffusionInpaintPipeline,
+)
 from PIL import Image
 
 from tests.parity import peer
@@ -44,8 +49,19 @@ def mode(monkeypatch):
 
 
 def theirs_makes(pipe, x, steps, **how):
-    return pipe(PROMPTS, negative_prompt=NEGATIVES, image=Image.fromarray(PICTURE), mask_image=Image.fromarray(MASK), height=16, width=16, strength=1.0,
-                num_inference_steps=steps, guidance_scale=7.5, latents=x.clone(), **how).images
+    return pipe(
+        PROMPTS,
+        negative_prompt=NEGATIVES,
+        image=Image.fromarray(PICTURE),
+        mask_image=Image.fromarray(MASK),
+        height=16,
+        width=16,
+        strength=1.0,
+        num_inference_steps=steps,
+        guidance_scale=7.5,
+        latents=x.clone(),
+        **how,
+    ).images
 
 
 def ours_makes(pipe, x, grid, sampler, picture=PICTURE, mask=MASK):
@@ -53,10 +69,14 @@ def ours_makes(pipe, x, grid, sampler, picture=PICTURE, mask=MASK):
     picture, shape = read(picture), (mask > 0).astype(np.float64)
     x0 = encoded(pipe, picture.pixels, (16, 16))
     net = conditioned(pipe, picture, shape, cells(shape, x0), x0, (16, 16))
-    return last(SAMPLERS[sampler](peer.told(pipe, PROMPTS, NEGATIVES, grid.clock, net=net), x * grid.start, grid.path))
+    return last(
+        SAMPLERS[sampler](peer.told(pipe, PROMPTS, NEGATIVES, grid.clock, net=net), x * grid.start, grid.path)
+    )
 
 
-@pytest.mark.parametrize(("kind", "sampler"), [("DDIM", "ddim"), ("EulerDiscrete", "euler"), ("DPMSolverMultistep", "dpmpp_2m")])
+@pytest.mark.parametrize(
+    ("kind", "sampler"), [("DDIM", "ddim"), ("EulerDiscrete", "euler"), ("DPMSolverMultistep", "dpmpp_2m")]
+)
 def test_same_latents(pipes, kind, sampler):
     theirs, ours, config = pipes
     theirs.scheduler = peer.scheduler(kind, config)
@@ -66,25 +86,42 @@ def test_same_latents(pipes, kind, sampler):
 
 
 def test_what_the_comparison_can_see(pipes):
-    """Each of these slips is ten times the bound or more: what is around the mask, where it lies, and that nothing under it is seen."""
+    """Each of these slips is ten times the bound or more: what is around the mask, where it lies, and that
+    nothing under it is seen.
+    """
     theirs, ours, config = pipes
     theirs.scheduler = peer.scheduler("DDIM", config)
     grid = peer.read(theirs.scheduler, 7)
     want = ours_makes(ours, X, grid, "ddim")
     off = lambda **how: float((ours_makes(ours, X, grid, "ddim", **how) - want).abs().max())
-    under, around = np.where(MASK[..., None] > 0, np.uint8(0), PICTURE), np.where(MASK[..., None] > 0, PICTURE, np.uint8(0))
+    under, around = (
+        np.where(MASK[..., None] > 0, np.uint8(0), PICTURE),
+        np.where(MASK[..., None] > 0, PICTURE, np.uint8(0)),
+    )
     assert off(picture=under) == 0
     assert min(off(picture=around), off(mask=np.roll(MASK, 2, 1)), off(mask=255 - MASK)) > 10 * BOUND
 
 
 def test_nothing_of_ours_replaced(pipes):
-    """A call as users make it, on the grid where both mean the same: inside the mask the same picture, outside ours is the input's bytes."""
+    """A call as users make it, on the grid where both mean the same: inside the mask the same picture,
+    outside ours is the input's bytes.
+    """
     theirs, ours, config = pipes
     theirs.scheduler = peer.scheduler("DDIM", config, timestep_spacing="trailing", set_alpha_to_one=True)
     x = noises.seeded([3, 4], "init")(X) * float(ours.schedule.at(999).sigma)
     seen = (theirs_makes(theirs, x, 10, output_type="np") * 255).round().astype(int)
-    how: Any = {"prompt": PROMPTS, "negative_prompt": NEGATIVES, "num_inference_steps": 10, "guidance_scale": 7.5, "seed": [3, 4], "sampler": "ddim",
-                "spacing": "trailing", "soft": 0, "height": 16, "width": 16}
+    how: Any = {
+        "prompt": PROMPTS,
+        "negative_prompt": NEGATIVES,
+        "num_inference_steps": 10,
+        "guidance_scale": 7.5,
+        "seed": [3, 4],
+        "sampler": "ddim",
+        "spacing": "trailing",
+        "soft": 0,
+        "height": 16,
+        "width": 16,
+    }
     made = inpaint(ours, PICTURE, MASK, **how).arrays
     assert np.abs(made.astype(int) - seen)[:, MASK > 0].max() <= 1
     assert np.array_equal(made[:, MASK == 0], np.broadcast_to(PICTURE[MASK == 0], made[:, MASK == 0].shape))

@@ -55,8 +55,12 @@ def test_noisier_needs_no_division():
 
 def test_move_is_exact_for_a_point_mass_and_finite_at_both_ends():
     x0, eps = normal(5, 3), normal(5, 3, seed=1)
-    for a, b in [(L.flow(1.0), L.flow(0.4)), (L.flow(0.4), L.clean()), (L.vp(-3.0), L.ve(0.7)), (L.level(0.0, 1.0),
-        L.clean())]:
+    for a, b in [
+        (L.flow(1.0), L.flow(0.4)),
+        (L.flow(0.4), L.clean()),
+        (L.vp(-3.0), L.ve(0.7)),
+        (L.level(0.0, 1.0), L.clean()),
+    ]:
         assert_close(L.move(L.corrupt(x0, eps, a), x0, a, b), L.corrupt(x0, eps, b), rtol=0, atol=1e-12)
 
 

@@ -15,7 +15,12 @@ ANYWHERE = ("v", "velocity", "edm", "edm:0.66")  # determinant never 0
 
 
 @settings(max_examples=150, deadline=None)
-@given(name=st.sampled_from(sorted(KINDS)), lam=st.floats(-12, 12), scale=st.floats(0.01, 50), seed=st.integers(0, 99))
+@given(
+    name=st.sampled_from(sorted(KINDS)),
+    lam=st.floats(-12, 12),
+    scale=st.floats(0.01, 50),
+    seed=st.integers(0, 99),
+)
 def test_solve_undoes_target(name, lam, scale, seed):
     l = Level(*(scale * v for v in vp(torch.tensor(lam, dtype=torch.float64))))
     x0, eps = normal(3, 2, seed=seed), normal(3, 2, seed=seed + 100)
@@ -44,7 +49,12 @@ def test_edm_target_is_karras_preconditioning():
     x0, eps = normal(3), normal(3, seed=1)
     skip, c_out = sd**2 / (s**2 + sd**2), s * sd / (s**2 + sd**2).sqrt()
     l = Level(torch.ones_like(s), s)
-    assert_close(predict.target(predict.edm(sd), x0, eps, l), (x0 - skip * (x0 + s * eps)) / c_out, rtol=1e-11, atol=1e-12)
+    assert_close(
+        predict.target(predict.edm(sd), x0, eps, l),
+        (x0 - skip * (x0 + s * eps)) / c_out,
+        rtol=1e-11,
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize("s", [0.01, 0.5, 10.0])
@@ -66,8 +76,9 @@ def test_determinants_are_those_that_the_docstring_states():
 
 
 @pytest.mark.parametrize("name", ANYWHERE)
-@pytest.mark.parametrize("l", [level(0.0, 1.0), level(1.0, 0.0), level([0.0, 1.0], [2.0, 0.0])], ids=["noise", "clean",
-    "mixed"])
+@pytest.mark.parametrize(
+    "l", [level(0.0, 1.0), level(1.0, 0.0), level([0.0, 1.0], [2.0, 0.0])], ids=["noise", "clean", "mixed"]
+)
 def test_finite_and_exact_at_both_ends(name, l):
     x0, eps = normal(2, 3), normal(2, 3, seed=1)
     got = predict.solve(KINDS[name], corrupt(x0, eps, l), predict.target(KINDS[name], x0, eps, l), l)
@@ -84,7 +95,8 @@ def test_x0_prediction_is_finite_at_both_ends_and_eps_at_the_clean_one():
 
 
 def test_least_squares_on_any_target_has_the_same_minimiser():
-    # The best linear function of x for each target, on one draw of Gaussian data, where the best function is linear.
+    # The best linear function of x for each target, on one draw of Gaussian data, where the best function is
+    # linear.
     data, l, n = Gaussian(1.5, 0.36), vp(torch.tensor(0.4, dtype=torch.float64)), 200_000
     x0, eps = data.sample(n), normal(n, 1)
     x = corrupt(x0, eps, l)
@@ -94,18 +106,21 @@ def test_least_squares_on_any_target_has_the_same_minimiser():
         w = torch.linalg.lstsq(A, predict.target(kind, x0, eps, l)).solution
         fits.append(predict.solve_x0(kind, q, torch.cat([q, torch.ones_like(q)], 1) @ w, l))
         assert_close(fits[-1], data(q, l), rtol=0, atol=0.01)
-    for fit in fits[1:]: assert_close(fit, fits[0], rtol=0, atol=1e-9)  # not only close to the truth: the same
+    for fit in fits[1:]:
+        assert_close(fit, fits[0], rtol=0, atol=1e-9)  # not only close to the truth: the same
 
 
-@pytest.mark.parametrize("given, kind", [("epsilon", "eps"), ("sample", "x0"), ("v_prediction", "v"), ("velocity",
-    "velocity")])
+@pytest.mark.parametrize(
+    "given, kind", [("epsilon", "eps"), ("sample", "x0"), ("v_prediction", "v"), ("velocity", "velocity")]
+)
 def test_names_of_the_ecosystem(given, kind):
     assert predict.kind(given) is predict.KINDS[kind]
 
 
 @pytest.mark.parametrize("given", ["epsilom", "", "edm:", "edm:x", "edm:-1", "edm:nan", "v:1"])
 def test_unknown_names_are_refused_in_one_line(given):
-    with pytest.raises(BadInput) as e: predict.kind(given)
+    with pytest.raises(BadInput) as e:
+        predict.kind(given)
     assert "\n" not in str(e.value)
 
 

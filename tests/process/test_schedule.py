@@ -13,12 +13,16 @@ from unnoise.errors import BadInput
 from unnoise.process import schedule as S
 from unnoise.process.level import Level, clean, level, ve
 
-ALL = {**{name: make() for name, make in S.SCHEDULES.items()},
-       **{f"{name}-zsnr": S.named(f"{name}-zsnr") for name in ("ddpm", "scaled_linear", "cosine")},
-       "short": S.ddpm(T=50), "shifted": S.flow(shift=3.0)}
+ALL = {
+    **{name: make() for name, make in S.SCHEDULES.items()},
+    **{f"{name}-zsnr": S.named(f"{name}-zsnr") for name in ("ddpm", "scaled_linear", "cosine")},
+    "short": S.ddpm(T=50),
+    "shifted": S.flow(shift=3.0),
+}
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
 DIFFUSERS = {
-    "ddpm": {"beta_schedule": "linear", "num_train_timesteps": 1000}, "scaled_linear": SD,
+    "ddpm": {"beta_schedule": "linear", "num_train_timesteps": 1000},
+    "scaled_linear": SD,
     "cosine": {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 1000},
 }
 
@@ -27,17 +31,26 @@ def times(s: S.Schedule, path: S.Path) -> list[float]:
     return [float(s.timestep(l)) for l in path[:-1]]
 
 
-# --- the curves -----------------------------------------------------------------------------------------------------------
+# --- the curves ---------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name, last_alpha, low, high", [
-    ("ddpm", 0.006353, 0.0100, 157.41), ("scaled_linear", 0.068265, 0.02917, 14.615), ("cosine", 4.928e-5, 0.00643, None)])
+
+@pytest.mark.parametrize(
+    "name, last_alpha, low, high",
+    [
+        ("ddpm", 0.006353, 0.0100, 157.41),
+        ("scaled_linear", 0.068265, 0.02917, 14.615),
+        ("cosine", 4.928e-5, 0.00643, None),
+    ],
+)
 def test_published_constants(name, last_alpha, low, high):
     s = ALL[name]
     ratio = s.sigmas / s.alphas
     assert s.alphas[-1] == pytest.approx(last_alpha, rel=1e-4)
     assert ratio[0] == pytest.approx(low, abs=6e-6 if low < 0.02 else 5e-6)
-    if high: assert ratio[-1] == pytest.approx(high, rel=4e-5)
-    if name == "scaled_linear": assert (s.alphas[-1] / s.sigmas[-1]) ** 2 == pytest.approx(4.68e-3, rel=1e-3)
+    if high:
+        assert ratio[-1] == pytest.approx(high, rel=4e-5)
+    if name == "scaled_linear":
+        assert (s.alphas[-1] / s.sigmas[-1]) ** 2 == pytest.approx(4.68e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", DIFFUSERS)
@@ -73,8 +86,10 @@ def test_curve_is_monotone_from_clean_to_noise(name):
     l = s.level(u)
     angle = np.arctan2(l.sigma.numpy(), l.alpha.numpy())
     assert (np.diff(angle) > 0).all() and l.alpha.isfinite().all() and l.sigma.isfinite().all()
-    if name not in ("ve", "edm"): assert l.sigma[0] == 0 and l.alpha[0] == 1
-    if name not in ("ve", "edm", "flow", "shifted"): assert_close(l.alpha**2 + l.sigma**2, torch.ones(5003).double())
+    if name not in ("ve", "edm"):
+        assert l.sigma[0] == 0 and l.alpha[0] == 1
+    if name not in ("ve", "edm", "flow", "shifted"):
+        assert_close(l.alpha**2 + l.sigma**2, torch.ones(5003).double())
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -109,10 +124,12 @@ def test_level_takes_any_shape_and_refuses_what_is_outside():
     s = ALL["cosine"]
     assert s.level(torch.rand(2, 3)).alpha.shape == (2, 3)
     for u in (-0.1, 1.1, math.nan, [0.5, 2.0]):
-        with pytest.raises(BadInput): s.level(u)
+        with pytest.raises(BadInput):
+            s.level(u)
 
 
-# --- zero terminal SNR (Lin et al.) ---------------------------------------------------------------------------------------
+# --- zero terminal SNR (Lin et al.) -------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", ["ddpm", "scaled_linear", "cosine"])
 def test_zero_terminal_snr_keeps_the_first_level_and_has_none_at_the_last(name):
@@ -125,10 +142,12 @@ def test_zero_terminal_snr_keeps_the_first_level_and_has_none_at_the_last(name):
 
 @pytest.mark.parametrize("name", ["ve", "edm", "flow"])
 def test_zero_terminal_snr_is_for_variance_preserving_curves(name):
-    with pytest.raises(BadInput): S.named(f"{name}-zsnr")
+    with pytest.raises(BadInput):
+        S.named(f"{name}-zsnr")
 
 
-# --- paths ----------------------------------------------------------------------------------------------------------------
+# --- paths --------------------------------------------------------------------------------------------------
+
 
 def decreasing(path: S.Path) -> bool:
     alpha, sigma = (torch.stack([*v]) for v in zip(*path))
@@ -149,10 +168,12 @@ def test_trailing_for_every_number_of_steps(name):
 def test_every_grid_decreases_ends_clean_and_has_its_length(name, spacing):
     s = ALL[name]
     for n in (1, 2, 3, 4, 7, 10, 25, 49, 50, 333, 999, 1000, 1500):
-        if spacing == "leading" and n > s.T: continue
+        if spacing == "leading" and n > s.T:
+            continue
         path = s.path(n, spacing)
         assert len(path) == n + 1 and path[-1] == clean() and decreasing(path), n
-        if spacing != "leading": assert_close(path[0], s.level(1.0), rtol=1e-14, atol=0)
+        if spacing != "leading":
+            assert_close(path[0], s.level(1.0), rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
@@ -170,7 +191,8 @@ def test_leading_never_visits_the_noisiest_level_and_takes_an_offset():
     s = ALL["scaled_linear"]
     assert [round(t) for t in times(s, s.path(50, "leading"))][::49] == [981, 1]
     assert [round(t) for t in times(s, s.path(50, "leading", offset=0))][::49] == [980, 0]
-    theirs = DDPMScheduler(**SD); theirs.set_timesteps(50)
+    theirs = DDPMScheduler(**SD)
+    theirs.set_timesteps(50)
     np.testing.assert_allclose(times(s, s.path(50, "leading", offset=0)), theirs.timesteps, atol=1e-8)
 
 
@@ -218,30 +240,56 @@ def test_few_crowds_where_images_take_shape():
     assert np.argmin(-log) in range(2, 6) and r[0] == pytest.approx(14.6146, rel=1e-4)
 
 
-@pytest.mark.parametrize("call", [
-    lambda s: s.path(0), lambda s: s.path(-3), lambda s: s.path(2.5), lambda s: s.path(True), lambda s: s.path("10"),
-    lambda s: s.path(10, "karas"), lambda s: s.path(10, "karras", roh=7.0), lambda s: s.path(10, "trailing", rho=7.0),
-    lambda s: s.path(1001, "leading"), lambda s: s.path(10, "karras", rho=0.0), lambda s: s.path(10, "leading", offset=-1),
-    lambda s: s.path(10, "beta", a=0.0), lambda s: s.path(10, "karras", rho=math.nan)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s: s.path(0),
+        lambda s: s.path(-3),
+        lambda s: s.path(2.5),
+        lambda s: s.path(True),
+        lambda s: s.path("10"),
+        lambda s: s.path(10, "karas"),
+        lambda s: s.path(10, "karras", roh=7.0),
+        lambda s: s.path(10, "trailing", rho=7.0),
+        lambda s: s.path(1001, "leading"),
+        lambda s: s.path(10, "karras", rho=0.0),
+        lambda s: s.path(10, "leading", offset=-1),
+        lambda s: s.path(10, "beta", a=0.0),
+        lambda s: s.path(10, "karras", rho=math.nan),
+    ],
+)
 def test_bad_paths_are_refused_in_one_line(call):
-    with pytest.raises(BadInput) as e: call(ALL["scaled_linear"])
+    with pytest.raises(BadInput) as e:
+        call(ALL["scaled_linear"])
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: S.named("cosin"), lambda: S.named("ddpm", S=3), lambda: S.named("ddpm-zsnrx"), lambda: S.named("flow",
-        shift=0.0),
-    lambda: S.named("flow", shift=-1.0), lambda: S.named("edm", sigma_min=0.0), lambda: S.named("ve", sigma_min=2,
-        sigma_max=1),
-    lambda: S.named("ddpm", T=0), lambda: S.named("ddpm", start=0.5, end=2.0), lambda: S.named("ddpm", start=math.nan)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: S.named("cosin"),
+        lambda: S.named("ddpm", S=3),
+        lambda: S.named("ddpm-zsnrx"),
+        lambda: S.named("flow", shift=0.0),
+        lambda: S.named("flow", shift=-1.0),
+        lambda: S.named("edm", sigma_min=0.0),
+        lambda: S.named("ve", sigma_min=2, sigma_max=1),
+        lambda: S.named("ddpm", T=0),
+        lambda: S.named("ddpm", start=0.5, end=2.0),
+        lambda: S.named("ddpm", start=math.nan),
+    ],
+)
 def test_bad_schedules_are_refused_in_one_line(make):
-    with pytest.raises(BadInput) as e: make()
+    with pytest.raises(BadInput) as e:
+        make()
     assert "\n" not in str(e.value)
 
 
 def test_unknown_names_come_with_the_nearest():
-    with pytest.raises(BadInput, match="did you mean 'cosine'"): S.named("cosin")
-    with pytest.raises(BadInput, match="did you mean 'karras'"): ALL["ddpm"].path(10, "karas")
+    with pytest.raises(BadInput, match="did you mean 'cosine'"):
+        S.named("cosin")
+    with pytest.raises(BadInput, match="did you mean 'karras'"):
+        ALL["ddpm"].path(10, "karas")
 
 
 def test_a_last_level_other_than_clean():
@@ -252,4 +300,5 @@ def test_path_of():
     a, b = ve(2.0), ve(1.0)
     assert S.path_of([a, b]) == (a, b, clean()) and S.path_of([a, clean()]) == (a, clean())
     for bad in ([], [b, a], [a, a]):
-        with pytest.raises(BadInput): S.path_of(bad)
+        with pytest.raises(BadInput):
+            S.path_of(bad)

@@ -16,9 +16,17 @@ SNR = L.logsnr.exp()
 TOP = level(0.0, 1.0)
 
 
-@pytest.mark.parametrize("weight, kind, level_of", [
-    (W.snr, predict.eps, L), (W.uniform, predict.x0, L), (W.v, predict.v, L), (W.edm(0.5), predict.edm(0.5), L),
-    (W.edm(0.66), predict.edm(0.66), ve(SNR))], ids=["snr-eps", "uniform-x0", "v-v", "edm-edm", "edm-edm-ve"])
+@pytest.mark.parametrize(
+    "weight, kind, level_of",
+    [
+        (W.snr, predict.eps, L),
+        (W.uniform, predict.x0, L),
+        (W.v, predict.v, L),
+        (W.edm(0.5), predict.edm(0.5), L),
+        (W.edm(0.66), predict.edm(0.66), ve(SNR)),
+    ],
+    ids=["snr-eps", "uniform-x0", "v-v", "edm-edm", "edm-edm-ve"],
+)
 def test_each_space_has_the_weight_that_is_its_plain_mse(weight, kind, level_of):
     assert_close(W.in_space(weight, kind)(level_of), torch.ones_like(level_of.sigma), rtol=1e-9, atol=0)
 
@@ -26,8 +34,11 @@ def test_each_space_has_the_weight_that_is_its_plain_mse(weight, kind, level_of)
 @pytest.mark.parametrize("kind", predict.KINDS.values(), ids=predict.KINDS)
 @pytest.mark.parametrize("name", W.WEIGHTS)
 def test_one_weight_is_one_loss_in_every_space(name, kind):
-    # The error of an x0 estimate, and the error of the same estimate seen as this network's output, weigh the same.
-    x, x0, wrong = (torch.randn(33, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    # The error of an x0 estimate, and the error of the same estimate seen as this network's output, weigh the
+    # same.
+    x, x0, wrong = (
+        torch.randn(33, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in range(3)
+    )
     out = [predict.target(kind, e, (x - L.alpha * e) / L.sigma, L) for e in (x0, wrong)]
     w = W.weight(name)
     assert_close(W.in_space(w, kind)(L) * (out[0] - out[1]) ** 2, w(L) * (x0 - wrong) ** 2, rtol=1e-8, atol=0)
@@ -53,14 +64,16 @@ def test_finite_at_zero_snr(name, kind):
     assert W.in_space(W.min_snr(5.0), predict.v)(TOP) == 0 and W.in_space(W.v, predict.v)(TOP) == 1
 
 
-@pytest.mark.parametrize("call", [lambda: W.weight("min-snr"), lambda: W.weight("min_snr", gama=1.0),
-    lambda: W.weight("snr", k=1)])
+@pytest.mark.parametrize(
+    "call", [lambda: W.weight("min-snr"), lambda: W.weight("min_snr", gama=1.0), lambda: W.weight("snr", k=1)]
+)
 def test_unknown_weights_and_options_are_refused(call):
-    with pytest.raises(BadInput) as e: call()
+    with pytest.raises(BadInput) as e:
+        call()
     assert "\n" not in str(e.value)
 
 
-# --- densities ------------------------------------------------------------------------------------------------------------
+# --- densities ----------------------------------------------------------------------------------------------
 
 U = uniform(0, "levels", 0, (20_000,))
 
@@ -73,8 +86,9 @@ def test_marginals():
     l = W.lognormal(-1.2, 1.2)(U)
     assert fits(l.sigma.log(), stats.norm(-1.2, 1.2).cdf) and (l.alpha == 1).all()
     l = W.logit_normal(0.5, 0.8)(U)
-    assert fits((l.sigma / l.alpha).log(), stats.norm(0.5, 0.8).cdf) and torch.allclose(l.alpha + l.sigma,
-        torch.ones(1).double())
+    assert fits((l.sigma / l.alpha).log(), stats.norm(0.5, 0.8).cdf) and torch.allclose(
+        l.alpha + l.sigma, torch.ones(1).double()
+    )
     assert fits(W.along(schedule.flow())(U).sigma, "uniform")
     s = schedule.scaled_linear()
     assert fits(s.time(W.along(s)(U)), "uniform")
@@ -90,8 +104,9 @@ def test_discrete_density_draws_every_whole_time_alike():
     assert s.timestep(W.discrete(s)(edge)).round().tolist() == [0, 19]
 
 
-@pytest.mark.parametrize("density", [W.lognormal(), W.logit_normal(), W.along(schedule.cosine()),
-    W.discrete(schedule.ddpm())])
+@pytest.mark.parametrize(
+    "density", [W.lognormal(), W.logit_normal(), W.along(schedule.cosine()), W.discrete(schedule.ddpm())]
+)
 def test_densities_are_finite_at_the_ends_of_the_uniforms(density):
     l = density(torch.tensor([0.0, math.nextafter(1.0, 0.0)], dtype=torch.float64))
     assert l.alpha.isfinite().all() and l.sigma.isfinite().all() and (l.sigma > 0).all()
@@ -105,8 +120,11 @@ def test_stratified_puts_one_in_each_stratum(n):
 
 def test_stratified_marginal_of_each_place_is_uniform():
     draws = torch.stack([W.stratified(uniform(k, "levels", 0, (8,))) for k in range(3000)])
-    for i in (0, 3, 7): assert fits(draws[:, i], "uniform")
-    assert abs(float(torch.corrcoef(draws[:, :2].T)[0, 1]) + 1 / 7) < 0.06  # places share the strata, and nothing else
+    for i in (0, 3, 7):
+        assert fits(draws[:, i], "uniform")
+    assert (
+        abs(float(torch.corrcoef(draws[:, :2].T)[0, 1]) + 1 / 7) < 0.06
+    )  # places share the strata, and nothing else
     assert float(draws.mean(1).std()) < 0.3 * 12**-0.5 / 8**0.5  # what stratifying is for
     assert fits((draws * 8 % 1).flatten(), "uniform")
 

@@ -1,4 +1,7 @@
-"""Coupled inversion: it comes back exactly, at any guidance, and what it draws converges to the flow as DDIM does."""
+"""Coupled inversion: it comes back exactly, at any guidance, and what it draws converges to the flow as DDIM
+does.
+"""
+
 from __future__ import annotations
 
 import math
@@ -30,7 +33,7 @@ def test_round_trip_is_exact_at_any_guidance(frame, guidance):
     x, denoise = MEAN + STD * normals(64, 2), cfg(WORLD, Gaussian(0.0, 1.0), guidance)
     down, up = back(denoise, x, ending(frame, 50, -7, 8))
     assert (down[-1].x - x).abs().max() < 1e-10
-    for a, b in zip(down, up[::-1]):            # and through the same states
+    for a, b in zip(down, up[::-1]):  # and through the same states
         torch.testing.assert_close(a.x, b.x, atol=1e-8, rtol=1e-8)
         torch.testing.assert_close(a.y, b.y, atol=1e-8, rtol=1e-8)
 
@@ -64,13 +67,17 @@ def test_sampling_converges_to_the_flow_at_order_1(frame):
     for n in (50, 100, 200, 400):
         p = path(frame, n, -5, 5)
         x = start(p[0], z)
-        error.append((coupled_sample(WORLD, Pair(x, x), p)[-1].x - start(p[-1], z)).abs().max().item() / std_at(p[-1]))
+        error.append(
+            (coupled_sample(WORLD, Pair(x, x), p)[-1].x - start(p[-1], z)).abs().max().item() / std_at(p[-1])
+        )
     assert abs(math.log2(error[-2] / error[-1]) - 1) < 0.2 and error[-1] < 0.1, error
 
 
 @pytest.mark.parametrize("frame", FRAMES)
 def test_a_float32_denoiser_is_shown_the_same_numbers_both_ways(frame):
-    """Steep and rough, so that one other rounding in 50 steps of guidance 7.5 would be seen in the outcome."""
+    """Steep and rough, so that one other rounding in 50 steps of guidance 7.5 would be seen in the
+    outcome.
+    """
     shown: list[torch.Tensor] = []
 
     class Single:
@@ -78,6 +85,7 @@ def test_a_float32_denoiser_is_shown_the_same_numbers_both_ways(frame):
             assert x.dtype == torch.float32
             shown.append(x)
             return cfg(WORLD, Gaussian(0.0, 1.0), 7.5)(x, l).float() + 0.01 * torch.sin(1e5 * x)
+
     x = (MEAN + STD * normals(500, 3)).float()
     down, up = back(seen_as(Single(), x), x, ending(frame, 50, -7, 8))
     assert down[-1].x.dtype == torch.float64 and torch.equal(down[-1].x.float(), x)
@@ -95,7 +103,8 @@ def test_each_sample_may_have_levels_of_its_own():
     both = [level.Level(*(torch.stack([u, v]) for u, v in zip(a, b))) for a, b in zip(p, q)]
     down, up = back(WORLD, x, both)
     assert (down[-1].x - x).abs().max() < 1e-10
-    for i, own in enumerate((p, q)): torch.testing.assert_close(up[-1].x[i : i + 1], coupled_invert(WORLD, x[i : i + 1], own[::-1])[-1].x)
+    for i, own in enumerate((p, q)):
+        torch.testing.assert_close(up[-1].x[i : i + 1], coupled_invert(WORLD, x[i : i + 1], own[::-1])[-1].x)
 
 
 def test_calls_and_grad():
@@ -106,7 +115,11 @@ def test_calls_and_grad():
 
 def test_refusals():
     x, p = normals(2, 2), ending("vp", 5)
-    with pytest.raises(BadInput, match=r"path\[::-1\]"): coupled_invert(WORLD, x, p)
-    with pytest.raises(BadInput, match="falling"): coupled_sample(WORLD, Pair(x, x), p[::-1])
-    with pytest.raises(BadInput, match="mix"): coupled_invert(WORLD, x, p[::-1], mix=0.1)
-    with pytest.raises(BadInput, match="pure noise"): coupled_invert(WORLD, x, schedule.flow().path(4)[::-1])
+    with pytest.raises(BadInput, match=r"path\[::-1\]"):
+        coupled_invert(WORLD, x, p)
+    with pytest.raises(BadInput, match="falling"):
+        coupled_sample(WORLD, Pair(x, x), p[::-1])
+    with pytest.raises(BadInput, match="mix"):
+        coupled_invert(WORLD, x, p[::-1], mix=0.1)
+    with pytest.raises(BadInput, match="pure noise"):
+        coupled_invert(WORLD, x, schedule.flow().path(4)[::-1])

@@ -1,8 +1,11 @@
-"""Fingerprints: (sampler, seed) gives the same image for ever, or `unnoise.sample.REVISION` says that it no longer does.
+"""Fingerprints: (sampler, seed) gives the same image for ever, or `unnoise.sample.REVISION` says that it no
+longer does.
 
-golden.json holds the first sample of a run of every sampler, at default options. After a change that was meant to move one,
-raise REVISION in src/unnoise/sample/__init__.py and run `python tests/sample/test_golden.py`, which writes the file anew.
+golden.json holds the first sample of a run of every sampler, at default options. After a change that was
+meant to move one, raise REVISION in src/unnoise/sample/__init__.py and run `python
+tests/sample/test_golden.py`, which writes the file anew.
 """
+
 from __future__ import annotations
 
 import json
@@ -39,8 +42,12 @@ def moved(golden: dict) -> list[str]:
 def test_fingerprints_move_only_with_the_revision():
     golden = json.loads(FILE.read_text())
     changed = moved(golden)
-    assert golden["revision"] == sample.REVISION, f"golden.json is of another revision: run {Path(__file__).name}"
-    assert not changed, f"{changed} give other images for the same seed: undo that, or raise REVISION and run this file"
+    assert golden["revision"] == sample.REVISION, (
+        f"golden.json is of another revision: run {Path(__file__).name}"
+    )
+    assert not changed, (
+        f"{changed} give other images for the same seed: undo that, or raise REVISION and run this file"
+    )
 
 
 def test_every_sampler_has_a_fingerprint():
@@ -49,6 +56,7 @@ def test_every_sampler_has_a_fingerprint():
 
 if __name__ == "__main__":
     old = json.loads(FILE.read_text()) if FILE.exists() else {"revision": sample.REVISION, "samples": {}}
-    if (names := moved(old)) and old["revision"] == sample.REVISION: raise SystemExit(f"{names} moved: raise REVISION first")
+    if (names := moved(old)) and old["revision"] == sample.REVISION:
+        raise SystemExit(f"{names} moved: raise REVISION first")
     new = {"revision": sample.REVISION, "samples": {n: fingerprint(n) for n in SAMPLERS}}
     FILE.write_text(json.dumps(new, indent=1) + "\n")

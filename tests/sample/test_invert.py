@@ -1,4 +1,5 @@
 """DDIM inversion: up from clean data and down again."""
+
 from __future__ import annotations
 
 import math
@@ -22,7 +23,9 @@ def around(world, x, p, iterations):
 
 
 def ring_path(n):
-    return [level.ve(s) for s in torch.logspace(math.log10(3.0), -2, n, dtype=torch.float64)] + [level.clean()]
+    return [level.ve(s) for s in torch.logspace(math.log10(3.0), -2, n, dtype=torch.float64)] + [
+        level.clean()
+    ]
 
 
 @pytest.mark.parametrize("frame", FRAMES)
@@ -39,15 +42,20 @@ def test_fixed_point_inversion_returns_exactly():
 
 
 def test_the_iteration_is_accelerated_sample_by_sample():
-    """One step that the plain iteration, by hand, does not come back from: three dimensions are solved by Anderson's in a few."""
+    """One step that the plain iteration, by hand, does not come back from: three dimensions are solved by
+    Anderson's in a few.
+    """
     a, b = level.vp(torch.tensor(4.0, dtype=torch.float64)), level.vp(torch.tensor(-2.0, dtype=torch.float64))
     steep = torch.diag(torch.tensor([1.0, 0.3, -1.5], dtype=torch.float64))
 
-    def denoise(x, l): return (x - l.sigma * torch.sin(x @ steep)) / l.alpha
+    def denoise(x, l):
+        return (x - l.sigma * torch.sin(x @ steep)) / l.alpha
+
     x, y = normals(5, 3), normals(5, 3)
     r = b.alpha / a.alpha
     lift = lambda eps: r * x + (b.sigma - r * a.sigma) * eps
-    for _ in range(12): y = lift(torch.sin(y @ steep))
+    for _ in range(12):
+        y = lift(torch.sin(y @ steep))
     found = invert(denoise, x, [a, b], 12)
     off = lambda y: (lift(torch.sin(y @ steep)) - y).abs().amax(1)
     assert off(y).max() > 1e-2 and off(found).median() < 1e-6, (off(y), off(found))
@@ -63,24 +71,31 @@ def test_inverted_data_are_distributed_as_the_noisy_level():
 
 def test_calls_and_states():
     x, p = MEAN + STD * normals(3, 2), ending("vp", 10)[::-1]
-    for iterations, calls in ((0, 9), (1, 10), (3, 30)):                  # none is needed to leave clean data plainly
+    for iterations, calls in ((0, 9), (1, 10), (3, 30)):  # none is needed to leave clean data plainly
         denoise = Traced()
         states = list(inversion(denoise, x, p, iterations))
-        assert len(denoise.levels) == calls and len(states) == 11 and all(s.level == l for s, l in zip(states, p))
+        assert (
+            len(denoise.levels) == calls
+            and len(states) == 11
+            and all(s.level == l for s, l in zip(states, p))
+        )
         assert torch.equal(states[0].x, x) and torch.equal(states[-1].x, invert(WORLD, x, p, iterations))
     assert torch.is_grad_enabled()
     denoise = Traced()
     invert(denoise, x, p[1:])
-    assert len(denoise.levels) == 9                                       # from a level with noise, each move has its call
+    assert len(denoise.levels) == 9  # from a level with noise, each move has its call
 
 
 def test_up_to_pure_noise_is_finite():
     x = MEAN + STD * normals(3, 2)
     for p in (schedule.flow().path(8), schedule.scaled_linear().zero_terminal_snr().path(8)):
-        for iterations in (0, 2): assert invert(WORLD, x, p[::-1], iterations).isfinite().all()
+        for iterations in (0, 2):
+            assert invert(WORLD, x, p[::-1], iterations).isfinite().all()
 
 
 def test_refusals():
     x = normals(2, 2)
-    with pytest.raises(BadInput, match=r"path\[::-1\]"): inversion(WORLD, x, ending("vp", 5))
-    with pytest.raises(BadInput, match="iterations"): invert(WORLD, x, ending("vp", 5)[::-1], -1)
+    with pytest.raises(BadInput, match=r"path\[::-1\]"):
+        inversion(WORLD, x, ending("vp", 5))
+    with pytest.raises(BadInput, match="iterations"):
+        invert(WORLD, x, ending("vp", 5)[::-1], -1)

@@ -1,8 +1,9 @@
 """The same levels as diffusers' schedulers, the same exact denoiser: the same result.
 
-The scheduler runs as it is, but for its tables and arithmetic, which are raised from float32 to float64 while it does; the
-levels that it really uses are read off it and given to our sampler as the path.
+The scheduler runs as it is, but for its tables and arithmetic, which are raised from float32 to float64 while
+it does; the levels that it really uses are read off it and given to our sampler as the path.
 """
+
 from __future__ import annotations
 
 import diffusers
@@ -68,7 +69,9 @@ def test_euler(double, steps, options):
     agree("euler", p, X * p[0].sigma, run(s, p, X * p[0].sigma))
 
 
-@pytest.mark.parametrize("steps", [1, 8, 10, 25])             # with 2 steps sigma falls 500-fold, where ours is another rule
+@pytest.mark.parametrize(
+    "steps", [1, 8, 10, 25]
+)  # with 2 steps sigma falls 500-fold, where ours is another rule
 @pytest.mark.parametrize("options", SPACED)
 def test_heun(double, steps, options):
     s = diffusers.HeunDiscreteScheduler(**SD, **options)
@@ -76,7 +79,7 @@ def test_heun(double, steps, options):
     s.sigmas = s.sigmas.double()
     assert len(s.timesteps) == SAMPLERS["heun"].calls(steps)
     p = [ve(v) for v in s.sigmas]
-    agree("heun", p, X * p[0].sigma, run(s, p, X * p[0].sigma))     # it lists each inner level twice
+    agree("heun", p, X * p[0].sigma, run(s, p, X * p[0].sigma))  # it lists each inner level twice
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 25])
@@ -95,11 +98,18 @@ def test_the_published_third_order_solver_is_of_second_order(double):
     # Why dpmpp_3m is not held to diffusers': it takes half of the second difference.
     errors = {}
     for n in (100, 200):
-        s = diffusers.DPMSolverMultistepScheduler(**SD, solver_order=3, use_lu_lambdas=True, final_sigmas_type="sigma_min")
+        s = diffusers.DPMSolverMultistepScheduler(
+            **SD, solver_order=3, use_lu_lambdas=True, final_sigmas_type="sigma_min"
+        )
         s.set_timesteps(n)
         s.sigmas = s.sigmas.double()
         p = [vp(v) for v in s.sigmas][:-1]
-        fine = [vp(v) for v in torch.logspace(*(l.ratio.log10().item() for l in (p[0], p[-1])), 3001, dtype=torch.float64)]
+        fine = [
+            vp(v)
+            for v in torch.logspace(
+                *(l.ratio.log10().item() for l in (p[0], p[-1])), 3001, dtype=torch.float64
+            )
+        ]
         exact = last(SAMPLERS["unipc"](WORLD, X, fine, order=3))
         theirs, ours = run(s, p, X, n - 1), last(SAMPLERS["dpmpp_3m"](WORLD, X, p))
         errors[n] = [(y - exact).abs().max().item() for y in (theirs, ours)]
@@ -111,14 +121,22 @@ def test_the_published_third_order_solver_is_of_second_order(double):
 @pytest.mark.parametrize("b_h", ["bh1", "bh2"])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_unipc(double, steps, options, b_h, order):
-    # It is NaN into sigma = 0 with bh1, and of lower order before the end with order 3: there, down to the last noisy level.
+    # It is NaN into sigma = 0 with bh1, and of lower order before the end with order 3: there, down to the
+    # last noisy level.
     short = b_h == "bh1" or order == 3
-    s = diffusers.UniPCMultistepScheduler(**SD, **options, solver_order=order, solver_type=b_h, final_sigmas_type="zero",
-                                          lower_order_final=order < 3)
+    s = diffusers.UniPCMultistepScheduler(
+        **SD,
+        **options,
+        solver_order=order,
+        solver_type=b_h,
+        final_sigmas_type="zero",
+        lower_order_final=order < 3,
+    )
     s.set_timesteps(steps)
     s.sigmas = s.sigmas.double()
     p = [vp(v) for v in s.sigmas][: len(s.sigmas) - short]
-    if len(p) > 1: agree("unipc", p, X, run(s, p, X, len(p) - 1), order=order, b_h=b_h)
+    if len(p) > 1:
+        agree("unipc", p, X, run(s, p, X, len(p) - 1), order=order, b_h=b_h)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10])
@@ -127,5 +145,6 @@ def test_flow_match_euler(double, steps):
     s.set_timesteps(steps)
     s.sigmas = s.sigmas.double()
     p, x = [level.flow(v) for v in s.sigmas], X
-    for l, t in zip(p, s.timesteps, strict=False): x = s.step((x - WORLD(x, l)) / l.sigma, t, x).prev_sample
+    for l, t in zip(p, s.timesteps, strict=False):
+        x = s.step((x - WORLD(x, l)) / l.sigma, t, x).prev_sample
     agree("euler", p, X, x)

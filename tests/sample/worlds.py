@@ -1,4 +1,7 @@
-"""What the tests of samplers share: an exact Gaussian, the three families of paths, starts on its marginals, tracing."""
+"""What the tests of samplers share: an exact Gaussian, the three families of paths, starts on its marginals,
+tracing.
+"""
+
 from __future__ import annotations
 
 import math
@@ -10,7 +13,11 @@ from unnoise.process import level
 
 MEAN, STD = 1.5, 0.6
 WORLD = Gaussian(MEAN, STD**2)
-FRAMES = {"ve": lambda k: level.ve((-k / 2).exp()), "vp": level.vp, "flow": lambda k: level.flow(1 / (1 + (k / 2).exp()))}
+FRAMES = {
+    "ve": lambda k: level.ve((-k / 2).exp()),
+    "vp": level.vp,
+    "flow": lambda k: level.flow(1 / (1 + (k / 2).exp())),
+}
 
 
 def path(frame: str, n: int, low: float = -9.0, high: float = 3.0):

@@ -1,4 +1,7 @@
-"""What several rooms' tests share: three families of paths on one log-SNR grid, and a fixed source of float64 normals."""
+"""What several rooms' tests share: three families of paths on one log-SNR grid, and a fixed source of float64
+normals.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -19,5 +22,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def grid(family: str, steps: int, lo: float = -7.0, hi: float = 8.0) -> tuple[level.Level, ...]:
-    """steps + 1 levels evenly spaced in log-SNR, noisy to clean (the last still holds noise), alike in each family."""
+    """steps + 1 levels evenly spaced in log-SNR, noisy to clean (the last still holds noise), alike in each
+    family.
+    """
     return tuple(FAMILIES[family](k) for k in torch.linspace(lo, hi, steps + 1, dtype=torch.float64))

@@ -1,10 +1,13 @@
-"""A stand-in for a GPU: torch's meta device, which holds shapes and no numbers, made to behave as an accelerator without float64 would.
+"""A stand-in for a GPU: torch's meta device, which holds shapes and no numbers, made to behave as an
+accelerator without float64 would.
 
     with gpu.there(): pipe = gpu.pipeline("emoji"); pipe("a red apple")
 
-What would fail on a GPU fails here: two tensors on different devices in one operation, `.numpy()` of one that lies there. What works there
-works here: copying to the CPU (floats from 0 to 1 come), reading one number (0.5, 1, True; no two are equal).
+What would fail on a GPU fails here: two tensors on different devices in one operation, `.numpy()` of one that
+lies there. What works there works here: copying to the CPU (floats from 0 to 1 come), reading one number
+(0.5, 1, True; no two are equal).
 """
+
 from __future__ import annotations
 
 import sys
@@ -48,15 +51,23 @@ class _Accelerator(TorchDispatchMode):
             out.answer = False  # no two numbers are equal here
         if there and op in (aten.all, aten.any) and hasattr(args[0], "answer"):
             out.answer = args[0].answer
-        wide = [t for t in tree_flatten(out)[0] if isinstance(t, torch.Tensor) and t.is_meta and t.dtype == torch.float64 and t.ndim]
+        wide = [
+            t
+            for t in tree_flatten(out)[0]
+            if isinstance(t, torch.Tensor) and t.is_meta and t.dtype == torch.float64 and t.ndim
+        ]
         if wide:
             raise TypeError(f"this device has no float64, which {func} makes")
         return out
 
 
 def _mask(indices) -> int | None:
-    """Which of the indices is a mask. How much a real one would take is not known here: nothing is taken, nothing is put."""
-    return next((k for k, i in enumerate(indices) if i is not None and i.dtype in (torch.bool, torch.uint8)), None)
+    """Which of the indices is a mask. How much a real one would take is not known here: nothing is taken,
+    nothing is put.
+    """
+    return next(
+        (k for k, i in enumerate(indices) if i is not None and i.dtype in (torch.bool, torch.uint8)), None
+    )
 
 
 def _nothing(x: torch.Tensor, dims: int, k: int) -> torch.Tensor:
@@ -71,7 +82,8 @@ def _numbers(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
     """Floats from 0 to 1 and pixels from 0 to 255, others at each call; else ones."""
     if dtype == torch.uint8:
         return torch.randint(0, 256, tuple(shape), generator=CHANCE, dtype=dtype)
-    if not dtype.is_floating_point: return torch.full(shape, _number(dtype), dtype=dtype)
+    if not dtype.is_floating_point:
+        return torch.full(shape, _number(dtype), dtype=dtype)
     return torch.rand(shape, generator=CHANCE).to(dtype)
 
 
@@ -84,16 +96,30 @@ def _check(func, args, kwargs, indices: bool = False) -> None:
     given = args[:1] if indices else args
     tensors = [t for t in tree_flatten((given, kwargs))[0] if isinstance(t, torch.Tensor)]
     places = {t.device.type for t in tensors if t.ndim or t.is_meta}
-    if len(places) > 1: raise RuntimeError(f"Expected all tensors to be on the same device: {func} got {[(tuple(t.shape), str(t.device)) for t in tensors]}")
+    if len(places) > 1:
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device: {func} got"
+            f" {[(tuple(t.shape), str(t.device)) for t in tensors]}"
+        )
 
 
 @contextmanager
 def there():
     """The machine has that device while the body runs, and models go to it."""
     real = unnoise.device.device
-    def device(name="auto"): return DEVICE if str(name) in ("auto", "meta") else real(name)
-    fused = mock.patch.object(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["cpu", "meta"])
-    with mock.patch.object(unnoise.device, "device", device), mock.patch.object(level, "_NARROW", {"meta"}), fused, _Accelerator():
+
+    def device(name="auto"):
+        return DEVICE if str(name) in ("auto", "meta") else real(name)
+
+    fused = mock.patch.object(
+        sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["cpu", "meta"]
+    )
+    with (
+        mock.patch.object(unnoise.device, "device", device),
+        mock.patch.object(level, "_NARROW", {"meta"}),
+        fused,
+        _Accelerator(),
+    ):
         yield
 
 
@@ -103,7 +129,9 @@ def pipeline(name, dtype: str = "fp32", **how) -> Pipeline:
 
 
 def accelerator():
-    """One process of accelerate's that trains there: `train.run.train(recipe, folder, accelerator=gpu.accelerator())`."""
+    """One process of accelerate's that trains there: `train.run.train(recipe, folder,
+    accelerator=gpu.accelerator())`.
+    """
     from accelerate import Accelerator
 
     class There(Accelerator):

@@ -14,14 +14,32 @@ from unnoise.text import known
 from unnoise.text.known import FILE, Known, words_of
 
 SMALL = Known(
-    {"koala": ("koala",), "box": ("package",), "puppy": ("dog face",), "leaf": ("fallen leaf",), "apple": ("red apple",)},
+    {
+        "koala": ("koala",),
+        "box": ("package",),
+        "puppy": ("dog face",),
+        "leaf": ("fallen leaf",),
+        "apple": ("red apple",),
+    },
     frozenset({"a", "two", "red", "on", "or"}),
 )
 
 
-@pytest.mark.parametrize("prompt, told", [("a koala on two boxes", []), ("A RED Koala!", []), ("two puppies or leaves", []), ("", []), ("a quokka", ["quokka"]),
-                                          ("quokkas on quokkas, Wombats", ["quokkas", "wombats"]), ("10 apples 4k", ["k"]), ("the apple's box", ["the"]),
-                                          ("(quokka:1.4) or [apple]", ["quokka"]), ("a koalas' box", [])])  # fmt: skip
+@pytest.mark.parametrize(
+    "prompt, told",
+    [
+        ("a koala on two boxes", []),
+        ("A RED Koala!", []),
+        ("two puppies or leaves", []),
+        ("", []),
+        ("a quokka", ["quokka"]),
+        ("quokkas on quokkas, Wombats", ["quokkas", "wombats"]),
+        ("10 apples 4k", ["k"]),
+        ("the apple's box", ["the"]),
+        ("(quokka:1.4) or [apple]", ["quokka"]),
+        ("a koalas' box", []),
+    ],
+)
 def test_what_training_never_said_is_told_once_in_order(prompt, told):
     assert [w for w, _ in SMALL.unknown(prompt)] == told
 
@@ -37,7 +55,9 @@ def test_the_nearest_are_spelled_alike_and_name_something(word, near):
 
 
 def test_the_list_can_be_looked_through():
-    assert [w for w, _ in SMALL.listed()] == sorted(SMALL.things) and SMALL.listed("pup") == [("puppy", ("dog face",))]
+    assert [w for w, _ in SMALL.listed()] == sorted(SMALL.things) and SMALL.listed("pup") == [
+        ("puppy", ("dog face",))
+    ]
     assert [w for w, _ in SMALL.listed("kaola")] == ["koala"] and SMALL.listed("zzz") == []
 
 
@@ -49,7 +69,12 @@ def test_the_file_comes_back_and_a_broken_one_is_told(tmp_path):
     assert known.load(tmp_path) is None
     (tmp_path / FILE).write_bytes(SMALL.content())
     assert known.load(tmp_path) == SMALL
-    for broken in (b"{", b"[]", b'{"format": "unnoise-known-9"}', json.dumps({"format": known.FORMAT, "things": []}).encode()):
+    for broken in (
+        b"{",
+        b"[]",
+        b'{"format": "unnoise-known-9"}',
+        json.dumps({"format": known.FORMAT, "things": []}).encode(),
+    ):
         (tmp_path / FILE).write_bytes(broken)
         with pytest.raises(BadInput, match="known"):
             known.load(tmp_path)
@@ -58,7 +83,12 @@ def test_the_file_comes_back_and_a_broken_one_is_told(tmp_path):
 def test_the_bundled_model_knows_what_it_draws_and_not_what_it_does_not():
     told = known.load(hub.find("emoji"))
     assert told is not None
-    for prompt in ("a butterfly", "two red apples on their side", "a robot left of a house, noto style", "a hand with three fingers"):
+    for prompt in (
+        "a butterfly",
+        "two red apples on their side",
+        "a robot left of a house, noto style",
+        "a hand with three fingers",
+    ):
         assert told.unknown(prompt) == [], prompt
     for word in ("quokka", "unicorn", "banana", "saxophone"):
         assert [w for w, _ in told.unknown(f"a {word}")] == [word]
@@ -71,7 +101,9 @@ def test_captions_are_made_of_known_words_alone():
         told, wrong = of(world), 0
         for i in range(400):
             wrong += bool(told.unknown(world.caption(3, i)))
-        assert wrong <= (25 if isinstance(world, Everything) else 0)  # slips of the finger, and names that are hardly said
+        assert wrong <= (
+            25 if isinstance(world, Everything) else 0
+        )  # slips of the finger, and names that are hardly said
 
 
 def test_nouns_held_out_are_unknown():
@@ -79,7 +111,11 @@ def test_nouns_held_out_are_unknown():
 
     world = Everything("emoji-starter")
     told, there = of(world), {c.label for c in world.emoji.concepts}
-    held = [NOUNS[label] for label in HELD_OUT if label in there and " " not in NOUNS[label] and "-" not in NOUNS[label]]
+    held = [
+        NOUNS[label]
+        for label in HELD_OUT
+        if label in there and " " not in NOUNS[label] and "-" not in NOUNS[label]
+    ]
     assert held
     for noun in held:
         assert [w for w, _ in told.unknown(f"a {noun}")] == [noun]

@@ -1,9 +1,12 @@
-"""Chains of resumed trainings, killed again and again: `python -m tests.train.chains [KILLS [CHAINS]]` (60 kills over 8 chains).
+"""Chains of resumed trainings, killed again and again: `python -m tests.train.chains [KILLS [CHAINS]]` (60
+kills over 8 chains).
 
-Each chain is a recipe of its own kind. Kills are SIGKILL, SIGTERM and SIGINT in turn, at a moment after the log grew, before a
-call that makes a write durable, or between two micro batches. At the end the weights, the validation and every line of the log
-(times apart) must be those of the run that was left in peace. Prints one JSON object with the counts.
+Each chain is a recipe of its own kind. Kills are SIGKILL, SIGTERM and SIGINT in turn, at a moment after the
+log grew, before a call that makes a write durable, or between two micro batches. At the end the weights, the
+validation and every line of the log (times apart) must be those of the run that was left in peace. Prints one
+JSON object with the counts.
 """
+
 from __future__ import annotations
 
 import json
@@ -27,13 +30,29 @@ STEPS = 24
 LOG = {"save": 1, "every": 1, "validate_every": 7}
 CHAINS = (
     toml(MLP, train={"steps": STEPS, "accumulate": 2, "bad_steps": 2}, log=LOG),
-    toml({**UNET, "dropout": 0.1}, train={"steps": STEPS, "accumulate": 2, "bad_steps": 2}, log={**LOG, "sample": 9}),
+    toml(
+        {**UNET, "dropout": 0.1},
+        train={"steps": STEPS, "accumulate": 2, "bad_steps": 2},
+        log={**LOG, "sample": 9},
+    ),
     toml(MLP, train={"steps": STEPS, "accumulate": 2, "bad_steps": 3}, log={**LOG, "save": 5, "keep": 1}),
     toml(JUDGE, train={"steps": STEPS, "accumulate": 2, "bad_steps": 2}, log={**LOG, "save": 2}),
     toml(MLP, train={"steps": STEPS, "accumulate": 4, "bad_steps": 2}, log={**LOG, "save": 3, "every": 3}),
-    toml(UNET, train={"steps": STEPS, "accumulate": 2, "bad_steps": 1}, log={**LOG, "validate_every": 2, "keep": 3}),
-    toml(MLP, train={"steps": STEPS, "accumulate": 2, "bad_steps": 2, "precision": "bf16"}, log={**LOG, "save": 4}),
-    toml(MLP, train={"steps": STEPS, "accumulate": 2, "bad_steps": 2, "export": "ema1"}, log={**LOG, "save": 7, "sample": 1}),
+    toml(
+        UNET,
+        train={"steps": STEPS, "accumulate": 2, "bad_steps": 1},
+        log={**LOG, "validate_every": 2, "keep": 3},
+    ),
+    toml(
+        MLP,
+        train={"steps": STEPS, "accumulate": 2, "bad_steps": 2, "precision": "bf16"},
+        log={**LOG, "save": 4},
+    ),
+    toml(
+        MLP,
+        train={"steps": STEPS, "accumulate": 2, "bad_steps": 2, "export": "ema1"},
+        log={**LOG, "save": 7, "sample": 1},
+    ),
 )
 
 
@@ -75,13 +94,18 @@ def chain(d: dict, place: Path, kills: int, rng: random.Random, first: int = 0) 
             counts[sig.name] += 1
             done += 1
         elif nursery.lines(place / "cut") and log(place / "cut")[-1]["event"] == "final":
-            (place / "cut" / "checkpoints").rename(place / f"ended-{attempt}")  # it was faster than the kill: from the start again
+            (place / "cut" / "checkpoints").rename(
+                place / f"ended-{attempt}"
+            )  # it was faster than the kill: from the start again
     assert os.waitpid(nursery.child(recipe, place / "cut", ("none",), result), 0)[1] == 0
     end = json.loads(result.read_text())
     differs = [k for k in KEYS if end[k] != whole[k]]
     mine, theirs = log(place / "cut"), log(place / "whole")
     if mine != theirs:
-        differs.append(f"log: {[line for line in theirs if line not in mine][:3]} lacking, {[line for line in mine if line not in theirs][:3]} too many")
+        differs.append(
+            f"log: {[line for line in theirs if line not in mine][:3]} lacking,"
+            f" {[line for line in mine if line not in theirs][:3]} too many"
+        )
     return {"kills": counts, "lines": len(theirs), "rollbacks": whole["rollbacks"], "differs": differs}
 
 

@@ -1,8 +1,11 @@
-"""Runs trainings in short-lived processes and kills them: `python -m tests.train.nursery SPEC`, SPEC a JSON object.
+"""Runs trainings in short-lived processes and kills them: `python -m tests.train.nursery SPEC`, SPEC a JSON
+object.
 
-The costly imports are done once, each process is a fork; every kill is a real SIGKILL. Kinds of kill, taken in turn:
-a moment after the next step was logged; before the n-th call that makes a write durable; between two micro batches.
+The costly imports are done once, each process is a fork; every kill is a real SIGKILL. Kinds of kill, taken
+in turn: a moment after the next step was logged; before the n-th call that makes a write durable; between two
+micro batches.
 """
+
 from __future__ import annotations
 
 import json
@@ -27,38 +30,51 @@ PREPARE = fit.prepare
 
 
 def child(recipe: Recipe, folder: Path, fault: tuple, result: Path | None = None) -> int:
-    """A process that trains, or goes on training, in `folder`; `fault` makes it kill itself. Returns its id."""
+    """A process that trains, or goes on training, in `folder`; `fault` makes it kill itself. Returns its
+    id.
+    """
     pid = os.fork()
-    if pid: return pid
+    if pid:
+        return pid
     try:
         inject(*fault)
-        run.prepare = lambda *a: poison(PREPARE(*a), lambda step, salt: step in (20, 21) and salt == 0)  # a roll-back
+        run.prepare = lambda *a: poison(
+            PREPARE(*a), lambda step, salt: step in (20, 21) and salt == 0
+        )  # a roll-back
         out = run.train(recipe, folder, resume=True)
-        if result: result.write_text(json.dumps(out))
+        if result:
+            result.write_text(json.dumps(out))
         os._exit(0)
-    except KeyboardInterrupt as e: os._exit(exit_code(e))
+    except KeyboardInterrupt as e:
+        os._exit(exit_code(e))
     except BaseException as e:
         print(f"{type(e).__name__}: {e}", file=sys.stderr, flush=True)
         os._exit(1)
 
 
 def inject(kind: str, n: int = 0, sig: int = signal.SIGKILL) -> None:
-    """Arrange for a signal to this process before its n-th call of a kind: for its death, unless the signal is another."""
+    """Arrange for a signal to this process before its n-th call of a kind: for its death, unless the signal
+    is another.
+    """
     left = [n]
 
     def then(f):
         def call(*a, **kw):
             left[0] -= 1
-            if left[0] < 0 and (sig == signal.SIGKILL or left[0] == -1): os.kill(os.getpid(), sig)
+            if left[0] < 0 and (sig == signal.SIGKILL or left[0] == -1):
+                os.kill(os.getpid(), sig)
             return f(*a, **kw)
+
         return call
 
-    if kind == "write": os.fsync, os.rename = then(os.fsync), then(os.rename)
+    if kind == "write":
+        os.fsync, os.rename = then(os.fsync), then(os.rename)
     if kind == "micro":
         batch = fit._batch
 
         def half(run, rank, world, micro):
-            if micro == 1: then_die()
+            if micro == 1:
+                then_die()
             return batch(run, rank, world, micro)
 
         then_die = then(lambda: None)
@@ -73,10 +89,13 @@ def lines(folder: Path) -> int:
 def kill(pid: int, folder: Path, delay: float) -> bool:
     """SIGKILL `delay` seconds after the log has grown; False when the process had ended by itself."""
     start, until = lines(folder), time.monotonic() + 300
-    while lines(folder) <= start and time.monotonic() < until and os.waitpid(pid, os.WNOHANG) == (0, 0): time.sleep(0.001)
+    while lines(folder) <= start and time.monotonic() < until and os.waitpid(pid, os.WNOHANG) == (0, 0):
+        time.sleep(0.001)
     time.sleep(delay)
-    try: os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError: return False
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
     return os.waitpid(pid, 0)[1] == signal.SIGKILL
 
 
@@ -88,9 +107,15 @@ def main(recipe: dict, folder: str, kills: int, seed: int) -> dict:
     whole = json.loads(result.read_text())
     while len(got) < kills:
         kind = ("time", "write", "micro")[len(got) % 3]
-        fault = {"time": ("none",), "write": (kind, rng.randrange(28)), "micro": (kind, rng.randrange(1, 4))}[kind]
+        fault = {"time": ("none",), "write": (kind, rng.randrange(28)), "micro": (kind, rng.randrange(1, 4))}[
+            kind
+        ]
         pid = child(r, place, fault)
-        dead = kill(pid, place, rng.random() * 0.03) if kind == "time" else os.waitpid(pid, 0)[1] == signal.SIGKILL
+        dead = (
+            kill(pid, place, rng.random() * 0.03)
+            if kind == "time"
+            else os.waitpid(pid, 0)[1] == signal.SIGKILL
+        )
         assert dead, f"the run ended before kill {len(got)} ({fault})"
         torn += any((place / "checkpoints").glob(".tmp-*"))
         got.append(kind)

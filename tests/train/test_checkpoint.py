@@ -1,4 +1,7 @@
-"""Checkpoints under every fault that can be injected: whatever fails, the newest whole one loads and nothing else does."""
+"""Checkpoints under every fault that can be injected: whatever fails, the newest whole one loads and nothing
+else does.
+"""
+
 from __future__ import annotations
 
 import builtins
@@ -29,8 +32,10 @@ def put(folder, step: int, keep: int = 2, n: int = 7):
 
 def step_of(folder) -> int | None:
     found = checkpoint.newest(folder)
-    if not found: return None
-    for i, p in enumerate(PARTS): assert (found[0][p]["w"] == found[1]["step"] + i).all() and found[0][p]["count"] == i
+    if not found:
+        return None
+    for i, p in enumerate(PARTS):
+        assert (found[0][p]["w"] == found[1]["step"] + i).all() and found[0][p]["count"] == i
     return found[1]["step"]
 
 
@@ -55,7 +60,8 @@ def test_strided_and_empty_tensors_survive(tmp_path):
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_older_ones_are_pruned_and_only_those(tmp_path, keep):
     (tmp_path / "step-by-step").mkdir()
-    for step in (1, 2, 3, 4): put(tmp_path, step, keep)
+    for step in (1, 2, 3, 4):
+        put(tmp_path, step, keep)
     assert names(tmp_path) == sorted([f"step-{s:08d}" for s in range(5 - keep, 5)] + ["step-by-step"])
 
 
@@ -66,18 +72,26 @@ def flip(path, at: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "state.json", *(f"{p}.safetensors" for p in PARTS)])
-@pytest.mark.parametrize("harm", ["missing", "empty", "truncated", "flipped first", "flipped middle", "flipped last"])
+@pytest.mark.parametrize(
+    "harm", ["missing", "empty", "truncated", "flipped first", "flipped middle", "flipped last"]
+)
 def test_a_damaged_newest_is_skipped(tmp_path, name, harm):
     put(tmp_path, 1)
     file = put(tmp_path, 2) / name
-    if harm == "missing": file.unlink()
-    elif harm == "empty": file.write_bytes(b"")
-    elif harm == "truncated": file.write_bytes(file.read_bytes()[:-1])
-    else: flip(file, {"first": 0, "middle": 0.5, "last": 1}[harm.split()[1]])
+    if harm == "missing":
+        file.unlink()
+    elif harm == "empty":
+        file.write_bytes(b"")
+    elif harm == "truncated":
+        file.write_bytes(file.read_bytes()[:-1])
+    else:
+        flip(file, {"first": 0, "middle": 0.5, "last": 1}[harm.split()[1]])
     assert step_of(tmp_path) == 1
 
 
-@pytest.mark.parametrize("manifest", [b"[]", b"7", b"{}", b'{"state.json": 3}', b"null", b'["state.json"]', b"\xff"])
+@pytest.mark.parametrize(
+    "manifest", [b"[]", b"7", b"{}", b'{"state.json": 3}', b"null", b'["state.json"]', b"\xff"]
+)
 def test_a_manifest_that_is_nonsense_is_no_checkpoint(tmp_path, manifest):
     path = put(tmp_path, 1)
     (path / "manifest.json").write_bytes(manifest)
@@ -104,28 +118,40 @@ def test_non_finite_weights_are_never_written(tmp_path, part, value):
     put(tmp_path, 1)
     bad = parts(2.0)
     bad[part]["w"][3] = value
-    with pytest.raises(BadInput, match=f"{part}/w is not finite"): checkpoint.write(tmp_path, 2, bad, {"step": 2})
+    with pytest.raises(BadInput, match=f"{part}/w is not finite"):
+        checkpoint.write(tmp_path, 2, bad, {"step": 2})
     assert names(tmp_path) == ["step-00000001"] and step_of(tmp_path) == 1
 
 
-# --- faults of the disk ---------------------------------------------------------------------------------------------------
+# --- faults of the disk -------------------------------------------------------------------------------------
+
 
 @contextmanager
 def failing(at: int, act: Callable[[], None]) -> Iterator[list[str]]:
-    """`act` runs in place of operation number `at` (from 0) of those that write; yields the names of all that were tried."""
+    """`act` runs in place of operation number `at` (from 0) of those that write; yields the names of all that
+    were tried.
+    """
     seen: list[str] = []
     calls = (os, "fsync"), (os, "rename"), (os, "mkdir"), (os, "open"), (builtins, "open")
     real = {(m, n): getattr(m, n) for m, n in calls}
 
     def count(name: str) -> None:
         seen.append(name)
-        if len(seen) - 1 == at: act()
+        if len(seen) - 1 == at:
+            act()
 
     class File:
-        def __init__(self, f): self.f = f
-        def __enter__(self): return self
-        def __exit__(self, *_): self.f.close()
-        def __getattr__(self, name): return getattr(self.f, name)
+        def __init__(self, f):
+            self.f = f
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.f.close()
+
+        def __getattr__(self, name):
+            return getattr(self.f, name)
 
         def write(self, raw):
             self.f.write(raw[: len(raw) // 2])  # a disk fills up in the middle of a file
@@ -138,12 +164,16 @@ def failing(at: int, act: Callable[[], None]) -> Iterator[list[str]]:
             count(key[1])
             out = real[key](*a, **kw)
             return File(out) if key == (builtins, "open") and "b" in str(a[1:2]) else out
+
         return call
 
-    for m, n in real: setattr(m, n, wrapped((m, n)))
-    try: yield seen
+    for m, n in real:
+        setattr(m, n, wrapped((m, n)))
+    try:
+        yield seen
     finally:
-        for (m, n), f in real.items(): setattr(m, n, f)
+        for (m, n), f in real.items():
+            setattr(m, n, f)
 
 
 def full_disk() -> None:
@@ -154,9 +184,11 @@ def operations() -> int:
     """How many writing operations one checkpoint takes."""
     import tempfile
     from pathlib import Path
+
     with tempfile.TemporaryDirectory() as d:
         put(Path(d), 1)
-        with failing(-1, full_disk) as seen: put(Path(d), 2)
+        with failing(-1, full_disk) as seen:
+            put(Path(d), 2)
     assert seen.count("fsync") == 8 and seen.count("write") == 6 and seen.count("rename") == 1
     return len(seen)
 
@@ -164,9 +196,12 @@ def operations() -> int:
 @pytest.mark.parametrize("at", range(1, operations()))  # 0 is the mkdir of a folder that is there
 def test_a_disk_that_fills_up_at_any_write_leaves_the_previous_one(tmp_path, at):
     put(tmp_path, 1)
-    with failing(at, full_disk), pytest.raises(BadInput) as e: put(tmp_path, 2)
+    with failing(at, full_disk), pytest.raises(BadInput) as e:
+        put(tmp_path, 2)
     assert "No space left" in str(e.value) and "\n" not in str(e.value) and "checkpoint 2" in str(e.value)
-    assert step_of(tmp_path) == (1 if at < operations() - 2 else 2)  # the last two flush what is in place already
+    assert step_of(tmp_path) == (
+        1 if at < operations() - 2 else 2
+    )  # the last two flush what is in place already
     assert not [n for n in names(tmp_path) if n.startswith(".tmp")]
     put(tmp_path, 3)  # and when there is room again, it goes on
     assert step_of(tmp_path) == 3
@@ -177,11 +212,14 @@ def test_a_disk_that_fills_up_at_any_write_leaves_the_previous_one(tmp_path, at)
 def test_a_power_cut_at_any_write_leaves_one_that_loads(tmp_path, at, keep):
     put(tmp_path, 1, keep)
 
-    class PowerCut(BaseException): pass
+    class PowerCut(BaseException):
+        pass
 
-    def cut() -> None: raise PowerCut
+    def cut() -> None:
+        raise PowerCut
 
-    with failing(at, cut), pytest.raises(PowerCut): put(tmp_path, 2, keep)
+    with failing(at, cut), pytest.raises(PowerCut):
+        put(tmp_path, 2, keep)
     assert step_of(tmp_path) in (1, 2)
     put(tmp_path, 3, keep)
     assert step_of(tmp_path) == 3 and len(names(tmp_path)) <= keep
@@ -191,7 +229,10 @@ def test_room_is_checked_first(tmp_path, monkeypatch):
     put(tmp_path, 1)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
-    with failing(-1, full_disk) as seen, pytest.raises(BadInput, match=r"it needs 1\.0 MiB, 1\.0 MiB are free"):
+    with (
+        failing(-1, full_disk) as seen,
+        pytest.raises(BadInput, match=r"it needs 1\.0 MiB, 1\.0 MiB are free"),
+    ):
         put(tmp_path, 2)
     assert "write" not in seen and step_of(tmp_path) == 1
 
@@ -201,8 +242,11 @@ def small_disk(tmp_path):
     """A real file system of 2 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True, text=True)
-    if made.returncode: pytest.skip(f"cannot mount a small file system here: {made.stderr.strip()}")
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"cannot mount a small file system here: {made.stderr.strip()}")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
@@ -212,7 +256,8 @@ def test_a_real_disk_that_is_full(small_disk, monkeypatch, checked):
     put(small_disk, 1, n=1000)
     if not checked:  # someone else fills the disk after the check
         monkeypatch.setattr(checkpoint, "_room", lambda *a: None)
-    with pytest.raises(BadInput) as e: put(small_disk, 2, n=200_000)
+    with pytest.raises(BadInput) as e:
+        put(small_disk, 2, n=200_000)
     assert ("are free" if checked else "No space left") in str(e.value)
     assert step_of(small_disk) == 1 and names(small_disk) == ["step-00000001"]
     put(small_disk, 3, n=1000)

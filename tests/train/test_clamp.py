@@ -1,4 +1,5 @@
 """CLIP's temperature while it trains: the softmax's is held, the sigmoid's is free."""
+
 import math
 
 import pytest
@@ -9,8 +10,15 @@ from unnoise.nets import clip
 from unnoise.train import fit
 
 
-@pytest.mark.parametrize("loss, begins, ends", [
-    ("softmax", 5.5, clip.MAX_LOGIT_SCALE), ("softmax", math.log(1 / 0.07), None), ("softmax", -3.0, None), ("sigmoid", 5.5, None)])
+@pytest.mark.parametrize(
+    "loss, begins, ends",
+    [
+        ("softmax", 5.5, clip.MAX_LOGIT_SCALE),
+        ("softmax", math.log(1 / 0.07), None),
+        ("softmax", -3.0, None),
+        ("sigmoid", 5.5, None),
+    ],
+)
 def test_a_step_holds_the_softmaxs_temperature(loss, begins, ends, tmp_path):
     """ends: where a step of next to no length leaves it; None: where it began."""
     told = {"tokenizer": str(tokenizer(tmp_path / "words"))}
@@ -18,6 +26,10 @@ def test_a_step_holds_the_softmaxs_temperature(loss, begins, ends, tmp_path):
     with torch.no_grad():
         r.net.clip.logit_scale.fill_(begins)
     step = next(fit.fit(r))
-    assert step.bad is None and float(r.net.clip.logit_scale) == pytest.approx(begins if ends is None else ends, abs=1e-5)
+    assert step.bad is None and float(r.net.clip.logit_scale) == pytest.approx(
+        begins if ends is None else ends, abs=1e-5
+    )
     assert math.isclose(clip.MAX_LOGIT_SCALE, math.log(100))
-    assert torch.equal(r.ema[0].weights["clip.logit_scale"], r.net.clip.logit_scale)  # averages take in what was held
+    assert torch.equal(
+        r.ema[0].weights["clip.logit_scale"], r.net.clip.logit_scale
+    )  # averages take in what was held

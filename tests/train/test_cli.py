@@ -1,4 +1,5 @@
 """`unnoise train`: one object on stdout, one line for what is wrong, 130 for Ctrl-C."""
+
 from __future__ import annotations
 
 import json
@@ -24,15 +25,22 @@ def write(folder: Path, net: dict = MLP, **sections) -> Path:
     value = lambda v: json.dumps(v)  # JSON's strings, numbers, booleans and lists are TOML's
     lines = [f"{k} = {value(v)}" for k, v in top.items()]
     for name, keys in d.items():
-        if isinstance(keys, dict): lines += [f"[{name}]", *(f"{k} = {value(v)}" for k, v in keys.items())]
+        if isinstance(keys, dict):
+            lines += [f"[{name}]", *(f"{k} = {value(v)}" for k, v in keys.items())]
     path.write_text("\n".join(lines))
     return path
 
 
 def start(*args: object) -> subprocess.Popen:
     command = [sys.executable, "-m", "unnoise.cli.main", "train", *map(str, args)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def unnoise(*args: object) -> tuple[int, str, str]:
@@ -51,10 +59,16 @@ def test_train_stop_and_resume(tmp_path):
     assert whole["raw_sha256"] and whole["ema_sha256"] == whole["ema0_sha256"]
 
     p, log = start(file, "--out", tmp_path / "cut", "--json"), tmp_path / "cut" / "log.jsonl"
-    while not (log.exists() and log.read_bytes().count(b"\n") > 2): time.sleep(0.02)
+    while not (log.exists() and log.read_bytes().count(b"\n") > 2):
+        time.sleep(0.02)
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=60)
-    assert p.returncode == 130 and out == "" and err.count("\n") == 1 and err.startswith("interrupted: stopped after step ")
+    assert (
+        p.returncode == 130
+        and out == ""
+        and err.count("\n") == 1
+        and err.startswith("interrupted: stopped after step ")
+    )
     assert 0 < checkpoint.newest(tmp_path / "cut" / "checkpoints")[1]["step"] < 150
 
     code, out, err = unnoise(file, "--out", tmp_path / "cut", "--resume", "--json")
@@ -65,7 +79,13 @@ def test_train_stop_and_resume(tmp_path):
 @pytest.mark.slow
 def test_bad_input_is_one_line_and_takes_no_folder(tmp_path):
     file = write(tmp_path, train={"stepz": 3})
-    cases = (file, "unknown key 'train.stepz'; did you mean 'train.steps'?"), (tmp_path / "none.toml", "no recipe '")
+    cases = (
+        (file, "unknown key 'train.stepz'; did you mean 'train.steps'?"),
+        (
+            tmp_path / "none.toml",
+            "no recipe '",
+        ),
+    )
     for path, words in cases:
         code, out, err = unnoise(path, "--out", tmp_path / "run", "--json")
         assert code == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1 and words in err

@@ -1,4 +1,7 @@
-"""Every task's trainer with its networks on another device than the CPU: steps, validation, sample grids, checkpoints, resuming, the model."""
+"""Every task's trainer with its networks on another device than the CPU: steps, validation, sample grids,
+checkpoints, resuming, the model.
+"""
+
 from __future__ import annotations
 
 import json
@@ -15,7 +18,14 @@ from unnoise.train.build import KINDS
 from unnoise.train.recipe import Recipe, parse
 from unnoise.train.tasks import TASKS
 
-SCORE = {"implicit": {}, "sliced": {}, "sliced_vr": {}, "denoising": {}, "ncsn": {"levels": 3}, "energy": {"kind": "denoising", "form": "energy"}}
+SCORE = {
+    "implicit": {},
+    "sliced": {},
+    "sliced_vr": {},
+    "denoising": {},
+    "ncsn": {"levels": 3},
+    "energy": {"kind": "denoising", "form": "energy"},
+}
 WAYS = {"softmax": {"loss": "softmax"}, "sigmoid": {"loss": "sigmoid"}}
 PLAIN = {**tiny.UNET, "num_class_embeds": 0}
 SHORT = {"save": 1}  # validation and a grid of samples come at the end of each run
@@ -23,7 +33,9 @@ SHORT = {"save": 1}  # validation and a grid of samples come at the end of each 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    """On the CPU: a tokenizer, an autoencoder and a CLIP of scenes, a judge and a denoiser of digits, points with their density."""
+    """On the CPU: a tokenizer, an autoencoder and a CLIP of scenes, a judge and a denoiser of digits, points
+    with their density.
+    """
     at = tmp_path_factory.mktemp("parts")
     words = str(scenes.tokenizer(at / "words"))
     np.save(at / "points.npy", torch.randn(64, 2, generator=torch.Generator().manual_seed(0)).numpy())
@@ -48,15 +60,30 @@ def digits(net: dict = tiny.MLP, **sections) -> Recipe:
 
 def of_scenes(task: str, data: dict | None = None, objective: dict | None = None, **train) -> Recipe:
     made = scenes.recipe(task, data, objective, **{"steps": 2, **train}).model_dump()
-    return parse({**made, "log": {**made["log"], **SHORT}, "net": {"kind": "reader"} if task == "words" else made["net"]})
+    return parse(
+        {
+            **made,
+            "log": {**made["log"], **SHORT},
+            "net": {"kind": "reader"} if task == "words" else made["net"],
+        }
+    )
 
 
 def latent(parts: dict, data: dict | None = None, **train) -> Recipe:
-    return of_scenes("denoise", {"autoencoder": parts["autoencoder"], "text": parts["text"], "cached": 16, **(data or {})}, **train)
+    return of_scenes(
+        "denoise",
+        {"autoencoder": parts["autoencoder"], "text": parts["text"], "cached": 16, **(data or {})},
+        **train,
+    )
 
 
 def words(parts: dict, **train) -> Recipe:
-    made = scenes.recipe("denoise", {"world": 2, "concepts": 60, "text": parts["text"]}, {"length": 12}, **{"steps": 2, **train}).model_dump()
+    made = scenes.recipe(
+        "denoise",
+        {"world": 2, "concepts": 60, "text": parts["text"]},
+        {"length": 12},
+        **{"steps": 2, **train},
+    ).model_dump()
     return parse({**made, "task": "words", "net": {"kind": "reader"}, "log": {**made["log"], **SHORT}})
 
 
@@ -67,10 +94,14 @@ def score(parts: dict, kind: str, objective: dict) -> Recipe:
 CASES = {
     "denoise/labels": lambda p: digits(tiny.UNET),
     "denoise/vectors": lambda p: digits(data={"name": p["points"]}),
-    "denoise/whitened": lambda p: digits(tiny.UNET, process={"predict": "edm", "frame": "whiten", "clock": "c_noise", "density": "lognormal"}),
+    "denoise/whitened": lambda p: digits(
+        tiny.UNET, process={"predict": "edm", "frame": "whiten", "clock": "c_noise", "density": "lognormal"}
+    ),
     "denoise/upscale": lambda p: digits(PLAIN, data={"low": 2}),
     "denoise/masked": lambda p: digits(PLAIN, data={"masked": True}),
-    "denoise/moved": lambda p: digits(tiny.UNET, data={"shift": 1, "mirror": 0.5}, train={"accumulate": 2, "start": p["unet"]}),
+    "denoise/moved": lambda p: digits(
+        tiny.UNET, data={"shift": 1, "mirror": 0.5}, train={"accumulate": 2, "start": p["unet"]}
+    ),
     "denoise/half": lambda p: digits(tiny.UNET, train={"precision": "bf16"}),
     "denoise/judge's features": lambda p: digits(tiny.UNET, objective={"features": p["judge"]}),
     "denoise/own features": lambda p: digits(tiny.UNET, objective={"features": p["unet"], "loss": "huber"}),
@@ -82,10 +113,16 @@ CASES = {
     "classify/clean": lambda p: digits(tiny.JUDGE),
     "classify/noisy": lambda p: digits({**tiny.JUDGE, "time": True}),
     "autoencode": lambda p: of_scenes("autoencode"),
-    **{f"contrast/{k}": lambda p, o=o: of_scenes("contrast", {"tokenizer": p["tokenizer"]}, o) for k, o in WAYS.items()},
+    **{
+        f"contrast/{k}": lambda p, o=o: of_scenes("contrast", {"tokenizer": p["tokenizer"]}, o)
+        for k, o in WAYS.items()
+    },
     "recognise": lambda p: of_scenes("recognise"),
     "recognise/tinted": lambda p: of_scenes("recognise", {"tint": 0.2}),
-    **{f"score/{k}": lambda p, k=k, o=o: score(p, o.get("kind", k), {"truth": p["truth"], **o}) for k, o in SCORE.items()},
+    **{
+        f"score/{k}": lambda p, k=k, o=o: score(p, o.get("kind", k), {"truth": p["truth"], **o})
+        for k, o in SCORE.items()
+    },
     "score/explicit": lambda p: score(p, "explicit", {"truth": p["truth"]}),
     "words": lambda p: words(p),
 }
@@ -115,11 +152,17 @@ def test_every_task_trains_on_another_device(case, parts, tmp_path):
 def test_the_networks_lie_there_and_what_is_saved_here(parts, tmp_path):
     with gpu.there():
         r = fit.prepare(latent(parts, text=True), gpu.accelerator())
-        for _ in fit.fit(r): pass
-        everything = [*r.net.parameters(), *r.net.buffers(), *(v for e in r.ema for v in e.weights.values()),
-                      *(v for s in r.optimizer.state.values() for v in s.values())]
+        for _ in fit.fit(r):
+            pass
+        everything = [
+            *r.net.parameters(),
+            *r.net.buffers(),
+            *(v for e in r.ema for v in e.weights.values()),
+            *(v for s in r.optimizer.state.values() for v in s.values()),
+        ]
         saved = [t for part in r.parts().values() for t in part.values()]
     assert {t.device.type for t in everything} == {"meta"} and {t.device.type for t in saved} == {"cpu"}
-    with gpu.there(): run.train(latent(parts), tmp_path / "run", accelerator=gpu.accelerator())
+    with gpu.there():
+        run.train(latent(parts), tmp_path / "run", accelerator=gpu.accelerator())
     f = hub.load(tmp_path / "run" / "model")
     assert {p.device.type for p in f.net.parameters()} == {"cpu"}

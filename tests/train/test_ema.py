@@ -1,4 +1,5 @@
 """Power-function averages: the constants of EDM2, and the recursion against the sum that it stands for."""
+
 from __future__ import annotations
 
 import math
@@ -24,13 +25,16 @@ def test_gamma_gives_the_relative_width_that_was_asked_for(sigma_rel):
 
 @pytest.mark.parametrize("sigma_rel", [0.05, 0.10, 0.20])
 def test_the_recursion_is_the_weighted_sum(sigma_rel):
-    """Step i weighs w_i prod_{j>i} (1 - w_j), w_j = 1 - (1 - 1/j)^(g+1): that telescopes to a difference of (i/k)^(g+1)."""
+    """Step i weighs w_i prod_{j>i} (1 - w_j), w_j = 1 - (1 - 1/j)^(g+1): that telescopes to a difference of
+    (i/k)^(g+1).
+    """
     net = nn.Linear(3, 2).double()
     ema, k, g = EMA(net, sigma_rel), 40, gamma(sigma_rel)
     seen = []
     for step in range(1, k + 1):
         draw = torch.randn(2, 3, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
-        with torch.no_grad(): net.weight.copy_(draw)
+        with torch.no_grad():
+            net.weight.copy_(draw)
         ema.update(net, step)
         seen.append(net.weight.detach().clone())
     direct = sum(((i / k) ** (g + 1) - ((i - 1) / k) ** (g + 1)) * w for i, w in enumerate(seen, start=1))
@@ -44,5 +48,6 @@ def test_integer_buffers_are_copied_and_the_net_is_left_alone():
     before = {k: v.clone() for k, v in net.state_dict().items()}
     ema.update(net, 5)
     assert ema.weights["num_batches_tracked"] == 1
-    for k, v in net.state_dict().items(): torch.testing.assert_close(v, before[k], rtol=0, atol=0)
+    for k, v in net.state_dict().items():
+        torch.testing.assert_close(v, before[k], rtol=0, atol=0)
     assert 0 < float((ema.weights["running_mean"] / net.running_mean)[0]) < 1

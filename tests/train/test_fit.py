@@ -1,4 +1,7 @@
-"""Steps: what is drawn and moved, and that it is the same however a step is divided and wherever a run is picked up."""
+"""Steps: what is drawn and moved, and that it is the same however a step is divided and wherever a run is
+picked up.
+"""
+
 from __future__ import annotations
 
 import math
@@ -20,7 +23,8 @@ def run(net: dict = MLP, until: int | None = None, **sections) -> tuple[Run, lis
     r, steps = prepare(recipe(net, **sections)), []
     for s in fit(r):
         steps.append(s)
-        if s.step == until: break
+        if s.step == until:
+            break
     return r, steps
 
 
@@ -37,11 +41,14 @@ def difference(a: Run, b: Run) -> float:
 @pytest.mark.parametrize("net", [MLP, UNET, JUDGE], ids=lambda n: n["kind"])
 def test_a_run_begins_with_the_weights_that_the_seed_draws(net):
     r = prepare(recipe(net))  # which tries one sample out: batch norm must not notice
-    assert checkpoint.weights_hash(r.net.state_dict()) == checkpoint.weights_hash(network(r.recipe, r.source).state_dict())
+    assert checkpoint.weights_hash(r.net.state_dict()) == checkpoint.weights_hash(
+        network(r.recipe, r.source).state_dict()
+    )
     assert len({checkpoint.weights_hash(prepare(recipe(net, seed=s)).net.state_dict()) for s in (0, 1)}) == 2
 
 
-# --- learning rate --------------------------------------------------------------------------------------------------------
+# --- learning rate ------------------------------------------------------------------------------------------
+
 
 @given(st.integers(3, 300), st.data())
 def test_the_rate_warms_up_linearly_then_falls_to_its_end_exactly(steps, data):
@@ -53,7 +60,8 @@ def test_the_rate_warms_up_linearly_then_falls_to_its_end_exactly(steps, data):
     assert trace[warmup] == 1e-2 and trace[-1] == end
     assert all(a >= b for a, b in zip(trace[warmup:], trace[warmup + 1 :]))
     middle = warmup + (steps - 1 - warmup) / 2
-    if middle == int(middle): assert trace[int(middle)] == pytest.approx((1e-2 + end) / 2)
+    if middle == int(middle):
+        assert trace[int(middle)] == pytest.approx((1e-2 + end) / 2)
 
 
 @pytest.mark.parametrize("net", [MLP, UNET], ids=["mlp", "unet"])
@@ -78,7 +86,9 @@ def test_the_gradient_is_clipped_to_the_norm_that_was_asked_for():
 
     r.optimizer.step = watch
     reported = [s.grad_norm for s in fit(r)]
-    assert norms == pytest.approx([1e-3] * 8, rel=1e-3) and min(reported) > 0.1  # what is reported is the norm before
+    assert (
+        norms == pytest.approx([1e-3] * 8, rel=1e-3) and min(reported) > 0.1
+    )  # what is reported is the norm before
 
 
 def test_weights_are_those_of_adamw_written_out():
@@ -99,12 +109,19 @@ def test_weights_are_those_of_adamw_written_out():
     torch.testing.assert_close(p.detach().double(), w, rtol=0, atol=1e-6)
 
 
-# --- repeating and resuming -----------------------------------------------------------------------------------------------
+# --- repeating and resuming ---------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("net, sections", [
-    (MLP, {}), (UNET, {"train": {"accumulate": 2}}), ({**UNET, "dropout": 0.3}, {}),
-    (JUDGE, {"data": {"shift": 1, "mirror": 0.5}})],
-    ids=["mlp", "unet", "dropout", "batch norm"])
+
+@pytest.mark.parametrize(
+    "net, sections",
+    [
+        (MLP, {}),
+        (UNET, {"train": {"accumulate": 2}}),
+        ({**UNET, "dropout": 0.3}, {}),
+        (JUDGE, {"data": {"shift": 1, "mirror": 0.5}}),
+    ],
+    ids=["mlp", "unet", "dropout", "batch norm"],
+)
 def test_two_runs_and_a_resumed_one_are_equal_hash_for_hash(net, sections, tmp_path):
     whole, steps = run(net, **sections)
     again, _ = run(net, **sections)
@@ -117,7 +134,9 @@ def test_two_runs_and_a_resumed_one_are_equal_hash_for_hash(net, sections, tmp_p
     resumed.restore(*found)
     rest = list(fit(resumed))
     assert hashes(resumed) == hashes(whole)
-    assert [(s.step, s.loss, s.lr, s.grad_norm) for s in rest] == [(s.step, s.loss, s.lr, s.grad_norm) for s in steps[3:]]
+    assert [(s.step, s.loss, s.lr, s.grad_norm) for s in rest] == [
+        (s.step, s.loss, s.lr, s.grad_norm) for s in steps[3:]
+    ]
 
 
 def test_seeds_and_rollbacks_draw_otherwise():
@@ -137,7 +156,8 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
     prepare(recipe()).restore(r.parts(), old)
 
 
-# --- non-finite numbers ---------------------------------------------------------------------------------------------------
+# --- non-finite numbers -------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("net", [MLP, JUDGE], ids=["mlp", "batch norm"])
 def test_a_step_with_a_nan_loss_moves_nothing(net):
@@ -146,7 +166,8 @@ def test_a_step_with_a_nan_loss_moves_nothing(net):
     for s in fit(r):
         if s.step == 4:
             assert s.bad == "loss" and math.isnan(s.loss) and hashes(r) == before
-        else: assert s.bad is None
+        else:
+            assert s.bad is None
         before = hashes(r)
     assert r.step == 8
 
@@ -157,7 +178,8 @@ def test_nan_in_one_image_does_not_reach_batch_norm(monkeypatch):
 
     def broken(self, *a):
         x = encode(self, *a)
-        if r.step == 2: x[0, 0, 0, 0] = float("nan")
+        if r.step == 2:
+            x[0, 0, 0, 0] = float("nan")
         return x
 
     monkeypatch.setattr(type(r.source), "encode", broken)
@@ -176,7 +198,9 @@ def test_the_first_bad_gradient_is_named(value):
 def test_a_batch_that_cannot_be_shared_by_the_processes_is_refused():
     class Three:
         num_processes = 3
-    with pytest.raises(BadInput, match="a batch of 8 cannot be shared equally by 3 processes"): prepare(recipe(), Three())
+
+    with pytest.raises(BadInput, match="a batch of 8 cannot be shared equally by 3 processes"):
+        prepare(recipe(), Three())
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -185,13 +209,19 @@ def test_low_precision_trains_close_to_the_full(precision):
     low, b = run(train={"precision": precision})
     assert [s.bad for s in b] == [None] * 8
     assert [s.loss for s in b] == pytest.approx([s.loss for s in a], rel=0.05)
-    assert [s.grad_norm for s in b] == pytest.approx([s.grad_norm for s in a], rel=0.1)  # the loss scale is divided out
+    assert [s.grad_norm for s in b] == pytest.approx(
+        [s.grad_norm for s in a], rel=0.1
+    )  # the loss scale is divided out
     assert all(p.dtype == torch.float32 for p in low.net.parameters()) and 0 < difference(full, low) < 0.01
 
 
 def test_one_image_is_learnt_by_heart():
-    """The error on a single vector falls: the whole chain of draw, corrupt, predict, weigh and move is connected."""
-    r = prepare(recipe(train={"steps": 300, "batch": 16, "lr": 3e-3}, process={"predict": "x0", "weight": "uniform"}))
+    """The error on a single vector falls: the whole chain of draw, corrupt, predict, weigh and move is
+    connected.
+    """
+    r = prepare(
+        recipe(train={"steps": 300, "batch": 16, "lr": 3e-3}, process={"predict": "x0", "weight": "uniform"})
+    )
     r.source = type(r.source)(r.source.data.take([0]), r.source.codec, r.source.labels[:1], r.source.words)
     losses = [s.loss for s in fit(r)]
     windows = [sum(losses[i : i + 60]) for i in range(0, 300, 60)]

@@ -1,4 +1,6 @@
-"""What validation looks at: the other split, by whatever name, or an error that says what is wrong with it; never silently the training pictures."""
+"""What validation looks at: the other split, by whatever name, or an error that says what is wrong with it;
+never silently the training pictures.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
 """SIGKILL at any moment, again and again, and the weights are those of the run that was left in peace."""
+
 from __future__ import annotations
 
 import json

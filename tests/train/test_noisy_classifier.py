@@ -1,4 +1,7 @@
-"""`task = "classify"` with `net.time`: a classifier of noisy samples, by a recipe, through checkpoints, into a folder and out again."""
+"""`task = "classify"` with `net.time`: a classifier of noisy samples, by a recipe, through checkpoints, into
+a folder and out again.
+"""
+
 import json
 
 import pytest
@@ -45,27 +48,39 @@ def test_it_reads_a_level_of_any_process_with_equal_signal_to_noise():
 
 
 def test_it_learns_more_of_what_is_less_noisy_and_its_folder_holds_the_process(tmp_path):
-    sections = dict(train={"steps": 150, "batch": 64, "lr": 5e-3, "warmup": 10},
-                    log={"validate_every": 150, "save": 150, "every": 50, "validation_samples": 200})
-    told = run.train(recipe({**NOISY, "widths": [16, 32], "features": 16}, process={"schedule": "sigmoid"}, **sections), tmp_path / "r")
+    sections = dict(
+        train={"steps": 150, "batch": 64, "lr": 5e-3, "warmup": 10},
+        log={"validate_every": 150, "save": 150, "every": 50, "validation_samples": 200},
+    )
+    told = run.train(
+        recipe({**NOISY, "widths": [16, 32], "features": 16}, process={"schedule": "sigmoid"}, **sections),
+        tmp_path / "r",
+    )
     seen = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
     v = next(s for s in seen if s["event"] == "validation")
     accuracies = [v[f"accuracy_{(j + 0.5) / 8:.4f}"] for j in range(8)]
     assert accuracies[0] > 0.85 and accuracies[-1] < 0.35  # measured: .94 and .14
     assert v["accuracy"] == pytest.approx(sum(accuracies) / 8, abs=1e-6)
     f = hub.load(told["folder"])
-    assert f.process is not None and f.process.schedule == "sigmoid" and isinstance(f.net, Classifier) and f.net.config.time
+    assert (
+        f.process is not None
+        and f.process.schedule == "sigmoid"
+        and isinstance(f.net, Classifier)
+        and f.net.config.time
+    )
     x = noise.draw(0, "x", 0, (3, 1, 8, 8)).float()
     out = objective.resolve(f.process).classes(f.net)(x, vp(0.0))
     assert_close(out, F.log_softmax(f.net(x, schedule.sigmoid().timestep(vp(torch.zeros(1))).float()), 1))
-    with pytest.raises(BadInput, match="judge looks at clean images"): load_judge(told["folder"])
+    with pytest.raises(BadInput, match="judge looks at clean images"):
+        load_judge(told["folder"])
 
 
 def test_resumed_it_is_the_same_network(tmp_path):
     def trained(until=8):
         r = fit.prepare(recipe(NOISY))
         for s in fit.fit(r):
-            if s.step == until: break
+            if s.step == until:
+                break
         return r
 
     whole, half = trained(), trained(3)
@@ -74,8 +89,11 @@ def test_resumed_it_is_the_same_network(tmp_path):
     found = checkpoint.newest(tmp_path)
     assert found is not None
     resumed.restore(*found)
-    for _ in fit.fit(resumed): pass
-    assert checkpoint.weights_hash(resumed.net.state_dict()) == checkpoint.weights_hash(whole.net.state_dict())
+    for _ in fit.fit(resumed):
+        pass
+    assert checkpoint.weights_hash(resumed.net.state_dict()) == checkpoint.weights_hash(
+        whole.net.state_dict()
+    )
 
 
 def test_two_halves_of_a_batch_draw_what_the_whole_draws():
@@ -86,6 +104,9 @@ def test_two_halves_of_a_batch_draw_what_the_whole_draws():
     assert_close(whole, halves)
 
 
-@pytest.mark.parametrize("process, told", [({"clock": "none"}, "net.time asks for the time"), ({"schedule": "cosin"}, "'cosin'")])
+@pytest.mark.parametrize(
+    "process, told", [({"clock": "none"}, "net.time asks for the time"), ({"schedule": "cosin"}, "'cosin'")]
+)
 def test_a_process_that_does_not_fit_is_told(process, told):
-    with pytest.raises(BadInput, match=told): fit.prepare(recipe(NOISY, process=process))
+    with pytest.raises(BadInput, match=told):
+        fit.prepare(recipe(NOISY, process=process))

@@ -1,4 +1,5 @@
 """Two processes (gloo, CPU) against one: the same weights, one voice, one set of files."""
+
 from __future__ import annotations
 
 import json
@@ -20,10 +21,20 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(processes: int, *args: str) -> subprocess.Popen:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    torchrun = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        if processes > 1
+        else []
+    )
     command = [sys.executable, *torchrun, "-m", "unnoise.cli.main", "train", *args, "--json"]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(p: subprocess.Popen) -> tuple[int, str, str]:
@@ -33,7 +44,8 @@ def finish(p: subprocess.Popen) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path):
-    # Adam turns rounding in a gradient near 0 into a part of its step, so what 1e-5 can hold depends on the rate.
+    # Adam turns rounding in a gradient near 0 into a part of its step, so what 1e-5 can hold depends on the
+    # rate.
     file = write(tmp_path, UNET, train={"accumulate": 2, "lr": 5e-4})
     results = {}
     for n in (1, 2):
@@ -43,7 +55,8 @@ def test_two_processes_train_what_one_trains(tmp_path):
         results[n] = json.loads(out)
     (a, sa), (b, sb) = (checkpoint.newest(tmp_path / str(n) / "checkpoints") for n in (1, 2))
     for part in ("raw", "ema0", "ema1"):
-        for k in a[part]: torch.testing.assert_close(b[part][k], a[part][k], rtol=0, atol=1e-5)
+        for k in a[part]:
+            torch.testing.assert_close(b[part][k], a[part][k], rtol=0, atol=1e-5)
     assert sa == sb and results[2]["loss"] == pytest.approx(results[1]["loss"], abs=1e-5)
     logs = [map(json.loads, (tmp_path / d / "log.jsonl").read_text().splitlines()) for d in "12"]
     rates = [[line["lr"] for line in log if line["event"] == "train"] for log in logs]
@@ -53,7 +66,10 @@ def test_two_processes_train_what_one_trains(tmp_path):
 @pytest.mark.slow
 def test_processes_stop_together_and_one_says_why(tmp_path):
     """One of the two is told to stop: both do, it is saved, and one process alone can go on from there."""
-    file, out = write(tmp_path, MLP, train={"steps": 3000}, log={"every": 1, "save": 100000}), tmp_path / "run"
+    file, out = (
+        write(tmp_path, MLP, train={"steps": 3000}, log={"every": 1, "save": 100000}),
+        tmp_path / "run",
+    )
     p, log = start(2, str(file), "--out", str(out)), out / "log.jsonl"
     while not (log.exists() and log.read_bytes().count(b"\n") > 2):
         assert p.poll() is None

@@ -1,4 +1,6 @@
-"""Training on the second world: captions drawn anew at every visit, words taught alone, weights handed over, and runs that end at a time."""
+"""Training on the second world: captions drawn anew at every visit, words taught alone, weights handed over,
+and runs that end at a time.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ def stages(tmp_path_factory) -> dict[str, str]:
     """An autoencoder and a CLIP, trained for a moment."""
     at = tmp_path_factory.mktemp("stages")
     clip = run.train(recipe("contrast", {"tokenizer": str(tokenizer(at / "words"))}, steps=2), at / "clip")
-    return {"autoencoder": run.train(recipe("autoencode", steps=2), at / "autoencoder")["folder"], "text": clip["folder"]}
+    return {
+        "autoencoder": run.train(recipe("autoencode", steps=2), at / "autoencoder")["folder"],
+        "text": clip["folder"],
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +58,13 @@ def latent(stages: dict, n: int = 64, world: int = 2, **train) -> Recipe:
 
 
 def taught(stages: dict, hold: float = 1.0, data: dict | None = None, **train) -> Recipe:
-    made = recipe("denoise", {**SECOND, "text": stages["text"], **(data or {})}, {"hold": hold, "length": 12}, **train)
+    made = recipe(
+        "denoise", {**SECOND, "text": stages["text"], **(data or {})}, {"hold": hold, "length": 12}, **train
+    )
     return parse({**made.model_dump(), "task": "words", "net": {"kind": "reader"}})
 
 
-# --- captions anew ------------------------------------------------------------------------------------------------------
+# --- captions anew ------------------------------------------------------------------------------------------
 
 
 def test_the_same_scene_is_said_otherwise_at_another_place(stages):
@@ -114,7 +121,7 @@ def test_a_model_says_which_words_it_was_taught(stages, tmp_path):
     assert [w for w, _ in told.unknown("a quokka and a chipmunk")] == ["quokka", "chipmunk"]
 
 
-# --- words --------------------------------------------------------------------------------------------------------------
+# --- words --------------------------------------------------------------------------------------------------
 
 
 def test_an_encoder_learns_what_captions_mean(stages, tmp_path):
@@ -124,8 +131,13 @@ def test_an_encoder_learns_what_captions_mean(stages, tmp_path):
     after = done["validation"]
     assert after["loss"] < before["loss"] - 1 and 0 <= after["noun"] <= after["noun_top5"] <= 1
     kept = parts.load_text(done["folder"])
-    assert kept.net.config == parts.load_text(stages["text"]).net.config and kept.tokenizer.vocab == parts.load_text(stages["text"]).tokenizer.vocab
-    assert not torch.equal(kept.net.state_dict()[TOKENS], parts.load_text(stages["text"]).net.state_dict()[TOKENS])
+    assert (
+        kept.net.config == parts.load_text(stages["text"]).net.config
+        and kept.tokenizer.vocab == parts.load_text(stages["text"]).tokenizer.vocab
+    )
+    assert not torch.equal(
+        kept.net.state_dict()[TOKENS], parts.load_text(stages["text"]).net.state_dict()[TOKENS]
+    )
 
 
 TOKENS = "text_model.embeddings.token_embedding.weight"
@@ -147,14 +159,18 @@ def test_words_go_on_from_an_encoder_that_was_taught(stages, tmp_path):
     more = prepare(taught(stages, start=done)).net
     assert isinstance(more, words.Understanding)
     now, first = (n.state_dict()[TOKENS] for n in (more.text, more.first[0]))
-    assert torch.equal(now, parts.load_text(done).net.state_dict()[TOKENS]) and torch.equal(first, parts.load_text(stages["text"]).net.state_dict()[TOKENS])
+    assert torch.equal(now, parts.load_text(done).net.state_dict()[TOKENS]) and torch.equal(
+        first, parts.load_text(stages["text"]).net.state_dict()[TOKENS]
+    )
     with pytest.raises(BadInput, match="another text encoder"):
         prepare(taught(stages, start="emoji"))
 
 
 def test_words_are_resumed_exactly(stages, tmp_path):
     r = taught(stages, steps=4, tokens=4.0)
-    assert stopped_and_resumed(r, tmp_path / "two")["raw_sha256"] == run.train(r, tmp_path / "one")["raw_sha256"]
+    assert (
+        stopped_and_resumed(r, tmp_path / "two")["raw_sha256"] == run.train(r, tmp_path / "one")["raw_sha256"]
+    )
 
 
 def test_held_states_stay_nearer(stages):
@@ -179,7 +195,9 @@ def test_apart_and_pooled_by_hand():
     g = h.clone()
     g[:, 4] += 1
     assert words.apart(g, h, ids, ids, eos).tolist() == pytest.approx([1 / 75, 1 / 79])
-    longer = words.apart(h[:1], h[1:], ids[:1], ids[1:], eos)  # "1 2" against "1": the mean of words, and what follows both
+    longer = words.apart(
+        h[:1], h[1:], ids[:1], ids[1:], eos
+    )  # "1 2" against "1": the mean of words, and what follows both
     assert longer.tolist() == pytest.approx([(3 - 4) ** 2 / 16])
 
 
@@ -187,7 +205,9 @@ def test_most_captions_are_bare_names_that_say_what_is_asked(stages):
     src = prepare(taught(stages)).source
     assert isinstance(src, words.WordSource)
     bare, full = src.fetch(np.arange(64), 0), src.fetch(3 * words.BLOCK + np.arange(64), 0)
-    assert bare.x.shape == (64, words.SHORT) and full.x.shape == (64, 12) and (bare.more["head/noun"] >= 0).all()
+    assert (
+        bare.x.shape == (64, words.SHORT) and full.x.shape == (64, 12) and (bare.more["head/noun"] >= 0).all()
+    )
     assert (bare.x[:, -1] == src.text.tokenizer.eos).all() and (full.more["head/fingers"] >= 0).any()
 
 
@@ -211,7 +231,7 @@ def test_token_rows_have_a_rate_of_their_own_and_do_not_decay(stages):
         prepare(latent(stages, tokens=2.0))
 
 
-# --- handover -----------------------------------------------------------------------------------------------------------
+# --- handover -----------------------------------------------------------------------------------------------
 
 
 def test_a_start_brings_its_text_encoder_along(stages, tmp_path):
@@ -221,18 +241,27 @@ def test_a_start_brings_its_text_encoder_along(stages, tmp_path):
     more = prepare(latent(stages, start=one, text=True)).net.state_dict()
     assert torch.equal(more[f"text.{TOKENS}"], theirs)
     frozen = prepare(latent(stages, start=one)).source
-    assert isinstance(frozen, worlds.LatentSource) and not torch.equal(frozen.text.net.state_dict()[TOKENS], theirs)
+    assert isinstance(frozen, worlds.LatentSource) and not torch.equal(
+        frozen.text.net.state_dict()[TOKENS], theirs
+    )
 
 
 def test_a_run_is_handed_over_while_it_goes_on(stages, tmp_path, capsys):
     handover = script("handover")
     made = run.train(latent(stages, steps=4, text=True), tmp_path / "one")
     for which in ("ema0", "ema1", "raw"):
-        assert handover.main(["--run", str(tmp_path / "one"), "--weights", which, "--out", str(tmp_path / which)]) == 0
+        assert (
+            handover.main(
+                ["--run", str(tmp_path / "one"), "--weights", which, "--out", str(tmp_path / which)]
+            )
+            == 0
+        )
     found = checkpoint.newest(tmp_path / "one" / "checkpoints")
     assert found is not None
     for which in ("ema0", "raw"):
-        assert torch.equal(parts.load_text(tmp_path / which).net.state_dict()[TOKENS], found[0][which][f"text.{TOKENS}"])
+        assert torch.equal(
+            parts.load_text(tmp_path / which).net.state_dict()[TOKENS], found[0][which][f"text.{TOKENS}"]
+        )
     assert known.load(tmp_path / "raw") == known.load(made["folder"])
     assert handover.main(["--run", str(tmp_path / "one"), "--half", "--out", str(tmp_path / "half")]) == 0
     sizes = [(tmp_path / f / "text_encoder" / "model.safetensors").stat().st_size for f in ("half", "ema0")]
@@ -285,15 +314,37 @@ def test_a_handover_that_cannot_be_is_one_line_and_loses_nothing(stages, tmp_pat
     assert handover.main(["--run", str(tmp_path / "one"), "--out", str(out)]) == 0
 
 
-# --- for so long ----------------------------------------------------------------------------------------------------------
+# --- for so long --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text, seconds", [("90s", 90), ("20m", 1200), ("2h", 7200), ("1.5d", 129600), (" 5m ", 300)])
+@pytest.mark.parametrize(
+    "text, seconds", [("90s", 90), ("20m", 1200), ("2h", 7200), ("1.5d", 129600), (" 5m ", 300)]
+)
 def test_times(text, seconds):
     assert seconds_of(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["0", "0s", "0.0h", "h", "", "two hours", "2", "-2h", "2 h", "inf h", "infh", "nanh", "1e9h", "2hh", "２h", "9" * 400 + "d"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "0s",
+        "0.0h",
+        "h",
+        "",
+        "two hours",
+        "2",
+        "-2h",
+        "2 h",
+        "inf h",
+        "infh",
+        "nanh",
+        "1e9h",
+        "2hh",
+        "２h",
+        "9" * 400 + "d",
+    ],
+)
 def test_what_is_no_time_is_told(text):
     with pytest.raises(BadInput, match="--for must be a time above 0") as e:
         seconds_of(text)
@@ -316,7 +367,17 @@ def test_on_the_command_line(tmp_path):
     path = write(tmp_path, train={"steps": 10**7, "batch": 8, "warmup": 2, "lr": 1e-3})
     rc, out, err = unnoise(path, "--out", tmp_path / "run", "--for", "0.2s", "--json")
     told = json.loads(out)
-    assert rc == 0 and 0 < told["steps"] < 10**7 and "--resume goes on" in err and "the time is up after step" in err
+    assert (
+        rc == 0
+        and 0 < told["steps"] < 10**7
+        and "--resume goes on" in err
+        and "the time is up after step" in err
+    )
     for wrong in ("0", "soon"):
         rc, out, err = unnoise(path, "--out", tmp_path / "other", "--for", wrong)
-        assert rc == 2 and err.startswith("error: --for") and err.count("\n") == 1 and not (tmp_path / "other").exists()
+        assert (
+            rc == 2
+            and err.startswith("error: --for")
+            and err.count("\n") == 1
+            and not (tmp_path / "other").exists()
+        )

@@ -1,4 +1,7 @@
-"""Every recipe that ships can be read, names what exists, and asks for a network that can be built for its task."""
+"""Every recipe that ships can be read, names what exists, and asks for a network that can be built for its
+task.
+"""
+
 from __future__ import annotations
 
 import re
@@ -23,7 +26,12 @@ def test_it_can_be_read_and_names_what_exists(path):
 @pytest.mark.parametrize("name", ["autoencoder", "clip", "emoji", "judge"])
 def test_the_full_size_is_the_same_world_with_more_of_everything(name):
     small, large = (recipe.load(ROOT / "recipes" / d / f"{name}.toml") for d in (".", "gpu"))
-    assert (small.name, small.task, small.data.name, small.process) == (large.name, large.task, large.data.name, large.process)
+    assert (small.name, small.task, small.data.name, small.process) == (
+        large.name,
+        large.task,
+        large.data.name,
+        large.process,
+    )
     assert large.train.steps * large.train.batch > small.train.steps * small.train.batch
     assert large.data.concepts == 0 and large.data.world == (2 if name in ("autoencoder", "emoji") else 1)
 
@@ -36,11 +44,16 @@ def test_make_trains_them_in_an_order_that_works(target, count):
     assert rules[target].startswith("words") and "data fetch emoji" in lines[0]
     made = set()
     for line in lines:
-        if m := re.search(r"recipes/tokenizer.py --out (\S+)", line): made.add(m[1])
-        if "recipes/words.py" in line: made |= {"runs/gpu/words"} if "--out runs/gpu" in line else {"runs/words", "runs/words-start"}
-        if not (m := re.search(r"TRAIN,([^)]+)\)", line)): continue
+        if m := re.search(r"recipes/tokenizer.py --out (\S+)", line):
+            made.add(m[1])
+        if "recipes/words.py" in line:
+            made |= {"runs/gpu/words"} if "--out runs/gpu" in line else {"runs/words", "runs/words-start"}
+        if not (m := re.search(r"TRAIN,([^)]+)\)", line)):
+            continue
         r = tomllib.loads((ROOT / "recipes" / f"{m[1]}.toml").read_text())
-        needs = {r["data"].get(k, "") for k in ("autoencoder", "text", "tokenizer")} | {r["train"].get("start", "")}
+        needs = {r["data"].get(k, "") for k in ("autoencoder", "text", "tokenizer")} | {
+            r["train"].get("start", "")
+        }
         assert {n.removesuffix("/model") for n in needs if n} <= made, f"{m[1]} comes before what it needs"
         made.add(f"runs/{m[1]}")
     assert len(made) == count

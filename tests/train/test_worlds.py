@@ -1,4 +1,5 @@
 """Scenes as training sees them: questions and true answers, captions as ids, latents that are made once."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -24,7 +25,10 @@ def stages(tmp_path_factory) -> dict[str, str]:
     at = tmp_path_factory.mktemp("stages")
     words = tokenizer(at / "words")
     clip = run.train(recipe("contrast", {"tokenizer": str(words)}, steps=2), at / "clip")
-    return {"autoencoder": run.train(recipe("autoencode", steps=2), at / "autoencoder")["folder"], "text": clip["folder"]}
+    return {
+        "autoencoder": run.train(recipe("autoencode", steps=2), at / "autoencoder")["folder"],
+        "text": clip["folder"],
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -41,13 +45,15 @@ def stopped_and_resumed(r: Recipe, folder: Path) -> dict:
     """What a run comes to that was stopped after its second step and went on."""
     two = prepare(r)
     for s in fit(two):
-        if s.step == 2: break
+        if s.step == 2:
+            break
     run.checkpoint.write(folder / "checkpoints", 2, two.parts(), two.state())
     (folder / "recipe.json").write_text(r.model_dump_json())
     return run.train(r, folder, resume=True)
 
 
-# --- a narrowed world -------------------------------------------------------------------------------------------------------
+# --- a narrowed world ---------------------------------------------------------------------------------------
+
 
 def test_a_narrowed_world_shows_its_concepts_and_no_others():
     wide, narrow = Scenes("emoji-starter"), Scenes("emoji-starter", concepts=40)
@@ -62,25 +68,36 @@ def test_a_narrowed_world_shows_its_concepts_and_no_others():
 
 def test_scenes_of_the_kind_turned_are_turned():
     scenes = Scenes("emoji-starter", weights={"turned": 1.0})
-    assert {scenes.attributes(0, i).orientation for i in range(40)} == {"on its side", "upside down", "mirrored"}
+    assert {scenes.attributes(0, i).orientation for i in range(40)} == {
+        "on its side",
+        "upside down",
+        "mirrored",
+    }
 
 
-# --- questions and answers --------------------------------------------------------------------------------------------------
+# --- questions and answers ----------------------------------------------------------------------------------
 
 BOX = (0.0, 0.0, 0.4, 0.4)
 
 
-@pytest.mark.parametrize("relation, boxes, want", [
-    ("left of", (BOX, (0.6, 0.1, 1.0, 0.5)), ("horizontal", "cat", "dog")),
-    ("right of", ((0.6, 0.1, 1.0, 0.5), BOX), ("horizontal", "dog", "cat")),
-    ("above", (BOX, (0.1, 0.6, 0.5, 1.0)), ("vertical", "cat", "dog")),
-    ("below", ((0.1, 0.6, 0.5, 1.0), BOX), ("vertical", "dog", "cat")),
-    ("next to", ((0.42, 0.3, 0.8, 0.7), (0.0, 0.3, 0.4, 0.7)), ("horizontal", "dog", "cat")),
-])
+@pytest.mark.parametrize(
+    "relation, boxes, want",
+    [
+        ("left of", (BOX, (0.6, 0.1, 1.0, 0.5)), ("horizontal", "cat", "dog")),
+        ("right of", ((0.6, 0.1, 1.0, 0.5), BOX), ("horizontal", "dog", "cat")),
+        ("above", (BOX, (0.1, 0.6, 0.5, 1.0)), ("vertical", "cat", "dog")),
+        ("below", ((0.1, 0.6, 0.5, 1.0), BOX), ("vertical", "dog", "cat")),
+        ("next to", ((0.42, 0.3, 0.8, 0.7), (0.0, 0.3, 0.4, 0.7)), ("horizontal", "dog", "cat")),
+    ],
+)
 def test_of_a_pair_the_first_is_the_upper_or_left_one(relation, boxes, want):
-    a = Attributes("pair", ("cat", "dog"), ("cat", "dog"), "noto", ("red", ""), relation=relation, boxes=boxes)
+    a = Attributes(
+        "pair", ("cat", "dog"), ("cat", "dog"), "noto", ("red", ""), relation=relation, boxes=boxes
+    )
     told = worlds.answers(a)
-    assert (told["axis"], told["noun_a"], told["noun_b"]) == want and "noun" not in told and "count" not in told
+    assert (
+        (told["axis"], told["noun_a"], told["noun_b"]) == want and "noun" not in told and "count" not in told
+    )
     assert told["colour_a" if want[1] == "cat" else "colour_b"] == "red"
 
 
@@ -91,11 +108,18 @@ def test_every_scene_answers_only_what_it_can_be_asked():
     rows = worlds.targets(made, heads)
     for i, a in enumerate(made):
         known = {k for k in heads if rows[k][i] != worlds.IGNORED}
-        want = {"plain": {"noun", "count", "orientation", "colour", "style", "background"}, "hand": {"fingers", "background"},
-                "objects": {"noun", "count", "orientation", "colour", "style", "background"} | ({"size"} if a.count == 1 else set()),
-                "pair": {"noun_a", "noun_b", "colour_a", "colour_b", "axis", "style", "background"}}[a.kind]
+        want = {
+            "plain": {"noun", "count", "orientation", "colour", "style", "background"},
+            "hand": {"fingers", "background"},
+            "objects": (
+                {"noun", "count", "orientation", "colour", "style", "background"}
+                | ({"size"} if a.count == 1 else set())
+            ),
+            "pair": {"noun_a", "noun_b", "colour_a", "colour_b", "axis", "style", "background"},
+        }[a.kind]
         assert known == want, a
-        for k in known: assert heads[k][rows[k][i]] == worlds.answers(a)[k]
+        for k in known:
+            assert heads[k][rows[k][i]] == worlds.answers(a)[k]
 
 
 def test_plain_captions_name_the_things_alone():
@@ -103,12 +127,16 @@ def test_plain_captions_name_the_things_alone():
     for i in range(60):
         a = scenes.attributes(2, i)
         text = worlds.said(scenes, a, Draw(2, i, 5), "plain")
-        if a.kind == "hand": assert text == "a hand"
-        elif a.kind == "pair": assert text.count(" and ") >= 1 and a.relation not in text.split(" and ")
-        elif a.kind == "objects": assert text.endswith(a.nouns[0]) and not any(c in text.split() for c in a.colours if c)
+        if a.kind == "hand":
+            assert text == "a hand"
+        elif a.kind == "pair":
+            assert text.count(" and ") >= 1 and a.relation not in text.split(" and ")
+        elif a.kind == "objects":
+            assert text.endswith(a.nouns[0]) and not any(c in text.split() for c in a.colours if c)
 
 
-# --- latents ----------------------------------------------------------------------------------------------------------------
+# --- latents ------------------------------------------------------------------------------------------------
+
 
 def test_a_judge_sees_half_of_its_pictures_tinted():
     """By one colour each, at most so far, the same for ever; held-out pictures as they are."""
@@ -118,10 +146,18 @@ def test_a_judge_sees_half_of_its_pictures_tinted():
     assert 20 < int(moved.sum()) < 44 and (y - x).abs().max() <= 0.4 + 1e-6 and y.abs().max() <= 1
     whole = ((y > -1) & (y < 1)).flatten(2)  # nothing was cut off there
     shift = (y - x).flatten(2)
-    assert all(torch.allclose(shift[i, c][whole[i, c]], shift[i, c][whole[i, c]][:1], atol=1e-6) for i in range(64) for c in range(3) if whole[i, c].any())
+    assert all(
+        torch.allclose(shift[i, c][whole[i, c]], shift[i, c][whole[i, c]][:1], atol=1e-6)
+        for i in range(64)
+        for c in range(3)
+        if whole[i, c].any()
+    )
     assert torch.equal(tinted.fetch(range(5, 9), seed=3).x, y[5:9])
-    assert torch.equal(tinted.held_out("test", 8).fetch(range(8)).x, plain.held_out("test", 8).fetch(range(8)).x)
-    with pytest.raises(BadInput, match="tint is for task"): prepare(recipe("autoencode", {"tint": 0.2}))
+    assert torch.equal(
+        tinted.held_out("test", 8).fetch(range(8)).x, plain.held_out("test", 8).fetch(range(8)).x
+    )
+    with pytest.raises(BadInput, match="tint is for task"):
+        prepare(recipe("autoencode", {"tint": 0.2}))
 
 
 def test_cached_latents_are_the_autoencoders_and_made_once(stages, tmp_path, monkeypatch):
@@ -130,7 +166,9 @@ def test_cached_latents_are_the_autoencoders_and_made_once(stages, tmp_path, mon
     x = src.pixels.fetch([5, 40], 0).x
     want = (src.codec.net.encode(x).mean - src.codec.shift) * src.codec.scale
     torch.testing.assert_close(src.fetch(np.array([5, 40])).x, want, atol=5e-3, rtol=1e-3)  # kept as float16
-    assert src.ids[5].tolist() == worlds.ids(src.text.tokenizer, [src.pixels.scenes.caption(0, 5)])[0].tolist()
+    assert (
+        src.ids[5].tolist() == worlds.ids(src.text.tokenizer, [src.pixels.scenes.caption(0, 5)])[0].tolist()
+    )
     files = sorted(tmp_path.glob("latents/*/*.npz"))
     assert len(files) == 2  # of 32 scenes each
     monkeypatch.setattr(worlds.SceneSource, "fetch", lambda *a, **k: pytest.fail("made again"))
@@ -162,7 +200,9 @@ def test_a_latent_model_trains_resumes_saves_and_draws_from_text(stages, tmp_pat
     from unnoise.pipeline import load
 
     pipe = load(done["folder"])
-    assert isinstance(pipe, Pipeline) and pipe("a red apple", seed=1, num_inference_steps=2, num_images=2).arrays.shape == (2, 32, 32, 3)
+    assert isinstance(pipe, Pipeline) and pipe(
+        "a red apple", seed=1, num_inference_steps=2, num_images=2
+    ).arrays.shape == (2, 32, 32, 3)
     assert (tmp_path / "one" / "samples" / "final.png").is_file()
 
 
@@ -170,27 +210,47 @@ def test_training_begins_with_the_weights_of_a_model(stages, tmp_path):
     done = run.train(latent(stages, steps=2), tmp_path / "one")
     more = prepare(latent(stages, start=done["folder"]))
     saved = run.checkpoint.newest(tmp_path / "one" / "checkpoints")
-    assert saved is not None and run.checkpoint.weights_hash(more.net.state_dict()) == run.checkpoint.weights_hash(saved[0]["ema0"])
-    with pytest.raises(BadInput, match="another network"): prepare(latent(stages, start="digits"))
+    assert saved is not None and run.checkpoint.weights_hash(
+        more.net.state_dict()
+    ) == run.checkpoint.weights_hash(saved[0]["ema0"])
+    with pytest.raises(BadInput, match="another network"):
+        prepare(latent(stages, start="digits"))
 
 
 @pytest.mark.parametrize("task, part", [("autoencode", "autoencoder"), ("contrast", "text")])
 def test_an_autoencoder_and_a_clip_go_on_too(stages, task, part):
     """From folders that hold no network that draws."""
     words = {"tokenizer": str(Path(stages["text"]) / "tokenizer")} if part == "text" else {}
-    fresh, more = (prepare(recipe(task, words, **begin)).net.state_dict() for begin in ({}, {"start": stages[part]}))
-    kept = safetensors.torch.load_file(next(Path(stages[part]).glob("vae/*.safetensors" if part == "autoencoder" else "text_encoder/*.safetensors")))
+    fresh, more = (
+        prepare(recipe(task, words, **begin)).net.state_dict() for begin in ({}, {"start": stages[part]})
+    )
+    kept = safetensors.torch.load_file(
+        next(
+            Path(stages[part]).glob(
+                "vae/*.safetensors" if part == "autoencoder" else "text_encoder/*.safetensors"
+            )
+        )
+    )
     whole = {"autoencoder": "autoencoder", "text": "clip"}[part]
     assert kept and all(torch.equal(more[f"{whole}.{k}"], v.float()) for k, v in kept.items())
     assert not all(torch.allclose(fresh[f"{whole}.{k}"], v.float(), atol=1e-3) for k, v in kept.items())
 
 
-@pytest.mark.parametrize("change, told", [({"text": ""}, "need data.text"), ({"cached": 0}, "need data.text"), ({"autoencoder": "nowhere/at/all"}, "model")])
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"text": ""}, "need data.text"),
+        ({"cached": 0}, "need data.text"),
+        ({"autoencoder": "nowhere/at/all"}, "model"),
+    ],
+)
 def test_what_latents_need_is_told(stages, change, told):
-    with pytest.raises(BadInput, match=told): prepare(recipe("denoise", {**stages, "cached": 64, **change}))
+    with pytest.raises(BadInput, match=told):
+        prepare(recipe("denoise", {**stages, "cached": 64, **change}))
 
 
-# --- faster, and the text encoder along -------------------------------------------------------------------------------------
+# --- faster, and the text encoder along ---------------------------------------------------------------------
+
 
 def test_latents_and_noise_of_other_processes_are_the_same(stages, tmp_path, monkeypatch):
     done = {}
@@ -199,8 +259,13 @@ def test_latents_and_noise_of_other_processes_are_the_same(stages, tmp_path, mon
         r = prepare(latent(stages, steps=3, workers=workers, accumulate=2))
         list(fit(r))
         assert isinstance(r.source, worlds.LatentSource) and (r.ahead is not None) == bool(workers)
-        done[workers] = (r.source.x.tobytes(), r.source.ids.tobytes(), run.checkpoint.weights_hash(r.net.state_dict()))
-        if r.ahead: r.ahead.close()
+        done[workers] = (
+            r.source.x.tobytes(),
+            r.source.ids.tobytes(),
+            run.checkpoint.weights_hash(r.net.state_dict()),
+        )
+        if r.ahead:
+            r.ahead.close()
     assert done[0] == done[2]
 
 
@@ -209,11 +274,16 @@ def test_a_text_encoder_that_learns_is_saved_with_the_model(stages, tmp_path):
 
     r = latent(stages, steps=4, text=True)
     done = run.train(r, tmp_path / "one")
-    before, after, tokens = parts.load_text(stages["text"]), parts.load_text(done["folder"]), torch.tensor([[1, 5, 9]])
+    before, after, tokens = (
+        parts.load_text(stages["text"]),
+        parts.load_text(done["folder"]),
+        torch.tensor([[1, 5, 9]]),
+    )
     assert not torch.allclose(before.net(tokens).hidden, after.net(tokens).hidden, atol=1e-4)
     saved = run.checkpoint.newest(tmp_path / "one" / "checkpoints")
     assert saved is not None
-    for k, v in after.net.state_dict().items(): assert torch.equal(v, saved[0]["ema0"][f"text.{k}"]), k
+    for k, v in after.net.state_dict().items():
+        assert torch.equal(v, saved[0]["ema0"][f"text.{k}"]), k
     assert stopped_and_resumed(r, tmp_path / "two")["raw_sha256"] == done["raw_sha256"]
     from unnoise.pipeline import load
 
@@ -225,17 +295,22 @@ def test_it_begins_as_the_frozen_one(stages):
     losses = []
     for text in (False, True):
         r = prepare(latent(stages, steps=2, text=text))
-        weights = {k: v.clone() for k, v in r.source.text.net.state_dict().items()}  # pyright: ignore[reportAttributeAccessIssue]
+        # pyright: ignore[reportAttributeAccessIssue]
+        weights = {k: v.clone() for k, v in r.source.text.net.state_dict().items()}
         losses.append([s.loss for s in fit(r)])
-        assert all(torch.equal(v, weights[k]) for k, v in r.source.text.net.state_dict().items())  # pyright: ignore[reportAttributeAccessIssue]
+        # pyright: ignore[reportAttributeAccessIssue]
+        assert all(torch.equal(v, weights[k]) for k, v in r.source.text.net.state_dict().items())
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5) and losses[0][1] != losses[1][1]
 
 
 def test_without_captions_there_is_no_text_encoder_to_learn():
-    with pytest.raises(BadInput, match=r"data\.text"): prepare(recipe("autoencode", steps=1, text=True))
+    with pytest.raises(BadInput, match=r"data\.text"):
+        prepare(recipe("autoencode", steps=1, text=True))
 
 
 @pytest.mark.slow
 def test_a_compiled_network_learns_the_same_to_rounding(stages):
-    losses = [[s.loss for s in fit(prepare(latent(stages, steps=3, text=True, compile=c)))] for c in (False, True)]
+    losses = [
+        [s.loss for s in fit(prepare(latent(stages, steps=3, text=True, compile=c)))] for c in (False, True)
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -1,1 +1,3 @@
-"""What every room stands on, each thing once: reading, writing, locks, pictures' files, checks of arguments, clean text. No torch here."""
+"""What every room stands on, each thing once: reading, writing, locks, pictures' files, checks of arguments,
+clean text. No torch here.
+"""

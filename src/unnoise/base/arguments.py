@@ -1,4 +1,7 @@
-"""Arguments that people give in Python, brought to one kind or refused in one line: `steps = integer("steps", steps, 1)`."""
+"""Arguments that people give in Python, brought to one kind or refused in one line: `steps = integer("steps",
+steps, 1)`.
+"""
+
 from __future__ import annotations
 
 import math
@@ -13,15 +16,21 @@ from unnoise.errors import BadInput, unknown
 
 
 def integer(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
-    """`value` as an int: whole numbers of any library, no booleans, no fractions. BadInput outside [least, most]."""
+    """`value` as an int: whole numbers of any library, no booleans, no fractions. BadInput outside [least,
+    most].
+    """
     given = None if isinstance(value, bool) or _is_array(value) else _index(value)
     if given is None or _outside(given, least, most):
         raise BadInput(f"{name} must be a whole number{_range(least, most)}, given {short(value)}")
     return given
 
 
-def number(name: str, value: Any, least: float | None = None, most: float | None = None, above: float | None = None) -> float:
-    """`value` as a finite float; no booleans, no text. BadInput outside [least, most], or not over `above`."""
+def number(
+    name: str, value: Any, least: float | None = None, most: float | None = None, above: float | None = None
+) -> float:
+    """`value` as a finite float; no booleans, no text. BadInput outside [least, most], or not over
+    `above`.
+    """
     given = None
     if not isinstance(value, bool | str | bytes) and not _is_array(value):
         try:
@@ -44,7 +53,9 @@ def flag(name: str, value: Any) -> bool:
 
 
 def string(name: str, value: Any, nul: bool = False) -> str:
-    """`value` where it is text that can be written. BadInput: another type, a lone surrogate, a NUL (unless `nul`)."""
+    """`value` where it is text that can be written. BadInput: another type, a lone surrogate, a NUL (unless
+    `nul`).
+    """
     if not isinstance(value, str):
         raise BadInput(f"{name} must be text, given {short(value)}")
     if not sound(value, nul):
@@ -53,7 +64,9 @@ def string(name: str, value: Any, nul: bool = False) -> str:
 
 
 def path(name: str, value: Any) -> Path:
-    """`value` as a Path: text or another path. BadInput: another type, nothing, or a name that no file can have."""
+    """`value` as a Path: text or another path. BadInput: another type, nothing, or a name that no file can
+    have.
+    """
     try:
         given = os.fspath(value)
     except TypeError:
@@ -63,7 +76,11 @@ def path(name: str, value: Any) -> Path:
     if not given:
         raise BadInput(f"{name} must be text or a path, given an empty one")
     try:
-        os.fsencode(given)  # bytes of another encoding, which the system hands over as surrogates, are a name that can be opened
+        os.fsencode(
+            given
+            # bytes of another encoding, which the system hands over as surrogates, are a name that can be
+            # opened
+        )
     except UnicodeEncodeError:
         string(name, given)
     return Path(given if "\0" not in given else string(name, given))

@@ -1,8 +1,9 @@
 """One process at a time in a folder: `with alone(folder, "training"): …`.
 
-The lock is the system's (flock) on `<folder>/.lock`, so that it ends with its process however that ends: a lock file that a
-killed process left is no lock. The file says who holds it, for the message to the next one.
+The lock is the system's (flock) on `<folder>/.lock`, so that it ends with its process however that ends: a
+lock file that a killed process left is no lock. The file says who holds it, for the message to the next one.
 """
+
 from __future__ import annotations
 
 import os
@@ -22,9 +23,11 @@ PAUSE = 0.05  # seconds between two looks at a lock that is waited for
 
 @contextmanager
 def alone(folder: StrPath, doing: str, wait: float = 0.0) -> Iterator[None]:
-    """Hold `folder` (made where it is missing) for this caller: another process, or another call in this one, has to wait its turn.
+    """Hold `folder` (made where it is missing) for this caller: another process, or another call in this one,
+    has to wait its turn.
 
-    wait: seconds to wait for another holder. BadInput when it still has it then (at once for 0); says who, and what it does.
+    wait: seconds to wait for another holder. BadInput when it still has it then (at once for 0); says who,
+    and what it does.
     """
     path = Path(folder) / NAME
     made = not os.path.lexists(folder)
@@ -42,7 +45,8 @@ def alone(folder: StrPath, doing: str, wait: float = 0.0) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            path.unlink()  # while it is still ours: who waits for this very file finds that it has no name any more
+            # while it is still ours: who waits for this very file finds that it has no name any more
+            path.unlink()
         os.close(handle)
         if made:
             with suppress(OSError):

@@ -1,12 +1,15 @@
-"""The one opener of pictures: from a file, bytes or a PIL image to 8 bits a channel in sRGB, upright, whole, or one BadInput.
+"""The one opener of pictures: from a file, bytes or a PIL image to 8 bits a channel in sRGB, upright, whole,
+or one BadInput.
 
-    formats   PNG, JPEG, WebP, GIF, BMP, TIFF, PPM and AVIF, told by content; no other decoder is ever asked
-    size      at most MOST_SIDE pixels a side and MOST_PIXELS in all, looked at before anything is decoded
-    values    16-bit grey by 257, floats in [0, 1] by 255, to the nearest; 32-bit whole numbers have no known range: refused.
-              Colours of 16 bits come as their upper bytes, which is all that Pillow gives
-    turned    as EXIF says; the tag is gone afterwards, so that nothing is turned twice
-    colours   an ICC profile other than sRGB is converted (lcms, relative colorimetric); a broken one is taken for sRGB
+formats   PNG, JPEG, WebP, GIF, BMP, TIFF, PPM and AVIF, told by content; no other decoder is ever asked
+size      at most MOST_SIDE pixels a side and MOST_PIXELS in all, looked at before anything is decoded
+values    16-bit grey by 257, floats in [0, 1] by 255, to the nearest; 32-bit whole numbers have no known
+          range: refused. Colours of 16 bits come as their upper bytes, which is all that Pillow gives
+turned    as EXIF says; the tag is gone afterwards, so that nothing is turned twice
+colours   an ICC profile other than sRGB is converted (lcms, relative colorimetric); a broken one is taken for
+          sRGB
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -34,7 +37,21 @@ if TYPE_CHECKING:
 
 Source = str | os.PathLike[str] | bytes
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".jpe",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".avif",
+)
 MOST_SIDE = 8192
 MOST_PIXELS = 50_000_000
 MOST_BYTES = 512 * 2**20
@@ -49,9 +66,9 @@ _SWAPPED = (5, 6, 7, 8)  # the orientations that exchange width and height
 def opened(given: Source | Image.Image, name: str | None = None) -> Image.Image:
     """The first frame of a picture, decoded, upright, of mode L, LA, RGB or RGBA; the original is left alone.
 
-    given: a file's name, a file's bytes, or a PIL image (its present frame). `name` stands for it in messages (by default the path).
-    BadInput: no such file, no picture of an accepted format, truncated, too large, values without a known range. Opaque alpha is
-    kept: see `without_opaque_alpha`.
+    given: a file's name, a file's bytes, or a PIL image (its present frame). `name` stands for it in messages
+    (by default the path). BadInput: no such file, no picture of an accepted format, truncated, too large,
+    values without a known range. Opaque alpha is kept: see `without_opaque_alpha`.
     """
     from PIL import Image
 
@@ -67,7 +84,9 @@ def opened(given: Source | Image.Image, name: str | None = None) -> Image.Image:
 
 
 def size_of(path: str | os.PathLike[str]) -> tuple[int, int, bool, bool]:
-    """(width, height, colour, alpha) of a picture as it will be once upright, from its header alone. BadInput: see `opened`."""
+    """(width, height, colour, alpha) of a picture as it will be once upright, from its header alone.
+    BadInput: see `opened`.
+    """
     with _file(path, _name(path)) as image:
         w, h = image.size
         if image.format != "TIFF" and _orientation(image) in _SWAPPED:  # Pillow turns TIFFs by itself
@@ -76,7 +95,9 @@ def size_of(path: str | os.PathLike[str]) -> tuple[int, int, bool, bool]:
 
 
 def png_text(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The text entries of a PNG (its recipe is one of them); empty for another accepted format. BadInput: see `opened`."""
+    """The text entries of a PNG (its recipe is one of them); empty for another accepted format. BadInput: see
+    `opened`.
+    """
     with _file(path, _name(path)) as image:
         texts = getattr(image, "text", {})  # reads to the end of the file
         return {str(k): str(v) for k, v in texts.items()}
@@ -89,11 +110,14 @@ def without_opaque_alpha(image: Image.Image) -> Image.Image:
     return image.convert(image.mode[:-1])
 
 
-# --- opening --------------------------------------------------------------------------------------------------------
+# --- opening ------------------------------------------------------------------------------------------------
+
 
 @contextmanager
 def _file(given: Source, name: str) -> Iterator[Image.Image]:
-    """The picture in a file or in bytes, open and of an accepted size; whatever its decoder raises in the body is one BadInput."""
+    """The picture in a file or in bytes, open and of an accepted size; whatever its decoder raises in the
+    body is one BadInput.
+    """
     from PIL import Image
 
     source = io.BytesIO(given) if isinstance(given, bytes) else _checked(given)
@@ -106,7 +130,9 @@ def _checked(path: Any) -> Path:
     try:
         path = Path(path)
     except TypeError:
-        raise BadInput(f"a picture must be the name of a file, bytes or a PIL image, given {short(path)}") from None
+        raise BadInput(
+            f"a picture must be the name of a file, bytes or a PIL image, given {short(path)}"
+        ) from None
     size = read.regular(path, "picture").st_size
     if size > MOST_BYTES:
         raise BadInput(f"{path} has {size} bytes: a picture of at most {MOST_BYTES} is accepted")
@@ -115,7 +141,9 @@ def _checked(path: Any) -> Path:
 
 @contextmanager
 def _errors(name: str) -> Iterator[None]:
-    """Pillow's own warnings, log lines and switches held off; whatever it raises becomes one line that names the picture."""
+    """Pillow's own warnings, log lines and switches held off; whatever it raises becomes one line that names
+    the picture.
+    """
     from PIL import Image
 
     with _SETTINGS, warnings.catch_warnings(), _strict():
@@ -126,13 +154,17 @@ def _errors(name: str) -> Iterator[None]:
             raise
         except Image.DecompressionBombError:
             raise BadInput(f"{name} is too large: {_accepted()}") from None
-        except Exception as e:  # OSError, SyntaxError, ValueError, struct.error, …: Pillow promises none in particular
+        except (
+            Exception
+        ) as e:  # OSError, SyntaxError, ValueError, struct.error, …: Pillow promises none in particular
             raise BadInput(f"{name} cannot be read as a picture: {_why(e)}") from None
 
 
 @contextmanager
 def _strict() -> Iterator[None]:
-    """Truncated files are errors, whatever another library has set; nothing of Pillow's or libtiff's reaches the terminal."""
+    """Truncated files are errors, whatever another library has set; nothing of Pillow's or libtiff's reaches
+    the terminal.
+    """
     from PIL import ImageFile
 
     log = logging.getLogger("PIL")
@@ -149,7 +181,9 @@ def _strict() -> Iterator[None]:
 
 @cache
 def _quiet_tiff() -> None:
-    """libtiff writes its complaints to the process's stderr itself: switch that off in the copy that Pillow has loaded (Linux)."""
+    """libtiff writes its complaints to the process's stderr itself: switch that off in the copy that Pillow
+    has loaded (Linux).
+    """
     from PIL import Image  # noqa: F401 - loads it
 
     with suppress(OSError, AttributeError, IndexError):
@@ -180,7 +214,9 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 
 def _check_png(given: Source, name: str) -> None:
-    """BadInput where a PNG ends before its last chunk, or a chunk of pixels is not what its check sum says: Pillow looks at neither."""
+    """BadInput where a PNG ends before its last chunk, or a chunk of pixels is not what its check sum says:
+    Pillow looks at neither.
+    """
     with io.BytesIO(given) if isinstance(given, bytes) else open(given, "rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
@@ -192,7 +228,9 @@ def _check_png(given: Source, name: str) -> None:
             if len(body) < length or len(told) < 4:
                 break
             if zlib.crc32(body, zlib.crc32(b"IDAT")).to_bytes(4, "big") != told:
-                raise BadInput(f"{name} cannot be read as a picture: its pixels are damaged (a check sum is wrong)")
+                raise BadInput(
+                    f"{name} cannot be read as a picture: its pixels are damaged (a check sum is wrong)"
+                )
         if head[4:] != b"IEND" or len(file.read(4)) < 4:
             raise BadInput(f"{name} cannot be read as a picture: it is truncated, its end is missing")
 
@@ -213,7 +251,8 @@ def _why(e: Exception) -> str:
     return one_line(str(e), 200) or type(e).__name__
 
 
-# --- what is in it --------------------------------------------------------------------------------------------------
+# --- what is in it ------------------------------------------------------------------------------------------
+
 
 def _is_colour(image: Image.Image) -> bool:
     return image.mode not in ("1", "L", "LA", "La", "F", "I") and not image.mode.startswith("I;16")
@@ -233,7 +272,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _converted(file: Image.Image, name: str) -> Image.Image:
-    """An image of one of the plain modes, upright and in sRGB, without any metadata; `file` is read and not changed."""
+    """An image of one of the plain modes, upright and in sRGB, without any metadata; `file` is read and not
+    changed.
+    """
     clear = _clear_value(file)
     out = file.copy()  # decodes it
     turned, profile = _orientation(file), file.info.get("icc_profile")
@@ -248,10 +289,15 @@ def _converted(file: Image.Image, name: str) -> Image.Image:
 
 
 def _clear_value(file: Image.Image) -> Any:
-    """What a file without an alpha channel says is transparent, in the units of Pillow's pixels; None where it says nothing."""
+    """What a file without an alpha channel says is transparent, in the units of Pillow's pixels; None where
+    it says nothing.
+    """
     value, tile = file.info.get("transparency"), getattr(file, "tile", None)
     layout = str(tile[0].args) if tile else ""
-    if isinstance(value, int) and layout in ("L;2", "L;4"):  # Pillow spreads the pixels over 8 bits, not this value
+    if isinstance(value, int) and layout in (
+        "L;2",
+        "L;4",
+    ):  # Pillow spreads the pixels over 8 bits, not this value
         return value * (85 if layout == "L;2" else 17)
     if isinstance(value, tuple) and (layout == "RGB;16B" or max(value, default=0) > 255):
         return tuple(v >> 8 for v in value)
@@ -269,13 +315,22 @@ def _plain(image: Image.Image) -> Image.Image:
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
     from PIL.Image import Transpose
 
-    ways = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
-            6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
+    ways = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
     return image.transpose(ways[orientation]) if orientation in ways else image
 
 
 def _eight(image: Image.Image, kind: str | None, name: str) -> Image.Image:
-    """Grey of more than 8 bits, told by mode and format, never by content; its transparent value becomes alpha."""
+    """Grey of more than 8 bits, told by mode and format, never by content; its transparent value becomes
+    alpha.
+    """
     from PIL import Image
 
     values = np.asarray(image)
@@ -283,7 +338,9 @@ def _eight(image: Image.Image, kind: str | None, name: str) -> Image.Image:
         _check_floats(values, name)
         eight = _by_rows(values, lambda v: np.round(v.astype(np.float64) * 255))
     elif image.mode == "I" and kind not in ("PPM", "PNG"):
-        raise BadInput(f"{name} holds 32-bit whole numbers, whose range nobody knows: store it with 8 or 16 bits a value")
+        raise BadInput(
+            f"{name} holds 32-bit whole numbers, whose range nobody knows: store it with 8 or 16 bits a value"
+        )
     else:
         eight = _by_rows(values, lambda v: (v.astype(np.int64).clip(0, 65535) + 128) // 257)
     grey, clear = Image.fromarray(eight), image.info.get("transparency")
@@ -298,7 +355,9 @@ def _check_floats(values: np.ndarray, name: str) -> None:
         known = values[np.isfinite(values)]
         found = f"{known.min():g} to {known.max():g}" if known.size else "none of them finite"
         others = "" if known.size in (0, values.size) else ", some not finite"
-        raise BadInput(f"{name} holds floating-point values ({found}{others}): such pictures run from 0 to 1, all finite")
+        raise BadInput(
+            f"{name} holds floating-point values ({found}{others}): such pictures run from 0 to 1, all finite"
+        )
 
 
 def _by_rows(values: np.ndarray, f: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -309,10 +368,13 @@ def _by_rows(values: np.ndarray, f: Callable[[np.ndarray], np.ndarray]) -> np.nd
     return out
 
 
-# --- colours --------------------------------------------------------------------------------------------------------
+# --- colours ------------------------------------------------------------------------------------------------
+
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Colours by an embedded profile, as sRGB; alpha stays. As it is where the profile is sRGB, broken or of another kind of colours."""
+    """Colours by an embedded profile, as sRGB; alpha stays. As it is where the profile is sRGB, broken or of
+    another kind of colours.
+    """
     from PIL import ImageCms
 
     own = image if image.mode == "CMYK" else _plain(image)
@@ -333,15 +395,22 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _transform(profile: bytes) -> tuple[str, ImageCmsTransform | None]:
-    """(its kind of colours, the way from there to sRGB): None of a profile that is broken, or that changes no colour by more than 1."""
+    """(its kind of colours, the way from there to sRGB): None of a profile that is broken, or that changes no
+    colour by more than 1.
+    """
     from PIL import Image, ImageCms
 
     try:
         source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()
         mode = {"CMYK": "CMYK", "RGB": "RGB", "GRAY": "L"}[space]
-        way = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB",
-                                      renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC)
+        way = ImageCms.buildTransform(
+            source,
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGB",
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError):
         return "", None
     if space == "CMYK":
@@ -350,5 +419,8 @@ def _transform(profile: bytes) -> tuple[str, ImageCmsTransform | None]:
     probe = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(18, -1, 3)
     given = Image.fromarray(probe).convert(mode)
     made = ImageCms.applyTransform(given, way)
-    same = made is not None and np.abs(np.asarray(made, np.int64) - np.asarray(given.convert("RGB"), np.int64)).max() <= 1
+    same = (
+        made is not None
+        and np.abs(np.asarray(made, np.int64) - np.asarray(given.convert("RGB"), np.int64)).max() <= 1
+    )
     return space, None if same else way

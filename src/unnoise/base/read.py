@@ -1,8 +1,11 @@
-"""The one reader of files that people give: bytes, text, JSON, JSON lines and TOML, each checked before it is used.
+"""The one reader of files that people give: bytes, text, JSON, JSON lines and TOML, each checked before it is
+used.
 
-Whatever a file holds, what comes of it is its content or one BadInput that names the file: no such file, a folder, a pipe, no
-permission, a circle of links, too large, not UTF-8, not JSON, nested too deep, a key twice, a value that a model does not take.
+Whatever a file holds, what comes of it is its content or one BadInput that names the file: no such file, a
+folder, a pipe, no permission, a circle of links, too large, not UTF-8, not JSON, nested too deep, a key
+twice, a value that a model does not take.
 """
+
 from __future__ import annotations
 
 import json
@@ -19,16 +22,19 @@ from pydantic import BaseModel, ValidationError
 from unnoise.base.text import one_line, short, sound
 from unnoise.errors import BadInput
 
-MOST_BYTES = 64 * 2**20   # of a file of text; the largest tokenizer files have 20 MB
-MOST_DEPTH = 64           # of nested lists and objects; the deepest file of any model has 8
+MOST_BYTES = 64 * 2**20  # of a file of text; the largest tokenizer files have 20 MB
+MOST_DEPTH = 64  # of nested lists and objects; the deepest file of any model has 8
 Model = TypeVar("Model", bound=BaseModel)
 StrPath = str | os.PathLike[str]
 
 
-# --- files ----------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
+
 
 def regular(path: StrPath, what: str = "file") -> os.stat_result:
-    """The facts of a regular file. BadInput: there is none of that name, or it is something else (a folder, a pipe)."""
+    """The facts of a regular file. BadInput: there is none of that name, or it is something else (a folder, a
+    pipe).
+    """
     try:
         facts = os.stat(path)
     except (OSError, ValueError) as e:
@@ -62,7 +68,9 @@ def content(path: StrPath, what: str = "file", most: int = MOST_BYTES) -> bytes:
 
 
 def text(path: StrPath, what: str = "file", most: int = MOST_BYTES) -> str:
-    """The text of a UTF-8 file, without a byte order mark. BadInput: another encoding (says to save it as UTF-8)."""
+    """The text of a UTF-8 file, without a byte order mark. BadInput: another encoding (says to save it as
+    UTF-8).
+    """
     return decoded(content(path, what, most), str(path))
 
 
@@ -76,10 +84,12 @@ def decoded(raw: bytes, where: str) -> str:
         raise BadInput(f"{where} is not UTF-8 text ({why}): save it as UTF-8") from None
 
 
-# --- JSON and TOML --------------------------------------------------------------------------------------------------
+# --- JSON and TOML ------------------------------------------------------------------------------------------
+
 
 def parse_json(raw: bytes | str, where: str, depth: int = MOST_DEPTH, nul: bool = False) -> Any:
-    """The value of a JSON text. BadInput, naming `where`: not JSON, too deep, a key twice in one object, unsound text in it.
+    """The value of a JSON text. BadInput, naming `where`: not JSON, too deep, a key twice in one object,
+    unsound text in it.
 
     nul: texts may hold NULs, where none of them names a file.
     """
@@ -112,8 +122,12 @@ def object_file(path: StrPath, what: str = "JSON file", most: int = MOST_BYTES) 
     return parse_object(content(path, what, most), str(path))
 
 
-def json_lines(path: StrPath, what: str = "file of JSON lines", most: int = MOST_BYTES) -> list[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every line that is not blank; lines end at line feeds alone, as JSON may hold other separators."""
+def json_lines(
+    path: StrPath, what: str = "file of JSON lines", most: int = MOST_BYTES
+) -> list[tuple[int, dict[str, Any]]]:
+    """(line number, object) of every line that is not blank; lines end at line feeds alone, as JSON may hold
+    other separators.
+    """
     lines = text(path, what, most).split("\n")
     return [(n, parse_object(line, f"{path}, line {n}")) for n, line in enumerate(lines, 1) if line.strip()]
 
@@ -132,7 +146,9 @@ def toml_file(path: StrPath, what: str = "TOML file", most: int = 2**20) -> dict
 
 
 def fit(model: type[Model], value: Any, where: str, prefix: str = "") -> Model:
-    """`value` as the pydantic model. BadInput: one line that names the file and the entry, what it holds and what is accepted."""
+    """`value` as the pydantic model. BadInput: one line that names the file and the entry, what it holds and
+    what is accepted.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as e:
@@ -151,7 +167,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_values(value: Any, where: str, depth: int, nul: bool = False) -> None:
-    """BadInput on too many levels, or on text that could be neither written nor named. Walks without recursion."""
+    """BadInput on too many levels, or on text that could be neither written nor named. Walks without
+    recursion.
+    """
     level = [value]
     for _ in range(depth + 1):
         below: list[Any] = []
@@ -168,12 +186,15 @@ def _check_values(value: Any, where: str, depth: int, nul: bool = False) -> None
     raise BadInput(f"{where} is nested too deep: at most {depth} levels are accepted")
 
 
-# --- what pydantic says, in one line --------------------------------------------------------------------------------
+# --- what pydantic says, in one line ------------------------------------------------------------------------
+
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """One line on what is wrong with the values given for `model`; `prefix` is put before the names of its keys.
+    """One line on what is wrong with the values given for `model`; `prefix` is put before the names of its
+    keys.
 
-    An unknown key comes first, with the nearest known one: a key that is missing is most often the one misspelt.
+    An unknown key comes first, with the nearest known one: a key that is missing is most often the one
+    misspelt.
     """
     errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     first = errors[0]
@@ -190,7 +211,9 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") ->
 
 
 def unknown_key(name: str, accepted: Iterable[str]) -> str:
-    """The line for a key (dotted, with its sections) that is not among `accepted`: names the nearest, lists them all."""
+    """The line for a key (dotted, with its sections) that is not among `accepted`: names the nearest, lists
+    them all.
+    """
     section, dot, key = name.rpartition(".")
     near = get_close_matches(key, list(accepted), n=1, cutoff=0.4)
     hint = f"; did you mean {section + dot + near[0]!r}?" if near else ""
@@ -198,7 +221,9 @@ def unknown_key(name: str, accepted: Iterable[str]) -> str:
 
 
 def _place(loc: tuple[int | str, ...], model: Any) -> tuple[list[str], Any]:
-    """An error's keys as the user wrote them (pydantic adds a union's branch), and what the last one was looked up in."""
+    """An error's keys as the user wrote them (pydantic adds a union's branch), and what the last one was
+    looked up in.
+    """
     names: list[str] = []
     inside = model
     for part in loc:
@@ -219,4 +244,6 @@ def resolved(path: StrPath) -> Path:
     try:
         return Path(path).resolve(strict=False)
     except (OSError, RuntimeError, ValueError) as e:
-        raise BadInput(f"{short(str(path), 200)} cannot be followed: {getattr(e, 'strerror', None) or e}") from None
+        raise BadInput(
+            f"{short(str(path), 200)} cannot be followed: {getattr(e, 'strerror', None) or e}"
+        ) from None

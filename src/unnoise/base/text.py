@@ -1,15 +1,20 @@
-"""Text from elsewhere, made fit to be shown: a terminal obeys escape sequences, whoever wrote them into a file name."""
+"""Text from elsewhere, made fit to be shown: a terminal obeys escape sequences, whoever wrote them into a
+file name.
+"""
+
 from __future__ import annotations
 
 import unicodedata
 
-# format characters that a terminal or a page acts on: directions, joiners that hide, tags; ordinary joiners of emoji stay
+# format characters that a terminal or a page acts on: directions, joiners that hide, tags; ordinary joiners
+# of emoji stay
 _KEPT = {"\u200c", "\u200d", "\ufeff"}
 _HIDDEN = {"Cc", "Cs", "Zl", "Zp"}
 
 
 def clean(text: str, lines: bool = False) -> str:
-    """`text` with control characters, lone surrogates and direction marks spelled out (`\\x1b`); the rest as it is.
+    """`text` with control characters, lone surrogates and direction marks spelled out (`\\x1b`); the rest as
+    it is.
 
     lines: line feeds and tabs stay; otherwise they are spelled out too.
     """
@@ -34,7 +39,9 @@ def short(value: object, limit: int = 60) -> str:
 
 
 def sound(text: str, nul: bool = False) -> bool:
-    """Whether `text` can be written as UTF-8 and named in a file system: no lone surrogates, no NUL (unless `nul`: what is said, not named)."""
+    """Whether `text` can be written as UTF-8 and named in a file system: no lone surrogates, no NUL (unless
+    `nul`: what is said, not named).
+    """
     return (nul or "\0" not in text) and (text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text))
 
 

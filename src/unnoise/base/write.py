@@ -1,10 +1,12 @@
-"""The one writer: a file appears under its name whole, flushed to the disk, or not at all; nothing else is touched.
+"""The one writer: a file appears under its name whole, flushed to the disk, or not at all; nothing else is
+touched.
 
     with new_file("cat.png") as part: image.save(part)     # .cat.png.<random>.part, then renamed
 
-Temporary names are unique, so that two processes that write one name do not write into one another's file: the last whole one
-stays. Nothing is ever removed but the temporary file that this call made itself.
+Temporary names are unique, so that two processes that write one name do not write into one another's file:
+the last whole one stays. Nothing is ever removed but the temporary file that this call made itself.
 """
+
 from __future__ import annotations
 
 import errno
@@ -21,10 +23,12 @@ from unnoise.errors import BadInput
 
 @contextmanager
 def new_file(path: StrPath) -> Iterator[Path]:
-    """Yields the path of an empty temporary file beside `path`; what the body has written there becomes `path`.
+    """Yields the path of an empty temporary file beside `path`; what the body has written there becomes
+    `path`.
 
-    A link at `path` is followed: what it points to is replaced. Folders on the way are made. When the body raises, `path` is as it
-    was and nothing is left. BadInput: the system refuses (no space, no permission, a folder of that name).
+    A link at `path` is followed: what it points to is replaced. Folders on the way are made. When the body
+    raises, `path` is as it was and nothing is left. BadInput: the system refuses (no space, no permission, a
+    folder of that name).
     """
     final = _target(path)
     with _beside(final, path) as part:
@@ -37,7 +41,9 @@ def new_file(path: StrPath) -> Iterator[Path]:
 
 @contextmanager
 def _beside(final: Path, path: StrPath) -> Iterator[Path]:
-    """The name of a temporary file beside `final`, gone at the end; what the system refuses inside is told of `path`."""
+    """The name of a temporary file beside `final`, gone at the end; what the system refuses inside is told of
+    `path`.
+    """
     part = final.with_name(f".{final.name[:100]}.{secrets.token_hex(6)}.part")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +63,8 @@ def put(path: StrPath, raw: bytes) -> Path:
 
 
 def put_beside(path: StrPath, raw: bytes) -> Path:
-    """Write `raw` as `path` where nothing lies there, else under its first free number (`free_name`); returns the path.
+    """Write `raw` as `path` where nothing lies there, else under its first free number (`free_name`); returns
+    the path.
 
     What is there stays, whoever writes the same name at the same time. BadInput: see `new_file`.
     """
@@ -71,7 +78,9 @@ def put_beside(path: StrPath, raw: bytes) -> Path:
 
 
 def _linked(part: Path, first: Path) -> Path:
-    """Give a whole file its name: a hard link never replaces. On file systems without links, a look and a rename."""
+    """Give a whole file its name: a hard link never replaces. On file systems without links, a look and a
+    rename.
+    """
     while True:
         final = free_name(first)
         try:
@@ -85,7 +94,9 @@ def _linked(part: Path, first: Path) -> Path:
 
 
 def free_name(path: StrPath) -> Path:
-    """`path` where nothing lies there, else the first free one of `name-2.png`, `name-3.png`, …: what is there stays."""
+    """`path` where nothing lies there, else the first free one of `name-2.png`, `name-3.png`, …: what is
+    there stays.
+    """
     first = Path(path)
     if not os.path.lexists(first):
         return first
@@ -97,7 +108,9 @@ def free_name(path: StrPath) -> Path:
 
 
 def flush(path: StrPath) -> None:
-    """Ask the system to put a file (or a folder's entries) on the disk. A file system that knows no such thing is no error; a full one is."""
+    """Ask the system to put a file (or a folder's entries) on the disk. A file system that knows no such
+    thing is no error; a full one is.
+    """
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:
@@ -116,7 +129,9 @@ def _target(path: StrPath) -> Path:
         final = Path(os.path.realpath(path))
         if final.is_dir() or str(path).endswith(os.sep):
             raise BadInput(f"cannot write {path}: it is a folder, a file's name is expected")
-        if os.path.lexists(final) and not final.is_file():  # a rename would put a file in the place of /dev/null
+        if (
+            os.path.lexists(final) and not final.is_file()
+        ):  # a rename would put a file in the place of /dev/null
             raise BadInput(f"cannot write {path}: it is a device or a pipe, a file's name is expected")
     except (OSError, ValueError) as e:
         if isinstance(e, BadInput):

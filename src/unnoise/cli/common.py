@@ -1,8 +1,10 @@
-"""What every command shares: one JSON object on stdout or plain lines, progress and notes on stderr, errors in one line.
+"""What every command shares: one JSON object on stdout or plain lines, progress and notes on stderr, errors
+in one line.
 
-All that a command prints goes through `emit`, `say`, `note`, `warn` and `progress`, which spell out control characters: names of
-files, keys and texts of models, recipes and pictures are other people's.
+All that a command prints goes through `emit`, `say`, `note`, `warn` and `progress`, which spell out control
+characters: names of files, keys and texts of models, recipes and pictures are other people's.
 """
+
 from __future__ import annotations
 
 import json
@@ -22,16 +24,28 @@ from unnoise.errors import BadInput, unknown
 if TYPE_CHECKING:
     from rich.console import Console
 
-_GUIDE = "A wish about the picture, NAME=VALUE:WEIGHT, as in color=green:2 or clip=a happy face; may be repeated (colour, mean, brightness, clip, "\
-    "clip-noised, target, edges, style, judge, smooth). In the text of clip a colon between two digits is the text's own, as in clip=a clock "\
-    "at 10:30; for a weight put a space before it: clip=a clock at 10:30 :2."
+_GUIDE = (
+    "A wish about the picture, NAME=VALUE:WEIGHT, as in color=green:2 or clip=a happy face; may be repeated"
+    " (colour, mean, brightness, clip, clip-noised, target, edges, style, judge, smooth). In the text of clip"
+    " a colon between two digits is the text's own, as in clip=a clock at 10:30; for a weight put a space"
+    " before it: clip=a clock at 10:30 :2."
+)
 Guide = Annotated[Optional[list[str]], typer.Option("--guide", metavar="GUIDE", help=_GUIDE)]  # noqa: UP045
-Through = Annotated[bool, typer.Option("--guide-through", help="Follow the guides' gradient through the network too: slower.")]
-Linear = Annotated[bool, typer.Option("--guide-linear", help="Show the guides latents by a linear map, not by the decoder: faster, coarser.")]
+Through = Annotated[
+    bool, typer.Option("--guide-through", help="Follow the guides' gradient through the network too: slower.")
+]
+Linear = Annotated[
+    bool,
+    typer.Option(
+        "--guide-linear", help="Show the guides latents by a linear map, not by the decoder: faster, coarser."
+    ),
+]
 
 
 def emit(result: dict, as_json: bool, text: str | None = None) -> None:
-    """Print a command's result: one JSON object on stdout, or `text` (the object's entries, one a line, when None)."""
+    """Print a command's result: one JSON object on stdout, or `text` (the object's entries, one a line, when
+    None).
+    """
     if as_json:
         print(as_text(result))
     else:
@@ -48,8 +62,12 @@ def as_text(result: Any) -> str:
 
 
 def no_sampler_option(given: str) -> BadInput:
-    """The error for what --option was given that no sampler has; it may be an option of the command itself."""
-    flags = [name.strip() for ours, _ in names.OPTIONS for name in ours.split("|") if name.strip().startswith("--")]
+    """The error for what --option was given that no sampler has; it may be an option of the command
+    itself.
+    """
+    flags = [
+        name.strip() for ours, _ in names.OPTIONS for name in ours.split("|") if name.strip().startswith("--")
+    ]
     own = names.spelled(given, flags)
     if own and not names.spelled(given, names.SAMPLER_OPTIONS):
         return BadInput(f"--option is for the options of a sampler, and {short(given)} is none: give {own}")
@@ -73,7 +91,9 @@ def warn(text: object) -> None:
 
 
 def console() -> Console:
-    """Rich's console on stderr, past the guard that spells out escape sequences: what is foreign must be cleaned before."""
+    """Rich's console on stderr, past the guard that spells out escape sequences: what is foreign must be
+    cleaned before.
+    """
     from rich.console import Console
 
     return Console(file=below(sys.stderr), highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -81,9 +101,11 @@ def console() -> Console:
 
 @contextmanager
 def progress(label: str, total: int | None, unit: str = "step") -> Iterator:
-    """A progress bar on stderr with the time taken and the time left, shown in terminals only; yields advance(n=1, note="", total=None).
+    """A progress bar on stderr with the time taken and the time left, shown in terminals only; yields
+    advance(n=1, note="", total=None).
 
-    total: of `unit`s; None where it is not known yet: advance(0, total=…) says it later, and the time left is told from then on.
+    total: of `unit`s; None where it is not known yet: advance(0, total=…) says it later, and the time left is
+    told from then on.
     """
     if not sys.stderr.isatty():
         yield lambda n=1, note="", total=None: None
@@ -93,6 +115,7 @@ def progress(label: str, total: int | None, unit: str = "step") -> Iterator:
 
         def advance(n: int = 1, note: str = "", total: int | None = None) -> None:
             bar.update(task, advance=n, note=clean(note), total=total)  # None leaves the total as it was
+
         yield advance
 
 
@@ -106,10 +129,19 @@ def bar_of(unit: str):
 
         def render(self, task) -> Text:
             left = task.time_remaining
-            return Text("" if left is None or not task.total else f"{_clock(left)} left", style="progress.remaining")
+            return Text(
+                "" if left is None or not task.total else f"{_clock(left)} left", style="progress.remaining"
+            )
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn(unit + "s", markup=False),
-               TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn(), Left(""))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit + "s", markup=False),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+        Left(""),
+    )
     return Progress(*columns, console=console(), transient=True)
 
 

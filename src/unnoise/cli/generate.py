@@ -1,4 +1,5 @@
 """`unnoise generate`: images from a prompt."""
+
 from __future__ import annotations
 
 import sys
@@ -25,101 +26,241 @@ if TYPE_CHECKING:
     from unnoise.pipeline import Pipeline, Request
 
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that lie there; by default new numbers are taken.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was broken off: pictures that lie there with the same recipe are kept.")]
-_SWEEP = "One labelled grid over guidance, steps, sampler, seed, negative, spacing, eta, …; a second --sweep makes the first one the rows."
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that lie there; by default new numbers are taken.")
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with a run that was broken off: pictures that lie there with the same recipe are kept.",
+    ),
+]
+_SWEEP = (
+    "One labelled grid over guidance, steps, sampler, seed, negative, spacing, eta, …; a second --sweep makes"
+    " the first one the rows."
+)
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw; empty for anything the model knows.")] = "",
-    n: Annotated[Optional[int], typer.Option("-n", "--num-images", help="How many, with seeds SEED, SEED + 1, …; 4 of the default model, else 1.")] = None,  # noqa: UP045
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="A .png file (several images: also the grid), or a folder.")] = None,  # noqa: UP045
-    model: Annotated[str, typer.Option("--model", help="A bundled model, a folder, a .safetensors checkpoint, or owner/model once fetched.")] = DEFAULT_MODEL,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            "--num-images",
+            help="How many, with seeds SEED, SEED + 1, …; 4 of the default model, else 1.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A .png file (several images: also the grid), or a folder."),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            help="A bundled model, a folder, a .safetensors checkpoint, or owner/model once fetched.",
+        ),
+    ] = DEFAULT_MODEL,
     steps: Annotated[Optional[int], typer.Option("--steps", help="Sampling steps.")] = None,  # noqa: UP045
     guidance: Annotated[Optional[float], typer.Option("--guidance", help="Guidance scale; 1 is off.")] = None,  # noqa: UP045
     negative: Annotated[str, typer.Option("--negative", help="What to steer away from.")] = "",
-    seed: Annotated[Optional[int], typer.Option("--seed", help="The first image's seed; drawn and reported when left out.")] = None,  # noqa: UP045
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="The first image's seed; drawn and reported when left out."),
+    ] = None,
     sampler: Annotated[Optional[str], typer.Option("--sampler", help="See `unnoise samplers`.")] = None,  # noqa: UP045
-    spacing: Annotated[Optional[str], typer.Option("--spacing", help="The grid of noise levels, see `unnoise samplers`.")] = None,  # noqa: UP045
-    noise: Annotated[str, typer.Option("--noise", help="seeded, or brownian (one path a seed for SDE samplers at any number of steps).")] = "seeded",
-    rescale: Annotated[float, typer.Option("--guidance-rescale", help="Restore the spread that guidance changes; 0 is off.")] = 0.0,
-    option: Annotated[Optional[list[str]], typer.Option("--option", help="An option of the sampler, as in eta=0.5; may be repeated.")] = None,  # noqa: UP045
-    guide: common.Guide = None, guide_through: common.Through = False, guide_linear: common.Linear = False,
-    width: Annotated[Optional[int], typer.Option("--width", help="Width in pixels, for models of latents (a multiple of 8).")] = None,  # noqa: UP045
+    spacing: Annotated[
+        str | None, typer.Option("--spacing", help="The grid of noise levels, see `unnoise samplers`.")
+    ] = None,
+    noise: Annotated[
+        str,
+        typer.Option(
+            "--noise", help="seeded, or brownian (one path a seed for SDE samplers at any number of steps)."
+        ),
+    ] = "seeded",
+    rescale: Annotated[
+        float, typer.Option("--guidance-rescale", help="Restore the spread that guidance changes; 0 is off.")
+    ] = 0.0,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="An option of the sampler, as in eta=0.5; may be repeated."),
+    ] = None,
+    guide: common.Guide = None,
+    guide_through: common.Through = False,
+    guide_linear: common.Linear = False,
+    width: Annotated[
+        int | None,
+        typer.Option("--width", help="Width in pixels, for models of latents (a multiple of 8)."),
+    ] = None,
     height: Annotated[Optional[int], typer.Option("--height", help="Height in pixels, likewise.")] = None,  # noqa: UP045
-    clip_skip: Annotated[Optional[int], typer.Option("--clip-skip", help="How many last layers of the text encoder to leave out.")] = None,  # noqa: UP045
-    batch_size: Annotated[Optional[int], typer.Option("--batch-size", help="Images made at once; changes none of them.")] = None,  # noqa: UP045
-    device: Annotated[Optional[str], typer.Option("--device", help="cpu, cuda, …; chosen when left out.")] = None,  # noqa: UP045
-    dtype: Annotated[Optional[str], typer.Option("--dtype", help="fp32, fp16 or bf16; chosen when left out.")] = None,  # noqa: UP045
-    memory_budget: Annotated[Optional[str], typer.Option("--memory-budget", help="What the process may take, as in 2GB.")] = None,  # noqa: UP045
-    variant: Annotated[Optional[str], typer.Option("--variant", help="Of the model's weight files, as in fp16.")] = None,  # noqa: UP045
-    tokenizer: Annotated[Optional[Path], typer.Option("--tokenizer", metavar="DIR", help="For single-file checkpoints, which have none.")] = None,  # noqa: UP045
-    vae: Annotated[Optional[Path], typer.Option("--vae", metavar="DIR|FILE", help="Another autoencoder than the model's.")] = None,  # noqa: UP045
-    prediction: Annotated[Optional[str], typer.Option("--prediction", help="What a single file predicts: epsilon or v_prediction.")] = None,  # noqa: UP045
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first: slow to begin, faster for many images.")] = False,
+    clip_skip: Annotated[
+        int | None,
+        typer.Option("--clip-skip", help="How many last layers of the text encoder to leave out."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Images made at once; changes none of them.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda, …; chosen when left out.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="fp32, fp16 or bf16; chosen when left out.")
+    ] = None,
+    memory_budget: Annotated[
+        str | None, typer.Option("--memory-budget", help="What the process may take, as in 2GB.")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="Of the model's weight files, as in fp16.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", metavar="DIR", help="For single-file checkpoints, which have none."),
+    ] = None,
+    vae: Annotated[
+        Path | None,
+        typer.Option("--vae", metavar="DIR|FILE", help="Another autoencoder than the model's."),
+    ] = None,
+    prediction: Annotated[
+        str | None,
+        typer.Option("--prediction", help="What a single file predicts: epsilon or v_prediction."),
+    ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the network first: slow to begin, faster for many images."),
+    ] = False,
     sweep: Annotated[Optional[list[str]], typer.Option("--sweep", metavar="NAME=A,B,…", help=_SWEEP)] = None,  # noqa: UP045
-    stages: Annotated[Optional[Path], typer.Option("--stages", metavar="DIR", help="Write what the first image passes through, by step.")] = None,  # noqa: UP045
-    preview: Annotated[bool, typer.Option("--preview", help="Show the image in the terminal as it forms, within 2 % of the time.")] = False,
-    preview_every: Annotated[Optional[int], typer.Option("--preview-every", metavar="K", help="Show it at every K-th step.")] = None,  # noqa: UP045
-    preview_decoder: Annotated[bool, typer.Option("--preview-decoder", help="Show latents by their decoder: slower and sharper.")] = False,
+    stages: Annotated[
+        Path | None,
+        typer.Option("--stages", metavar="DIR", help="Write what the first image passes through, by step."),
+    ] = None,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Show the image in the terminal as it forms, within 2 % of the time."),
+    ] = False,
+    preview_every: Annotated[
+        int | None, typer.Option("--preview-every", metavar="K", help="Show it at every K-th step.")
+    ] = None,
+    preview_decoder: Annotated[
+        bool, typer.Option("--preview-decoder", help="Show latents by their decoder: slower and sharper.")
+    ] = False,
     overwrite: Overwrite = False,
     resume: Resume = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse a prompt with words that the model was never taught.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a prompt with words that the model was never taught.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
-    """Draw images from a prompt and write them as PNG files that carry their own recipe, each as it is finished."""
+    """Draw images from a prompt and write them as PNG files that carry their own recipe, each as it is
+    finished.
+    """
     began = time.perf_counter()
     looks = bool(sweep or stages or preview or preview_every or preview_decoder)
-    if n is None: n = 4 if model == DEFAULT_MODEL and not looks else 1
+    if n is None:
+        n = 4 if model == DEFAULT_MODEL and not looks else 1
     output = output or Path(_slug(prompt) + ".png")
     rules = kept.Rules(overwrite, resume).check()
     writable(output)
-    if sweep and stages: raise BadInput("--stages looks into one run: leave out --sweep")
-    if resume and stages: raise BadInput("--stages looks into a run as it is made: leave out --resume")
-    if preview_every is not None and preview_every < 1: raise BadInput(f"--preview-every must be at least 1, given {preview_every}")
-    request = {"prompt": prompt, "num_images": n, **_options(option or []), **_given(
-        negative_prompt=negative or None, num_inference_steps=steps, guidance_scale=guidance, seed=seed, sampler=sampler, spacing=spacing,
-        noise=noise if noise != "seeded" else None, guidance_rescale=rescale or None, width=width, height=height, clip_skip=clip_skip,
-        guide=guide or None, guide_through=guide_through or None, guide_linear=guide_linear or None)}
+    if sweep and stages:
+        raise BadInput("--stages looks into one run: leave out --sweep")
+    if resume and stages:
+        raise BadInput("--stages looks into a run as it is made: leave out --resume")
+    if preview_every is not None and preview_every < 1:
+        raise BadInput(f"--preview-every must be at least 1, given {preview_every}")
+    request = {
+        "prompt": prompt,
+        "num_images": n,
+        **_options(option or []),
+        **_given(
+            negative_prompt=negative or None,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            seed=seed,
+            sampler=sampler,
+            spacing=spacing,
+            noise=noise if noise != "seeded" else None,
+            guidance_rescale=rescale or None,
+            width=width,
+            height=height,
+            clip_skip=clip_skip,
+            guide=guide or None,
+            guide_through=guide_through or None,
+            guide_linear=guide_linear or None,
+        ),
+    }
     axes = sweeps.axes(sweep or [], {k: v for k, v in request.items() if (k, v) != ("prompt", "")}, _value)
     with kept.telling(lambda: "nothing is drawn yet"):
         from unnoise.pipeline import load
 
-        pipe = load(model, **_given(device=device, dtype=dtype, memory_budget=memory_budget, variant=variant, tokenizer=tokenizer, vae=vae,
-                                    prediction=prediction, compile=compiled or None, once=not axes or None))
+        pipe = load(
+            model,
+            **_given(
+                device=device,
+                dtype=dtype,
+                memory_budget=memory_budget,
+                variant=variant,
+                tokenizer=tokenizer,
+                vae=vae,
+                prediction=prediction,
+                compile=compiled or None,
+                once=not axes or None,
+            ),
+        )
         swept = [v for a in axes if a.keyword in ("prompt", "negative_prompt") for v in a.values]
         unknown = _unknown(pipe, [prompt, negative, *swept], strict)
-        viewer = _viewer(pipe, preview_every, preview_decoder) if preview or preview_every or preview_decoder else None
+        viewer = (
+            _viewer(pipe, preview_every, preview_decoder)
+            if preview or preview_every or preview_decoder
+            else None
+        )
         draw = partial(_draw, pipe, batch_size, viewer)
-        if axes: out, lines = sweeps.run(pipe, axes, request, output, draw, rules)
-        else: out, lines = _one(pipe, request, output, stages, draw, rules)
+        if axes:
+            out, lines = sweeps.run(pipe, axes, request, output, draw, rules)
+        else:
+            out, lines = _one(pipe, request, output, stages, draw, rules)
     out |= {"unknown": unknown, "seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
     emit(out, as_json, "\n".join(lines))
 
 
 def _unknown(pipe: Pipeline, texts: list[str], strict: bool) -> list[str]:
-    """The words of prompts that the model was never taught, told in one line. BadInput where that is not allowed."""
+    """The words of prompts that the model was never taught, told in one line. BadInput where that is not
+    allowed.
+    """
     found = pipe.unknown([t for t in texts if t] or [""])
-    if not found: return []
+    if not found:
+        return []
     told = ", ".join(f"{w!r} (nearest: {', '.join(near)})" if near else repr(w) for w, near in found)
     line = f"model {pipe.name!r} was never taught {told}"
     where = f"`unnoise models {pipe.name} --words` lists what it was taught"
-    if strict: raise BadInput(f"{line}: {where}")
+    if strict:
+        raise BadInput(f"{line}: {where}")
     warn(f"{line}, and draws something else there; {where}")
     return [w for w, _ in found]
 
 
-def _one(pipe: Pipeline, request: dict[str, Any], output: Path, stages: Path | None, draw: Callable[..., Batches],
-         rules: kept.Rules) -> tuple[dict[str, Any], list[str]]:
-    """Draw the images of a request and write them; stages: the folder that takes what the first one passes through."""
+def _one(
+    pipe: Pipeline,
+    request: dict[str, Any],
+    output: Path,
+    stages: Path | None,
+    draw: Callable[..., Batches],
+    rules: kept.Rules,
+) -> tuple[dict[str, Any], list[str]]:
+    """Draw the images of a request and write them; stages: the folder that takes what the first one passes
+    through.
+    """
     r = _resolved(pipe, request, output, rules)  # everything is checked before a file is touched
     files = kept.Files(pipe, r, output, rules)
     look = _stages(pipe, stages, rules) if stages is not None else None
-    with kept.telling(lambda: kept.how_far(len(files.done), len(files.files), _go_on(request, files, output))):
+    with kept.telling(
+        lambda: kept.how_far(len(files.done), len(files.files), _go_on(request, files, output))
+    ):
         try:
             nfe = files.draw(lambda some: draw(some, look))
         finally:
-            if look: look.write_numbers()
+            if look:
+                look.write_numbers()
         files.close()
     out, lines = files.report() | {"nfe": nfe}, files.lines()
     if look:
@@ -132,7 +273,8 @@ def _one(pipe: Pipeline, request: dict[str, Any], output: Path, stages: Path | N
 def _resolved(pipe: Pipeline, request: dict[str, Any], output: Path, rules: kept.Rules) -> Request:
     """The request, checked. A run that is resumed without a seed has that of the pictures that lie there."""
     r = pipe.request(**request)
-    if not rules.resume or "seed" in request: return r
+    if not rules.resume or "seed" in request:
+        return r
     seed = kept.first_seed(pipe, r, output)
     return r if seed is None else pipe.request(**request, seed=seed)
 
@@ -141,7 +283,8 @@ def _stages(pipe: Pipeline, folder: Path, rules: kept.Rules) -> Stages:
     from unnoise.look import Stages
 
     look = Stages(pipe, folder, overwrite=rules.overwrite)
-    if look.folder != folder: note(f"{folder} holds the stages of another run: writing {look.folder} (--overwrite replaces them)")
+    if look.folder != folder:
+        note(f"{folder} holds the stages of another run: writing {look.folder} (--overwrite replaces them)")
     return look
 
 
@@ -152,29 +295,46 @@ def _go_on(request: dict[str, Any], files: kept.Files, output: Path) -> str:
     return f"{named}{seed}--resume"
 
 
-def _draw(pipe: Pipeline, batch_size: int | None, viewer: tuple[Preview, Screen] | None, r: Request,
-          look: Stages | None = None) -> Batches:
+def _draw(
+    pipe: Pipeline,
+    batch_size: int | None,
+    viewer: tuple[Preview, Screen] | None,
+    r: Request,
+    look: Stages | None = None,
+) -> Batches:
     """The pictures of a request as they are finished, drawn under a preview or else a progress bar."""
     from unnoise.result import picture
 
     listeners = [*([viewer[0]] if viewer else []), *([look] if look else [])]
+
     def on_state(i, state):
-        for listener in listeners: listener(i, state)
+        for listener in listeners:
+            listener(i, state)
+
     with nullcontext() if viewer else progress("drawing", pipe.calls(r, batch_size), "call") as advance:
         for places, arrays, n in pipe.pictures(r, batch_size, advance, on_state if listeners else None):
-            if viewer and 0 in places: viewer[1].show(picture(arrays[places.index(0)]), f"seed {r.seeds[0]}, {n} calls")
+            if viewer and 0 in places:
+                viewer[1].show(picture(arrays[places.index(0)]), f"seed {r.seeds[0]}, {n} calls")
             yield places, arrays, n
 
 
 def _viewer(pipe: Pipeline, every: int | None, decoder: bool) -> tuple[Preview, Screen] | None:
-    """What previews a run on this terminal. None, with a word on stderr, where it cannot show pictures: the run is worth more."""
+    """What previews a run on this terminal. None, with a word on stderr, where it cannot show pictures: the
+    run is worth more.
+    """
     from unnoise.cli.terminal import Screen, ability
     from unnoise.look import Preview
 
     how = ability(sys.stderr)
     screen = Screen(sys.stderr, how or "blocks")
-    preview = Preview(pipe, lambda image, state, k: screen.show(image, f"step {k}, sigma/alpha {float(state.level.ratio):.3g}"), every, decoder)
-    if how: return preview, screen
+    preview = Preview(
+        pipe,
+        lambda image, state, k: screen.show(image, f"step {k}, sigma/alpha {float(state.level.ratio):.3g}"),
+        every,
+        decoder,
+    )
+    if how:
+        return preview, screen
     common.note("no preview: stderr is no terminal that shows colours")
     return None
 
@@ -188,17 +348,22 @@ def _options(pairs: list[str]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for pair in pairs:
         name, eq, text = pair.partition("=")
-        if not eq or not name.isidentifier(): raise BadInput(f"--option must be name=value, given {pair!r}")
-        if name not in names.SAMPLER_OPTIONS: raise common.no_sampler_option(name)
+        if not eq or not name.isidentifier():
+            raise BadInput(f"--option must be name=value, given {pair!r}")
+        if name not in names.SAMPLER_OPTIONS:
+            raise common.no_sampler_option(name)
         out[name] = _value(text)
     return out
 
 
 def _value(text: str) -> Any:
-    if text.lower() in ("true", "false"): return text.lower() == "true"
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     for kind in (int, float):
-        try: return kind(text)
-        except ValueError: continue
+        try:
+            return kind(text)
+        except ValueError:
+            continue
     return text
 
 
@@ -211,7 +376,12 @@ def writable(path: Path) -> None:
     import os
 
     parent = path if path.is_dir() else path.parent
-    if not parent.is_dir() and path.suffix: raise BadInput(f"cannot write {path}: there is no folder {parent}")
-    if parent.is_dir() and not os.access(parent, os.W_OK): raise BadInput(f"cannot write {path}: no permission to write in {parent}")
+    if not parent.is_dir() and path.suffix:
+        raise BadInput(f"cannot write {path}: there is no folder {parent}")
+    if parent.is_dir() and not os.access(parent, os.W_OK):
+        raise BadInput(f"cannot write {path}: no permission to write in {parent}")
     if path.suffix and path.suffix.lower() != ".png" and not path.is_dir():
-        raise BadInput(f"cannot write {path}: pictures are written as .png, which carries the recipe (given {path.suffix})")
+        raise BadInput(
+            f"cannot write {path}: pictures are written as .png, which carries the recipe (given"
+            f" {path.suffix})"
+        )

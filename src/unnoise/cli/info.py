@@ -1,8 +1,11 @@
-"""`unnoise info`: what a model is made of, from its configurations and the headers of its weight files; no net is built.
+"""`unnoise info`: what a model is made of, from its configurations and the headers of its weight files; no
+net is built.
 
-A folder (bundled, local, or fetched by owner/model) is described by component, a single .safetensors file by the parts that its
-tensors' names show. A file that is missing, damaged or does not fit the others is named, with exit 2.
+A folder (bundled, local, or fetched by owner/model) is described by component, a single .safetensors file by
+the parts that its tensors' names show. A file that is missing, damaged or does not fit the others is named,
+with exit 2.
 """
+
 from __future__ import annotations
 
 import math
@@ -19,18 +22,32 @@ from unnoise.errors import BadInput
 if TYPE_CHECKING:
     from unnoise.hub.weights import TensorInfo
 
-NETS = ("unet", "mlp", "classifier", "recogniser", "vae", "text_encoder")   # components with weights
-PLAIN = ("codec", "words", "tokenizer", "scheduler")                   # components that are configurations alone
-_PREFIXES = {"model.diffusion_model": "unet", "first_stage_model": "vae", "cond_stage_model": "text_encoder", "model_ema": "unet (EMA)"}
+NETS = ("unet", "mlp", "classifier", "recogniser", "vae", "text_encoder")  # components with weights
+PLAIN = ("codec", "words", "tokenizer", "scheduler")  # components that are configurations alone
+_PREFIXES = {
+    "model.diffusion_model": "unet",
+    "first_stage_model": "vae",
+    "cond_stage_model": "text_encoder",
+    "model_ema": "unet (EMA)",
+}
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _FORMATS = (".safetensors", ".bin", ".ckpt", ".pt", ".msgpack", ".onnx")
 _LICENCE = re.compile(r"^\|\s*licence of the weights\s*\|\s*(.+?)\s*\|", re.M)
 
 
-def info(what: Annotated[str, typer.Argument(metavar="FOLDER|NAME|FILE", help="A model folder, a bundled name, a fetched owner/model, or a "
-                                                                              ".safetensors file.")],
-         no_hash: Annotated[bool, typer.Option("--no-hash", help="Read headers only: no sha256, no check against the manifest.")] = False,
-         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False) -> None:
+def info(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER|NAME|FILE",
+            help="A model folder, a bundled name, a fetched owner/model, or a .safetensors file.",
+        ),
+    ],
+    no_hash: Annotated[
+        bool, typer.Option("--no-hash", help="Read headers only: no sha256, no check against the manifest.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
     """Say what a model holds: components, parameters, schedule, sizes, licence, hashes."""
     from unnoise import hub
 
@@ -39,18 +56,27 @@ def info(what: Annotated[str, typer.Argument(metavar="FOLDER|NAME|FILE", help="A
     emit(d, as_json, None if as_json else _text(d))
 
 
-# --- weights --------------------------------------------------------------------------------------------------------------
+# --- weights ------------------------------------------------------------------------------------------------
+
 
 def _count(tensors: Iterable[tuple[str, TensorInfo]]) -> dict:
-    """parameters, dtypes and bytes of some tensors with their names; whole numbers and running statistics are no parameters."""
+    """parameters, dtypes and bytes of some tensors with their names; whole numbers and running statistics are
+    no parameters.
+    """
     some = list(tensors)
-    trained = [t for name, t in some if t.dtype in _FLOATS and not name.endswith((".running_mean", ".running_var"))]
-    return {"parameters": sum(math.prod(t.shape) for t in trained), "dtypes": sorted({t.dtype for t in trained}),
-            "bytes": sum(t.end - t.start for _, t in some)}
+    trained = [
+        t for name, t in some if t.dtype in _FLOATS and not name.endswith((".running_mean", ".running_var"))
+    ]
+    return {
+        "parameters": sum(math.prod(t.shape) for t in trained),
+        "dtypes": sorted({t.dtype for t in trained}),
+        "bytes": sum(t.end - t.start for _, t in some),
+    }
 
 
 def _sha256(path: Path, left: dict[str, str], notes: list[str]) -> str:
-    """The hash of a weight file, whose tensors that are used must be finite; what is known of large files is kept.
+    """The hash of a weight file, whose tensors that are used must be finite; what is known of large files is
+    kept.
 
     left: tensors that are not used. notes: gets a line on values beyond float16.
     """
@@ -60,11 +86,15 @@ def _sha256(path: Path, left: dict[str, str], notes: list[str]) -> str:
     facts = examine(path)
     unused = {*left, *(leftovers.plain(k) for k in left)}
     bad = [k for k in facts.bad if leftovers.plain(k) not in unused]
-    if bad: raise BadInput(f"{path}: tensor {bad[0]!r} holds non-finite values")
+    if bad:
+        raise BadInput(f"{path}: tensor {bad[0]!r} holds non-finite values")
     large = {k: v for k, v in facts.large.items() if leftovers.plain(k) not in unused}
     if large:
         name = max(large, key=large.__getitem__)
-        notes.append(f"{path.name}: {name} has values up to {large[name]:.3g}, float16 ends at 65504: give --dtype fp32 or bf16")
+        notes.append(
+            f"{path.name}: {name} has values up to {large[name]:.3g}, float16 ends at 65504: give --dtype"
+            " fp32 or bf16"
+        )
     return facts.sha256
 
 
@@ -82,28 +112,47 @@ def _file(path: Path, hashed: bool) -> dict:
     for name, t in head.tensors.items():
         known = next((p for p in _PREFIXES if name.startswith(p + ".")), None)
         groups.setdefault(known or name.split(".")[0], []).append((name, t))
-    parts = {_PREFIXES.get(k, k): {"prefix": k, "tensors": len(v), **_count(v)} for k, v in sorted(groups.items())}
+    parts = {
+        _PREFIXES.get(k, k): {"prefix": k, "tensors": len(v), **_count(v)} for k, v in sorted(groups.items())
+    }
     spec = {k.removeprefix("modelspec."): v for k, v in head.metadata.items()}
     left, notes = _unread(head)
-    return {"name": spec.get("title") or path.stem, "file": str(path), "class": spec.get("architecture"), "components": parts,
-            **{k: v for k, v in _count(head.tensors.items()).items() if k != "dtypes"}, "prediction": spec.get("prediction_type"),
-            "licence": spec.get("license"), "sha256": {path.name: _sha256(path, left, notes)} if hashed else None,
-            "notes": notes, "left_out": _told(left)}
+    return {
+        "name": spec.get("title") or path.stem,
+        "file": str(path),
+        "class": spec.get("architecture"),
+        "components": parts,
+        **{k: v for k, v in _count(head.tensors.items()).items() if k != "dtypes"},
+        "prediction": spec.get("prediction_type"),
+        "licence": spec.get("license"),
+        "sha256": {path.name: _sha256(path, left, notes)} if hashed else None,
+        "notes": notes,
+        "left_out": _told(left),
+    }
 
 
 def _unread(head: Any) -> tuple[dict[str, str], list[str]]:
-    """What of a single file is not read, and what there is to say of it: where it is no model that can be loaded, why."""
+    """What of a single file is not read, and what there is to say of it: where it is no model that can be
+    loaded, why.
+    """
     from unnoise.hub import original, weights
 
     shapes = weights.shapes(head)
     for own_vae in (True, False):
-        try: parts = original.convert(shapes, head.metadata, own_vae=own_vae)
-        except BadInput as e: said = str(e)
-        else: return parts.left_out, [*parts.notes, *([] if own_vae else ["it has no autoencoder: name one with --vae FOLDER"])]
+        try:
+            parts = original.convert(shapes, head.metadata, own_vae=own_vae)
+        except BadInput as e:
+            said = str(e)
+        else:
+            return parts.left_out, [
+                *parts.notes,
+                *([] if own_vae else ["it has no autoencoder: name one with --vae FOLDER"]),
+            ]
     return {}, [said]
 
 
-# --- folders --------------------------------------------------------------------------------------------------------------
+# --- folders ------------------------------------------------------------------------------------------------
+
 
 def _folder(path: Path, hashed: bool) -> dict:
     from unnoise import hub
@@ -115,9 +164,14 @@ def _folder(path: Path, hashed: bool) -> dict:
     index = read_index(path)
     hub.check_family(index, path)
     named = {k: v[1] for k, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1]}
-    nets = (*NETS, "image_encoder") if "_clip" in index else NETS  # our own models keep a CLIP's image encoder; of others it is not used
+    nets = (
+        (*NETS, "image_encoder") if "_clip" in index else NETS
+    )  # our own models keep a CLIP's image encoder; of others it is not used
     used = [k for k in (*nets, *PLAIN) if k in named]
-    if not set(used) & set(NETS): raise BadInput(f"{path / 'model_index.json'} names none of the networks that are known ({', '.join(NETS)})")
+    if not set(used) & set(NETS):
+        raise BadInput(
+            f"{path / 'model_index.json'} names none of the networks that are known ({', '.join(NETS)})"
+        )
     configs = {k: _config(path, k) for k in used if k != "tokenizer"}
     files = {k: hub.weight_files(path / k) for k in used if k in nets}
     parts = {k: {"class": named[k], **(_component(files[k]) if k in files else {})} for k in used}
@@ -127,25 +181,45 @@ def _folder(path: Path, hashed: bool) -> dict:
     unused = {k: why for some in left.values() for k, why in some.items()}
     sha256 = {str(f.relative_to(path)): _sha256(f, unused, notes) for f in whole} if hashed else None
     _compare(path, sha256, index.get("_sha256", {}))
-    if from_hub: _intact(path, from_hub, sha256)
+    if from_hub:
+        _intact(path, from_hub, sha256)
     name = index.get("_name") or (from_hub["repo"] if from_hub else path.resolve().name)
-    return {"name": name, "folder": str(path), "class": index.get("_class_name"), "components": parts,
-            "parameters": sum(p.get("parameters", 0) for p in parts.values()), "bytes": sum(f.stat().st_size for f in whole),
-            **_process(path, configs, index, notes), "image": _image(path, configs), "text": _words(path, configs),
-            "licence": _licence(path, index, whole),
-            "manifest": from_hub and {k: from_hub[k] for k in ("repo", "commit", "variant")} | {"matches": True if hashed else None},
-            "ignored": _ignored(path, named, used, whole), "left_out": {k: _told(v) for k, v in left.items() if v}, "sha256": sha256}
+    return {
+        "name": name,
+        "folder": str(path),
+        "class": index.get("_class_name"),
+        "components": parts,
+        "parameters": sum(p.get("parameters", 0) for p in parts.values()),
+        "bytes": sum(f.stat().st_size for f in whole),
+        **_process(path, configs, index, notes),
+        "image": _image(path, configs),
+        "text": _words(path, configs),
+        "licence": _licence(path, index, whole),
+        "manifest": (
+            from_hub
+            and {k: from_hub[k] for k in ("repo", "commit", "variant")}
+            | {"matches": True if hashed else None}
+        ),
+        "ignored": _ignored(path, named, used, whole),
+        "left_out": {k: _told(v) for k, v in left.items() if v},
+        "sha256": sha256,
+    }
 
 
 def _left_out(path: Path, configs: dict, files: dict) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Of each part with weights: which tensors are not read, and why; and a note where its weights do not fit its config."""
+    """Of each part with weights: which tensors are not read, and why; and a note where its weights do not fit
+    its config.
+    """
     from unnoise.hub import folder
 
     left, notes = {}, []
     for part in files:
-        if part == "image_encoder": continue
-        try: left[part] = folder.left_out(path, part, configs[part])
-        except BadInput as e: notes.append(str(e))
+        if part == "image_encoder":
+            continue
+        try:
+            left[part] = folder.left_out(path, part, configs[part])
+        except BadInput as e:
+            notes.append(str(e))
     return left, notes
 
 
@@ -162,91 +236,141 @@ def _component(files: list[Path]) -> dict:
 
 
 def _compare(path: Path, got: dict[str, str] | None, wanted: dict[str, str]) -> None:
-    """BadInput unless the files that model_index.json lists are there with that content (hashed where hashes are wanted)."""
+    """BadInput unless the files that model_index.json lists are there with that content (hashed where hashes
+    are wanted).
+    """
     from unnoise.hub.fetch import digest
 
     for name, sha256 in wanted.items():
-        if not (path / name).is_file(): raise BadInput(f"{path / name} is missing")
+        if not (path / name).is_file():
+            raise BadInput(f"{path / name} is missing")
         if got is not None and (got.get(name) or digest(path / name, sha256)) != sha256:
-            raise BadInput(f"{path / name} is damaged or was changed: its sha256 differs from the one in model_index.json")
+            raise BadInput(
+                f"{path / name} is damaged or was changed: its sha256 differs from the one in"
+                " model_index.json"
+            )
 
 
 def _intact(path: Path, d: dict, sha256: dict[str, str] | None) -> None:
-    """BadInput unless every file of the manifest is there, of its size, and (where hashes are wanted) with its content."""
+    """BadInput unless every file of the manifest is there, of its size, and (where hashes are wanted) with
+    its content.
+    """
     from unnoise.hub.fetch import MANIFEST, digest
 
     again = f"delete it, then unnoise fetch {d['repo']} fetches that file again"
     for name, f in d["files"].items():
         file = path / name
-        if not file.is_file(): raise BadInput(f"{file} is missing: unnoise fetch {d['repo']} fetches it again")
+        if not file.is_file():
+            raise BadInput(f"{file} is missing: unnoise fetch {d['repo']} fetches it again")
         size = file.stat().st_size
-        if size != f["size"]: raise BadInput(f"{file} has {size} bytes, {MANIFEST} says {f['size']}: {again}")
+        if size != f["size"]:
+            raise BadInput(f"{file} has {size} bytes, {MANIFEST} says {f['size']}: {again}")
         if sha256 is not None and (sha256.get(name) or digest(file, f["sha256"])) != f["sha256"]:
             raise BadInput(f"{file} is damaged: its sha256 differs from the one in {MANIFEST}: {again}")
 
 
 def _process(path: Path, configs: dict, index: dict, notes: list[str]) -> dict:
-    """What the net predicts, the schedule it was trained on, and the sampler that is used unless another is asked for."""
+    """What the net predicts, the schedule it was trained on, and the sampler that is used unless another is
+    asked for.
+    """
     from unnoise.hub import schedulers
     from unnoise.pipeline import DEFAULTS
 
-    if "scheduler" not in configs: return {"prediction": None, "schedule": None, "sampler": None, "notes": notes}
-    try: s = schedulers.read(configs["scheduler"], latents="vae" in configs)
-    except BadInput as e: raise BadInput(f"{path / 'scheduler' / 'scheduler_config.json'}: {e}") from None
+    if "scheduler" not in configs:
+        return {"prediction": None, "schedule": None, "sampler": None, "notes": notes}
+    try:
+        s = schedulers.read(configs["scheduler"], latents="vae" in configs)
+    except BadInput as e:
+        raise BadInput(f"{path / 'scheduler' / 'scheduler_config.json'}: {e}") from None
     unsaid = schedulers.unsaid(configs["scheduler"]) if "vae" in configs else None
     defaults = {**DEFAULTS, **s.defaults, **index.get("_defaults", {})}
-    return {"prediction": s.process.predict, "schedule": _schedule(s.process, configs["scheduler"]),
-            "sampler": {k: defaults[k] for k in ("sampler", "spacing")}, "notes": [*notes, *s.notes, *([unsaid] if unsaid else [])]}
+    return {
+        "prediction": s.process.predict,
+        "schedule": _schedule(s.process, configs["scheduler"]),
+        "sampler": {k: defaults[k] for k in ("sampler", "spacing")},
+        "notes": [*notes, *s.notes, *([unsaid] if unsaid else [])],
+    }
 
 
 def _schedule(process: Any, config: dict) -> dict:
-    """Its name and options, the betas' range where it is one of betas, T, and whether its last level holds no signal."""
+    """Its name and options, the betas' range where it is one of betas, T, and whether its last level holds no
+    signal.
+    """
     import inspect
 
     from unnoise.process.schedule import SCHEDULES
 
     name = process.schedule.removesuffix("-zsnr")
-    options = {k: v.default for k, v in inspect.signature(SCHEDULES[name]).parameters.items()} | process.schedule_options
-    return {"name": process.schedule, "class": config.get("_class_name"), **{k: v for k, v in options.items() if isinstance(v, (int, float))},
-            "zero_terminal_snr": process.schedule.endswith("-zsnr")}
+    options = {
+        k: v.default for k, v in inspect.signature(SCHEDULES[name]).parameters.items()
+    } | process.schedule_options
+    return {
+        "name": process.schedule,
+        "class": config.get("_class_name"),
+        **{k: v for k, v in options.items() if isinstance(v, (int, float))},
+        "zero_terminal_snr": process.schedule.endswith("-zsnr"),
+    }
 
 
 def _image(path: Path, configs: dict) -> dict | None:
-    """Height, width and channels of what is drawn; latents are as many times smaller as the autoencoder halves its input."""
+    """Height, width and channels of what is drawn; latents are as many times smaller as the autoencoder
+    halves its input.
+    """
     codec, unet, vae = configs.get("codec"), configs.get("unet"), configs.get("vae")
-    if codec: return {k: codec[k] for k in ("height", "width", "channels", "size") if k in codec}
-    if not unet or not vae: return None
+    if codec:
+        return {k: codec[k] for k in ("height", "width", "channels", "size") if k in codec}
+    if not unet or not vae:
+        return None
     from unnoise.hub import sizes
 
     return sizes.drawn(unet, vae, path)
 
 
 def _words(path: Path, configs: dict) -> dict | None:
-    """Width and context of the text encoder, which must be what the UNet takes; or how many words a small model knows."""
+    """Width and context of the text encoder, which must be what the UNet takes; or how many words a small
+    model knows.
+    """
     text, words = configs.get("text_encoder"), configs.get("words")
     if words:
         from unnoise.base import read
         from unnoise.text.words import WordsFile
 
         return {"words": len(read.fit(WordsFile, words, str(path / "words" / "config.json")).words)}
-    if not text: return None
+    if not text:
+        return None
     width, takes = text.get("hidden_size"), configs.get("unet", {}).get("cross_attention_dim")
     if takes is not None and any(t != width for t in (takes if isinstance(takes, list) else [takes])):
-        raise BadInput(f"{path}: the text encoder's width is {width} (text_encoder/config.json), the UNet takes {takes} (unet/config.json)")
+        raise BadInput(
+            f"{path}: the text encoder's width is {width} (text_encoder/config.json), the UNet takes {takes}"
+            " (unet/config.json)"
+        )
     return {"width": width, "context": text.get("max_position_embeddings")}
 
 
 def _licence(path: Path, index: dict, files: list[Path]) -> str | None:
-    """As stated in the card's front matter, in our cards' table, in the index, or in the weights' metadata; else None."""
+    """As stated in the card's front matter, in our cards' table, in the index, or in the weights' metadata;
+    else None.
+    """
     from unnoise.hub.weights import header
 
-    try: card = (path / "README.md").read_text(errors="replace")
-    except OSError: card = ""
+    try:
+        card = (path / "README.md").read_text(errors="replace")
+    except OSError:
+        card = ""
     front = re.match(r"---\s*\n(.*?)\n---", card, re.S)
-    stated = re.search(r"^license:[ \t]*(?:\n\s*-\s*)?(\S[^\n]*)", front[1], re.M) if front else _LICENCE.search(card)
-    if stated: return stated[1].strip().strip("'\"")
-    if index.get("license"): return str(index["license"])
-    return next((v for f in files for k, v in header(f).metadata.items() if k in ("license", "modelspec.license")), None)
+    stated = (
+        re.search(r"^license:[ \t]*(?:\n\s*-\s*)?(\S[^\n]*)", front[1], re.M)
+        if front
+        else _LICENCE.search(card)
+    )
+    if stated:
+        return stated[1].strip().strip("'\"")
+    if index.get("license"):
+        return str(index["license"])
+    return next(
+        (v for f in files for k, v in header(f).metadata.items() if k in ("license", "modelspec.license")),
+        None,
+    )
 
 
 def _ignored(path: Path, named: dict, used: list[str], whole: list[Path]) -> list[str]:
@@ -255,21 +379,44 @@ def _ignored(path: Path, named: dict, used: list[str], whole: list[Path]) -> lis
     return sorted([*(k for k in named if k not in used), *(str(f.relative_to(path)) for f in files)])
 
 
-# --- in words -------------------------------------------------------------------------------------------------------------
+# --- in words -----------------------------------------------------------------------------------------------
+
 
 def _text(d: dict) -> str:
-    lines = [f"{d['name']} ({d['class'] or 'a single file'}): {_short(d['parameters'])} parameters, {d['bytes'] / 1e6:.1f} MB"]
+    lines = [
+        f"{d['name']} ({d['class'] or 'a single file'}): {_short(d['parameters'])} parameters,"
+        f" {d['bytes'] / 1e6:.1f} MB"
+    ]
     for name, c in d["components"].items():
-        counted = f"{_short(c['parameters']):>9}  {', '.join(c['dtypes']):5} {c['bytes'] / 1e6:9.1f} MB" if "parameters" in c else ""
+        counted = (
+            f"{_short(c['parameters']):>9}  {', '.join(c['dtypes']):5} {c['bytes'] / 1e6:9.1f} MB"
+            if "parameters" in c
+            else ""
+        )
         lines.append(f"  {name:14} {c.get('class') or c.get('prefix', ''):24} {counted}".rstrip())
-    for key in ("prediction", "schedule", "sampler", "image", "text", "licence", "manifest", "notes", "ignored", "left_out", "sha256"):
-        if d.get(key): lines.append(f"{key:12} {_value(d[key])}")
+    for key in (
+        "prediction",
+        "schedule",
+        "sampler",
+        "image",
+        "text",
+        "licence",
+        "manifest",
+        "notes",
+        "ignored",
+        "left_out",
+        "sha256",
+    ):
+        if d.get(key):
+            lines.append(f"{key:12} {_value(d[key])}")
     return "\n".join(lines)
 
 
 def _value(v: Any) -> str:
-    if isinstance(v, dict): return ", ".join(f"{k} {_value(x)}" for k, x in v.items() if x is not None)
-    if isinstance(v, list): return ", ".join(map(str, v))
+    if isinstance(v, dict):
+        return ", ".join(f"{k} {_value(x)}" for k, x in v.items() if x is not None)
+    if isinstance(v, list):
+        return ", ".join(map(str, v))
     return {True: "yes", False: "no"}[v] if isinstance(v, bool) else str(v)
 
 

@@ -1,4 +1,7 @@
-"""Pictures on their way to their files: each is written as it is finished, what lies there is spared, a broken-off run is told how to go on."""
+"""Pictures on their way to their files: each is written as it is finished, what lies there is spared, a
+broken-off run is told how to go on.
+"""
+
 from __future__ import annotations
 
 import json
@@ -25,26 +28,34 @@ MOST_LINES = 24  # files that are listed one by one
 
 @dataclass(frozen=True)
 class Rules:
-    """How files that lie there are met: replaced, or kept where they hold the very picture; by default new numbers are taken."""
+    """How files that lie there are met: replaced, or kept where they hold the very picture; by default new
+    numbers are taken.
+    """
 
     overwrite: bool = False
     resume: bool = False
 
     def check(self) -> Rules:
         """BadInput for both at once."""
-        if self.overwrite and self.resume: raise BadInput("--overwrite and --resume exclude each other: give one of them")
+        if self.overwrite and self.resume:
+            raise BadInput("--overwrite and --resume exclude each other: give one of them")
         return self
 
 
 class Files:
-    """The files of one request's pictures. With `resume`, those that exist with the same recipe are taken as they are."""
+    """The files of one request's pictures. With `resume`, those that exist with the same recipe are taken as
+    they are.
+    """
 
     def __init__(self, pipe: Pipeline, request: Request, output: Path, rules: Rules, quiet: bool = False):
         from unnoise import result
         from unnoise.codec import Vectors
 
         if isinstance(pipe.codec, Vectors):
-            raise BadInput(f"model {pipe.name!r} makes numbers, not pictures: draw them in Python, where result.arrays holds them")
+            raise BadInput(
+                f"model {pipe.name!r} makes numbers, not pictures: draw them in Python, where result.arrays"
+                " holds them"
+            )
         self.request, self.rules = request, rules
         self.recipes = [request.recipe(pipe, i) for i in range(len(request.seeds))]
         names = result.named(output, result.labels_of(request.seeds), rules.overwrite or rules.resume)
@@ -62,12 +73,16 @@ class Files:
         return [i for i in range(len(self.files)) if i not in self.done]
 
     def draw(self, draw: Callable[[Request], Batches]) -> int:
-        """Draw what is missing and write each picture as it is finished; returns the network calls an image (0: none was drawn)."""
+        """Draw what is missing and write each picture as it is finished; returns the network calls an image
+        (0: none was drawn).
+        """
         left, calls = self.missing(), []
-        if not left: return 0
+        if not left:
+            return 0
         for places, arrays, n in draw(self.request.only(left)):
             calls.append(n)
-            for k, a in zip(places, arrays): self._write(left[k], a)
+            for k, a in zip(places, arrays):
+                self._write(left[k], a)
         return sum(calls) // len(calls)
 
     def _write(self, i: int, a: np.ndarray) -> None:
@@ -75,14 +90,16 @@ class Files:
         from unnoise.result import picture, put
 
         self.done[i] = put(self.files[i], png(picture(a), json.dumps(self.recipes[i])), self.rules.overwrite)
-        if self.grid: self.arrays[i] = a
+        if self.grid:
+            self.arrays[i] = a
 
     def close(self) -> None:
         """Write the grid, where there is one."""
         from unnoise.record import png
         from unnoise.result import put
 
-        if not self.grid: return
+        if not self.grid:
+            return
         recipe = {"grid": self.recipes}
         if self.rules.resume and (there := found(self.grid, recipe)):
             self.grid = there
@@ -95,14 +112,25 @@ class Files:
 
         from unnoise.result import Result, picture
 
-        arrays = np.stack([self.arrays[i] if i in self.arrays else pixels(self.done[i]) for i in range(len(self.files))])
-        return picture(arrays[0]) if len(arrays) == 1 else Result(arrays, self.request.seeds, 0, tuple(self.recipes)).grid()
+        arrays = np.stack(
+            [self.arrays[i] if i in self.arrays else pixels(self.done[i]) for i in range(len(self.files))]
+        )
+        return (
+            picture(arrays[0])
+            if len(arrays) == 1
+            else Result(arrays, self.request.seeds, 0, tuple(self.recipes)).grid()
+        )
 
     def report(self) -> dict[str, Any]:
         """What `--json` prints of the files."""
-        out: dict[str, Any] = {"files": [str(self.done[i]) for i in range(len(self.files))], "seeds": list(self.request.seeds)}
-        if self.grid: out["grid"] = str(self.grid)
-        if self.rules.resume: out["kept"] = self.kept
+        out: dict[str, Any] = {
+            "files": [str(self.done[i]) for i in range(len(self.files))],
+            "seeds": list(self.request.seeds),
+        }
+        if self.grid:
+            out["grid"] = str(self.grid)
+        if self.rules.resume:
+            out["kept"] = self.kept
         return out
 
     def lines(self) -> list[str]:
@@ -113,7 +141,8 @@ class Files:
             told = [f"{len(files)} files, {files[0]} … {files[-1]}, seeds {seeds[0]} … {seeds[-1]}"]
         else:
             told = [f"{f}  seed {s}" for f, s in zip(files, seeds)]
-        if self.kept: told.append(f"{self.kept} of them were there already")
+        if self.kept:
+            told.append(f"{self.kept} of them were there already")
         return [*told, f"{self.grid}  all of them"] if self.grid else told
 
 
@@ -141,13 +170,16 @@ def numbered(path: Path) -> Iterator[Path]:
 
 
 def found(path: Path, recipe: dict[str, Any]) -> Path | None:
-    """The file of this name, or of this name with a number, that holds the picture of this very recipe, whole."""
+    """The file of this name, or of this name with a number, that holds the picture of this very recipe,
+    whole.
+    """
     from unnoise.base import picture
     from unnoise.record import read_recipe, same
 
     for name in numbered(path):
         try:
-            if same(read_recipe(name), recipe) and picture.opened(name): return name
+            if same(read_recipe(name), recipe) and picture.opened(name):
+                return name
         except BadInput:
             continue
     return None
@@ -172,11 +204,13 @@ def first_seed(pipe: Pipeline, request: Request, output: Path) -> int | None:
     stem, seeds = "" if is_folder(output) else output.stem, []
     wanted = replace(request, seeds=(0,) * len(request.seeds)).recipe(pipe, 0)
     for file in folder.glob(pattern):
-        if not file.name.startswith(stem): continue
+        if not file.name.startswith(stem):
+            continue
         try:
             recipe = read_recipe(file)
         except BadInput:
             continue
         seed = recipe.get("seed")
-        if isinstance(seed, int) and same({**recipe, "seed": 0}, wanted): seeds.append(seed)
+        if isinstance(seed, int) and same({**recipe, "seed": 0}, wanted):
+            seeds.append(seed)
     return min(seeds, default=None)

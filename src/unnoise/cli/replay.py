@@ -1,11 +1,14 @@
-"""`unnoise replay`: make the picture of a PNG again from the recipe it carries, and say whether it is the same."""
+"""`unnoise replay`: make the picture of a PNG again from the recipe it carries, and say whether it is the
+same.
+"""
+
 from __future__ import annotations
 
 import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,18 +23,37 @@ if TYPE_CHECKING:
     from unnoise.record import Recipe
 
 # What a recipe holds where it is not the default.
-KEPT = ("noise", "guidance_rescale", "guidance_interval", "clip_skip", "guide", "guide_through", "guide_linear")
+KEPT = (
+    "noise",
+    "guidance_rescale",
+    "guidance_interval",
+    "clip_skip",
+    "guide",
+    "guide_through",
+    "guide_linear",
+)
 MOST_THREADS = 256
 
 
 def replay(
     file: Annotated[Path, typer.Argument(help="A PNG that unnoise wrote.")],
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Where to write it (default: FILE with -replay added).")] = None,  # noqa: UP045
-    model: Annotated[Optional[str], typer.Option("--model", help="Use this model folder instead of the one the recipe names.")] = None,  # noqa: UP045
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that lies there; by default a new number is taken.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Where to write it (default: FILE with -replay added)."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Use this model folder instead of the one the recipe names."),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace a file that lies there; by default a new number is taken."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
-    """Make the picture of a PNG again from the recipe it carries, in its number type and with its number of threads."""
+    """Make the picture of a PNG again from the recipe it carries, in its number type and with its number of
+    threads.
+    """
     from unnoise import hub, record
     from unnoise.base import picture as pictures
     from unnoise.pipeline import load
@@ -41,8 +63,10 @@ def replay(
     recipes = record.checked(found, str(file))
     first = recipes[0]
     if model is None and first.model not in hub.bundled():
-        raise BadInput(f"{file} was made with model {short(first.model)}, which is not a bundled one "
-                       f"({', '.join(hub.bundled())}): give its folder with --model")
+        raise BadInput(
+            f"{file} was made with model {short(first.model)}, which is not a bundled one "
+            f"({', '.join(hub.bundled())}): give its folder with --model"
+        )
     output = _output(output, file, overwrite)
     with _threads(first):
         pipe = load(model or first.model, dtype=first.dtype or "auto")
@@ -58,8 +82,10 @@ def _output(output: Path | None, file: Path, overwrite: bool) -> Path:
 
     out = output or file.with_name(f"{file.stem}-replay.png")
     writable(out)
-    if out.is_dir(): raise BadInput(f"{out} is a folder: name a .png file")
-    if out.resolve() == file.resolve(): raise BadInput(f"{out} is the file to replay: name another")
+    if out.is_dir():
+        raise BadInput(f"{out} is a folder: name a .png file")
+    if out.resolve() == file.resolve():
+        raise BadInput(f"{out} is the file to replay: name another")
     return out
 
 
@@ -71,7 +97,8 @@ def _write(result: Result, as_grid: bool, output: Path, overwrite: bool) -> tupl
     image = result.grid() if as_grid else result.images[0]
     recipe = {"grid": list(result.recipes)} if as_grid else result.recipes[0]
     path = put(output, png(image, json.dumps(recipe)), overwrite)
-    if path != output: note(f"{output} exists: writing {path} (--overwrite replaces it)")
+    if path != output:
+        note(f"{output} exists: writing {path} (--overwrite replaces it)")
     return path, image
 
 
@@ -80,7 +107,9 @@ def _lines(output: Path, out: dict[str, Any], changed: list[str]) -> list[str]:
     lines = [f"{output}: {same}", *(f"changed since: {c}" for c in changed)]
     machine = any(c.partition(":")[0] in ("device", "engine", "cpu", "threads", "torch") for c in changed)
     if machine and not out["identical"]:
-        lines.append("sums are rounded in another order there: pictures may differ by 1 or 2 of 255, rarely more")
+        lines.append(
+            "sums are rounded in another order there: pictures may differ by 1 or 2 of 255, rarely more"
+        )
     return lines
 
 
@@ -94,7 +123,8 @@ class _threads:
         import torch
 
         self.before = torch.get_num_threads()
-        if self.wanted and self.wanted <= MOST_THREADS: torch.set_num_threads(self.wanted)
+        if self.wanted and self.wanted <= MOST_THREADS:
+            torch.set_num_threads(self.wanted)
 
     def __exit__(self, *error: object) -> None:
         import torch
@@ -103,7 +133,8 @@ class _threads:
 
 
 def replay_recipes(pipe: Pipeline, recipes: Sequence[dict[str, Any]], file: Path) -> tuple[Result, list[str]]:
-    """Draw the images of `recipes` with `pipe`; returns the Result and a list of what has changed since they were made.
+    """Draw the images of `recipes` with `pipe`; returns the Result and a list of what has changed since they
+    were made.
 
     BadInput where a recipe is damaged, or is not one of a picture that this version and this model can make.
     """
@@ -113,9 +144,13 @@ def replay_recipes(pipe: Pipeline, recipes: Sequence[dict[str, Any]], file: Path
     first = given[0]
     changed = [f"{k}: unknown to this version" for k in record.unknown_keys(first)] + _changed(pipe, first)
     if first.dtype is not None:
-        pipe = pipe.with_defaults(clip=first.clip, spacing_options=first.spacing_options or None, spacing=first.spacing
-                                  if first.spacing_options else pipe.defaults["spacing"])
-    if first.edit: return _edited(pipe, given, file), changed
+        pipe = pipe.with_defaults(
+            clip=first.clip,
+            spacing_options=first.spacing_options or None,
+            spacing=first.spacing if first.spacing_options else pipe.defaults["spacing"],
+        )
+    if first.edit:
+        return _edited(pipe, given, file), changed
     how = _how(first) | {k: v for k in ("height", "width") if (v := getattr(first, k)) is not None}
     prompts, negatives = [r.prompt for r in given], [r.negative_prompt for r in given]
     return pipe(prompts, negative_prompt=negatives, seed=[r.seed for r in given], **how), changed
@@ -128,18 +163,25 @@ def _changed(pipe: Pipeline, r: Recipe) -> list[str]:
 
     now: dict[str, Any] = {**revisions(), "model_sha256": pipe.sha256}
     then: dict[str, Any] = {k: getattr(r, k) for k in now}
-    if r.dtype is not None: now, then = now | {"dtype": name_of(pipe.runner.dtype)}, then | {"dtype": r.dtype}
-    if r.machine: now, then = now | pipe.runner.facts(), then | r.machine.model_dump(exclude_none=True)
-    return [f"{k}: {then.get(k) or None} -> {v}" for k, v in now.items() if k != "version" and then.get(k) != v]
+    if r.dtype is not None:
+        now, then = now | {"dtype": name_of(pipe.runner.dtype)}, then | {"dtype": r.dtype}
+    if r.machine:
+        now, then = now | pipe.runner.facts(), then | r.machine.model_dump(exclude_none=True)
+    return [
+        f"{k}: {then.get(k) or None} -> {v}" for k, v in now.items() if k != "version" and then.get(k) != v
+    ]
 
 
 def _how(r: Recipe) -> dict[str, Any]:
     """The keywords of a pipeline call that a recipe stands for, without its prompt, seed and size."""
-    if r.timesteps is not None: grid: dict[str, Any] = {"timesteps": r.timesteps}
-    else: grid = {"num_inference_steps": r.steps, "spacing": r.spacing}
+    if r.timesteps is not None:
+        grid: dict[str, Any] = {"timesteps": r.timesteps}
+    else:
+        grid = {"num_inference_steps": r.steps, "spacing": r.spacing}
     told = {k: getattr(r, k) for k in KEPT if k in r.model_fields_set and getattr(r, k) is not None}
     clash = sorted({*r.options} & {*grid, *told, "guidance_scale", "sampler", "prompt", "seed"})
-    if clash: raise BadInput(f"a recipe's option {clash[0]!r} is none of a sampler's")
+    if clash:
+        raise BadInput(f"a recipe's option {clash[0]!r} is none of a sampler's")
     return {**grid, **told, "guidance_scale": r.guidance, "sampler": r.sampler, **r.options}
 
 
@@ -149,11 +191,18 @@ def _edited(pipe: Pipeline, recipes: Sequence[Recipe], file: Path) -> Result:
 
     r, known = recipes[0], edits()
     assert r.edit is not None
-    if r.edit.kind not in known: raise unknown(f"edit in {file}", r.edit.kind, known)
-    given = {**_inputs(r, file), "prompt": r.prompt, "negative_prompt": r.negative_prompt,
-             "seed": [q.seed for q in recipes], "num_images": len(recipes)}
+    if r.edit.kind not in known:
+        raise unknown(f"edit in {file}", r.edit.kind, known)
+    given = {
+        **_inputs(r, file),
+        "prompt": r.prompt,
+        "negative_prompt": r.negative_prompt,
+        "seed": [q.seed for q in recipes],
+        "num_images": len(recipes),
+    }
     twice = sorted(({*r.edit.options} & {*given, *_how(r)}) | ({*given} & {*_how(r)}))
-    if twice: raise BadInput(f"{file}: its recipe gives {twice[0]!r} twice")
+    if twice:
+        raise BadInput(f"{file}: its recipe gives {twice[0]!r} twice")
     return _called(known[r.edit.kind], pipe, {**given, **r.edit.options, **_how(r)}, file)
 
 
@@ -175,7 +224,9 @@ def _inputs(r: Recipe, file: Path) -> dict[str, Any]:
     for name, source in r.edit.inputs.items():
         path = source.path
         if not path or not Path(path).is_file():
-            raise BadInput(f"{file} was made from the {name} {short(path) if path else '(no file)'}, which is not there")
+            raise BadInput(
+                f"{file} was made from the {name} {short(path) if path else '(no file)'}, which is not there"
+            )
         found[name] = read(path)
         if found[name].sha256 != source.sha256:
             raise BadInput(f"{file} was made from the {name} {short(path)}, which has changed since")
@@ -189,5 +240,6 @@ def _compare(image: Image.Image, file: Path) -> dict[str, Any]:
     from unnoise.base.picture import opened
 
     old, new = (np.asarray(v).astype(int) for v in (opened(file), image))
-    if old.shape != new.shape: return {"identical": False, "max_difference": 255}
+    if old.shape != new.shape:
+        return {"identical": False, "max_difference": 255}
     return {"identical": bool((old == new).all()), "max_difference": int(abs(old - new).max())}

@@ -1,4 +1,5 @@
 """`unnoise samplers`: the samplers and grids, the grid that would be used, and tuning one for a model."""
+
 from __future__ import annotations
 
 from typing import Annotated, Any, Optional
@@ -11,27 +12,59 @@ from unnoise.errors import BadInput
 
 
 def samplers(
-    explain: Annotated[bool, typer.Option("--explain", help="Print the grid that would be used: t, sigma, SNR of each step.")] = False,
-    tune: Annotated[Optional[str], typer.Option("--tune", metavar="MODEL", help="Tune the grid of this model for --calls calls.")] = None,  # noqa: UP045
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the grid that would be used: t, sigma, SNR of each step.")
+    ] = False,
+    tune: Annotated[
+        str | None,
+        typer.Option("--tune", metavar="MODEL", help="Tune the grid of this model for --calls calls."),
+    ] = None,
     calls: Annotated[Optional[int], typer.Option("--calls", help="Network calls to tune for.")] = None,  # noqa: UP045
-    output: Annotated[Optional[str], typer.Option("-o", "--output", help="With --tune: the model folder to write (default: MODEL itself).")] = None,  # noqa: UP045
-    model: Annotated[str, typer.Option("--model", help="With --explain: whose schedule and defaults.")] = DEFAULT_MODEL,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", help="With --tune: the model folder to write (default: MODEL itself)."
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", help="With --explain: whose schedule and defaults.")
+    ] = DEFAULT_MODEL,
     steps: Annotated[Optional[int], typer.Option("--steps", help="With --explain: sampling steps.")] = None,  # noqa: UP045
     sampler: Annotated[Optional[str], typer.Option("--sampler", help="With --explain: a sampler.")] = None,  # noqa: UP045
     spacing: Annotated[Optional[str], typer.Option("--spacing", help="With --explain: a grid.")] = None,  # noqa: UP045
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """List samplers and grids; --explain a grid; --tune one for a model."""
-    if tune is not None: return _tune(tune, calls, output, as_json)
-    if calls is not None: raise BadInput("--calls goes with --tune MODEL")
-    if explain: return _explain(model, steps, sampler, spacing, as_json)
+    if tune is not None:
+        return _tune(tune, calls, output, as_json)
+    if calls is not None:
+        raise BadInput("--calls goes with --tune MODEL")
+    if explain:
+        return _explain(model, steps, sampler, spacing, as_json)
     from unnoise.process.schedule import GRIDS
     from unnoise.sample import SAMPLERS
 
-    rows = [{"name": s.name, "order": s.order, "stochastic": s.stochastic, "options": s.options, "summary": s.summary} for s in SAMPLERS.values()]
+    rows = [
+        {
+            "name": s.name,
+            "order": s.order,
+            "stochastic": s.stochastic,
+            "options": s.options,
+            "summary": s.summary,
+        }
+        for s in SAMPLERS.values()
+    ]
     grids = [{"name": k, "summary": (g.__doc__ or "").split("\n")[0]} for k, g in GRIDS.items()]
-    lines = [f"{r['name']:20} order {r['order']}  {'stochastic   ' if r['stochastic'] else 'deterministic'}  {r['summary']}" for r in rows]
-    emit({"samplers": rows, "spacings": grids}, as_json, "\n".join([*lines, "", "grids:", *(f"{g['name']:20} {g['summary']}" for g in grids)]))
+    lines = [
+        f"{r['name']:20} order {r['order']}  {'stochastic   ' if r['stochastic'] else 'deterministic'} "
+        f" {r['summary']}"
+        for r in rows
+    ]
+    emit(
+        {"samplers": rows, "spacings": grids},
+        as_json,
+        "\n".join([*lines, "", "grids:", *(f"{g['name']:20} {g['summary']}" for g in grids)]),
+    )
 
 
 def _explain(model: str, steps: int | None, sampler: str | None, spacing: str | None, as_json: bool) -> None:
@@ -41,20 +74,42 @@ def _explain(model: str, steps: int | None, sampler: str | None, spacing: str | 
     pipe = load(model)
     r = pipe.request(num_inference_steps=steps, sampler=sampler, spacing=spacing)
     path = pipe.path(r)
-    rows: list[dict[str, Any]] = [{"step": i, "t": round(float(pipe.schedule.timestep(l)), 4), "alpha": float(l.alpha), "sigma": float(l.sigma),
-             "snr": float((l.alpha / l.sigma) ** 2) if float(l.sigma) else None} for i, l in enumerate(path)]
-    out = {"model": pipe.name, "schedule": pipe.schedule.name, "sampler": r.sampler, "spacing": r.spacing, "steps": r.steps,
-           "nfe": SAMPLERS[r.sampler].calls(path, **r.options), "grid": rows}
+    rows: list[dict[str, Any]] = [
+        {
+            "step": i,
+            "t": round(float(pipe.schedule.timestep(l)), 4),
+            "alpha": float(l.alpha),
+            "sigma": float(l.sigma),
+            "snr": float((l.alpha / l.sigma) ** 2) if float(l.sigma) else None,
+        }
+        for i, l in enumerate(path)
+    ]
+    out = {
+        "model": pipe.name,
+        "schedule": pipe.schedule.name,
+        "sampler": r.sampler,
+        "spacing": r.spacing,
+        "steps": r.steps,
+        "nfe": SAMPLERS[r.sampler].calls(path, **r.options),
+        "grid": rows,
+    }
     show = lambda v: "inf" if v is None else f"{v:.6g}"
-    lines = [f"{r.sampler} on {r.spacing}, {r.steps} steps, {out['nfe']} calls; schedule {pipe.schedule.name}",
-             f"{'step':>4} {'t':>10} {'alpha':>12} {'sigma':>12} {'SNR':>12}"]
-    lines += [f"{q['step']:>4} {q['t']:>10.3f} {q['alpha']:>12.6g} {q['sigma']:>12.6g} {show(q['snr']):>12}" for q in rows]
+    lines = [
+        f"{r.sampler} on {r.spacing}, {r.steps} steps, {out['nfe']} calls; schedule {pipe.schedule.name}",
+        f"{'step':>4} {'t':>10} {'alpha':>12} {'sigma':>12} {'SNR':>12}",
+    ]
+    lines += [
+        f"{q['step']:>4} {q['t']:>10.3f} {q['alpha']:>12.6g} {q['sigma']:>12.6g} {show(q['snr']):>12}"
+        for q in rows
+    ]
     emit(out, as_json, "\n".join(lines))
 
 
 def _tune(model: str, calls: int | None, output: str | None, as_json: bool) -> None:
-    if calls is None: raise BadInput("--tune needs --calls N: how many network calls to tune for")
-    if calls < 1: raise BadInput(f"--calls must be at least 1, given {calls}")
+    if calls is None:
+        raise BadInput("--tune needs --calls N: how many network calls to tune for")
+    if calls < 1:
+        raise BadInput(f"--calls must be at least 1, given {calls}")
     from unnoise.pipeline import load
     from unnoise.tune import tune_model
 

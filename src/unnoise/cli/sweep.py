@@ -1,4 +1,5 @@
 """`generate --sweep`: the same prompt and seeds over one or two ranges of settings, on one labelled sheet."""
+
 from __future__ import annotations
 
 import csv
@@ -20,9 +21,16 @@ if TYPE_CHECKING:
 
 # name of the option -> the keyword of a pipeline call, the kind of its values
 SWEPT: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "guidance": ("guidance_scale", float), "steps": ("num_inference_steps", int), "sampler": ("sampler", str), "seed": ("seed", int),
-    "spacing": ("spacing", str), "negative": ("negative_prompt", str), "prompt": ("prompt", str), "noise": ("noise", str),
-    "guidance-rescale": ("guidance_rescale", float), "clip-skip": ("clip_skip", int),
+    "guidance": ("guidance_scale", float),
+    "steps": ("num_inference_steps", int),
+    "sampler": ("sampler", str),
+    "seed": ("seed", int),
+    "spacing": ("spacing", str),
+    "negative": ("negative_prompt", str),
+    "prompt": ("prompt", str),
+    "noise": ("noise", str),
+    "guidance-rescale": ("guidance_rescale", float),
+    "clip-skip": ("clip_skip", int),
 }
 
 
@@ -39,26 +47,35 @@ class Axis:
 def axes(given: list[str], taken: dict[str, Any], value: Callable[[str], Any]) -> list[Axis]:
     """The axes of "name=a,b,c" texts: one, or rows and columns.
 
-    taken: the keywords that other options set; value: reads a sampler's option. A value with a comma is quoted: negative='"a, b",c'.
-    BadInput on more than two, an unknown or taken name, values that cannot be read, none, or repeats.
+    taken: the keywords that other options set; value: reads a sampler's option. A value with a comma is
+    quoted: negative='"a, b",c'. BadInput on more than two, an unknown or taken name, values that cannot be
+    read, none, or repeats.
     """
-    if len(given) > 2: raise BadInput(f"--sweep may be given twice (rows and columns), given {len(given)} times")
+    if len(given) > 2:
+        raise BadInput(f"--sweep may be given twice (rows and columns), given {len(given)} times")
     found = [_axis(text, value) for text in given]
     for i, a in enumerate(found):
-        if a.keyword in taken: raise BadInput(f"{a.name} is swept over: leave out the option that sets it to {taken[a.keyword]!r}")
-        if a.keyword in [b.keyword for b in found[:i]]: raise BadInput(f"--sweep {a.name} is given twice: name two different settings")
+        if a.keyword in taken:
+            raise BadInput(
+                f"{a.name} is swept over: leave out the option that sets it to {taken[a.keyword]!r}"
+            )
+        if a.keyword in [b.keyword for b in found[:i]]:
+            raise BadInput(f"--sweep {a.name} is given twice: name two different settings")
     return found
 
 
 def _axis(text: str, value: Callable[[str], Any]) -> Axis:
     name, eq, rest = text.partition("=")
-    if not eq: raise BadInput(f"--sweep must be name=value,value,…, given {text!r}")
+    if not eq:
+        raise BadInput(f"--sweep must be name=value,value,…, given {text!r}")
     keyword, kind = SWEPT[name] if name in SWEPT else (_option(name), value)
     texts = tuple(t.strip() for t in next(csv.reader([rest], skipinitialspace=True), []))
-    if not texts: raise BadInput(f"--sweep {name} has no values: give {name}=value,value,…")
+    if not texts:
+        raise BadInput(f"--sweep {name} has no values: give {name}=value,value,…")
     values = tuple(_read(name, t, kind) for t in texts)
     for i, v in enumerate(values):
-        if v in values[:i]: raise BadInput(f"--sweep {name}: the value {texts[i]!r} is repeated")
+        if v in values[:i]:
+            raise BadInput(f"--sweep {name}: the value {texts[i]!r} is repeated")
     return Axis(name, keyword, texts, values)
 
 
@@ -66,14 +83,20 @@ def _option(name: str) -> str:
     from unnoise.sample import SAMPLERS
 
     options = sorted({o for s in SAMPLERS.values() for o in s.options})
-    if name not in options: raise unknown("setting for --sweep", name, [*SWEPT, *options])
+    if name not in options:
+        raise unknown("setting for --sweep", name, [*SWEPT, *options])
     return name
 
 
 def _read(name: str, text: str, kind: Callable[[str], Any]) -> Any:
-    if not text and kind is not str: raise BadInput(f"--sweep {name} has an empty value: give {name}=value,value,…")
-    try: return kind(text)
-    except ValueError: raise BadInput(f"--sweep {name}: values must be {'whole ' if kind is int else ''}numbers, given {text!r}") from None
+    if not text and kind is not str:
+        raise BadInput(f"--sweep {name} has an empty value: give {name}=value,value,…")
+    try:
+        return kind(text)
+    except ValueError:
+        raise BadInput(
+            f"--sweep {name}: values must be {'whole ' if kind is int else ''}numbers, given {text!r}"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -85,12 +108,19 @@ class Cell:
     request: Request
 
 
-def run(pipe: Pipeline, given: list[Axis], request: dict[str, Any], output: Path, draw: Callable[..., kept.Batches],
-        rules: kept.Rules) -> tuple[dict[str, Any], list[str]]:
-    """Draw every cell and write its pictures, then the sheet; returns what `generate` prints of it, as JSON and as lines.
+def run(
+    pipe: Pipeline,
+    given: list[Axis],
+    request: dict[str, Any],
+    output: Path,
+    draw: Callable[..., kept.Batches],
+    rules: kept.Rules,
+) -> tuple[dict[str, Any], list[str]]:
+    """Draw every cell and write its pictures, then the sheet; returns what `generate` prints of it, as JSON
+    and as lines.
 
-    request: keywords of a pipeline call, shared by all cells; draw: the pictures of a request as they are finished. All cells are
-    checked before the first is drawn.
+    request: keywords of a pipeline call, shared by all cells; draw: the pictures of a request as they are
+    finished. All cells are checked before the first is drawn.
     """
     from unnoise.look import need_pictures
 
@@ -99,7 +129,9 @@ def run(pipe: Pipeline, given: list[Axis], request: dict[str, Any], output: Path
     output = _place(output, cells, rules)
     done: list[kept.Files] = []
     entries: list[dict[str, Any]] = []
-    with kept.telling(lambda: kept.how_far(len(done), len(cells), _go_on(request, given, cells, output), "cells")):
+    with kept.telling(
+        lambda: kept.how_far(len(done), len(cells), _go_on(request, given, cells, output), "cells")
+    ):
         for cell in cells:
             began = time.perf_counter()
             files = kept.Files(pipe, cell.request, _file(output, cell), rules, quiet=True)
@@ -108,30 +140,49 @@ def run(pipe: Pipeline, given: list[Axis], request: dict[str, Any], output: Path
             done.append(files)
             entries += _entries(given, cell, files, nfe, round(time.perf_counter() - began, 3))
         sheet = _write_sheet(pipe, given, request, done, output, rules)
-    out = {"files": [e["file"] for e in entries], "grid": str(sheet), "sweep": entries,
-           "seeds": list(dict.fromkeys(e["seed"] for e in entries))}
-    if rules.resume: out["kept"] = sum(f.kept for f in done)
-    return out, [f"{sheet}  seed {', '.join(map(str, out['seeds'][:8]))}{', …' if len(out['seeds']) > 8 else ''}"]
+    out = {
+        "files": [e["file"] for e in entries],
+        "grid": str(sheet),
+        "sweep": entries,
+        "seeds": list(dict.fromkeys(e["seed"] for e in entries)),
+    }
+    if rules.resume:
+        out["kept"] = sum(f.kept for f in done)
+    return out, [
+        f"{sheet}  seed {', '.join(map(str, out['seeds'][:8]))}{', …' if len(out['seeds']) > 8 else ''}"
+    ]
 
 
-def _cells(pipe: Pipeline, given: list[Axis], request: dict[str, Any], output: Path, rules: kept.Rules) -> list[Cell]:
+def _cells(
+    pipe: Pipeline, given: list[Axis], request: dict[str, Any], output: Path, rules: kept.Rules
+) -> list[Cell]:
     """The cells, row by row, checked; of one seed, where that is not swept over."""
     keywords = [a.keyword for a in given]
     plain = {k: v for k, v in request.items() if k not in keywords}
     values = [dict(zip(keywords, v)) for v in product(*(a.values for a in given))]
     digits = len(str(len(values) - 1))
-    slugs = [_slug(f"{k:0{digits}}", given, texts) for k, texts in enumerate(product(*(a.texts for a in given)))]
-    if "seed" not in plain and "seed" not in keywords: plain["seed"] = _seed(pipe, plain | values[0], output, slugs[0], rules)
+    slugs = [
+        _slug(f"{k:0{digits}}", given, texts) for k, texts in enumerate(product(*(a.texts for a in given)))
+    ]
+    if "seed" not in plain and "seed" not in keywords:
+        plain["seed"] = _seed(pipe, plain | values[0], output, slugs[0], rules)
     requests = [pipe.request(**plain | v) for v in values]
     for i, r in enumerate(requests):
-        if r in requests[:i]: raise BadInput(f"--sweep {given[-1].name}: two values mean the same ({', '.join(given[-1].texts)})")
+        if r in requests[:i]:
+            raise BadInput(
+                f"--sweep {given[-1].name}: two values mean the same ({', '.join(given[-1].texts)})"
+            )
     return [Cell(*c) for c in zip(values, slugs, requests)]
 
 
 def _seed(pipe: Pipeline, first: dict[str, Any], output: Path, slug: str, rules: kept.Rules) -> int:
     """The seed of all cells: where a sweep is resumed that of its first cell, else a new one."""
     r = pipe.request(**first)
-    begun = kept.first_seed(pipe, r, _sheet(output).with_name(f"{_sheet(output).stem}-{slug}.png")) if rules.resume else None
+    begun = (
+        kept.first_seed(pipe, r, _sheet(output).with_name(f"{_sheet(output).stem}-{slug}.png"))
+        if rules.resume
+        else None
+    )
     return r.seeds[0] if begun is None else begun
 
 
@@ -144,33 +195,54 @@ def _file(output: Path, cell: Cell) -> Path:
 
 
 def _place(output: Path, cells: list[Cell], rules: kept.Rules) -> Path:
-    """Where the sheet goes; its name begins those of the cells. Unless files may be met there, a name that is free for all."""
+    """Where the sheet goes; its name begins those of the cells. Unless files may be met there, a name that is
+    free for all.
+    """
     from unnoise.result import free_stem, labels_of, named
 
     wanted = _sheet(output)
-    if rules.overwrite or rules.resume: return wanted
+    if rules.overwrite or rules.resume:
+        return wanted
+
     def files(sheet: Path) -> list[Path]:
         names = [named(_file(sheet, c), labels_of(c.request.seeds), overwrite=True) for c in cells]
         return [sheet, *(f for n in names for f in (*n.files, *([n.grid] if n.grid else [])))]
+
     free = free_stem(wanted, files)
-    if free != wanted: note(f"{wanted} or pictures of its cells exist: writing {free} (--overwrite replaces them)")
+    if free != wanted:
+        note(f"{wanted} or pictures of its cells exist: writing {free} (--overwrite replaces them)")
     return free
 
 
 def _go_on(request: dict[str, Any], given: list[Axis], cells: list[Cell], output: Path) -> str:
     """What to add to a sweep that was broken off."""
-    seed = "" if "seed" in request or any(a.keyword == "seed" for a in given) else f"--seed {cells[0].request.seeds[0]} "
+    seed = (
+        ""
+        if "seed" in request or any(a.keyword == "seed" for a in given)
+        else f"--seed {cells[0].request.seeds[0]} "
+    )
     return f"-o {output} {seed}--resume"
 
 
-def _entries(given: list[Axis], cell: Cell, files: kept.Files, nfe: int, seconds: float) -> list[dict[str, Any]]:
+def _entries(
+    given: list[Axis], cell: Cell, files: kept.Files, nfe: int, seconds: float
+) -> list[dict[str, Any]]:
     """What `--json` says of a cell's pictures."""
     named, told = {a.name: cell.values[a.keyword] for a in given}, files.report()
-    return [{**named, "file": f, "seed": s, "nfe": nfe, "seconds": seconds} for f, s in zip(told["files"], told["seeds"])]
+    return [
+        {**named, "file": f, "seed": s, "nfe": nfe, "seconds": seconds}
+        for f, s in zip(told["files"], told["seeds"])
+    ]
 
 
-def _write_sheet(pipe: Pipeline, given: list[Axis], request: dict[str, Any], done: list[kept.Files], output: Path,
-                 rules: kept.Rules) -> Path:
+def _write_sheet(
+    pipe: Pipeline,
+    given: list[Axis],
+    request: dict[str, Any],
+    done: list[kept.Files],
+    output: Path,
+    rules: kept.Rules,
+) -> Path:
     """The sheet of all cells under labels; returns its path."""
     from unnoise.look import sheet
     from unnoise.record import png
@@ -180,11 +252,22 @@ def _write_sheet(pipe: Pipeline, given: list[Axis], request: dict[str, Any], don
     pictures, width = [files.sheet() for files in done], len(columns.values)
     table = [pictures[i : i + width] for i in range(0, len(pictures), width)]
     shared = {k: v for k, v in request.items() if k not in [a.keyword for a in given]}
-    if "seed" not in shared and not any(a.keyword == "seed" for a in given): shared["seed"] = done[0].request.seeds[0]
-    image = sheet(table, _labels(columns), _labels(rows, f"{rows.name} ") if rows else (), _title(pipe, shared, given),
-                  columns.name, least=96 * math.ceil(math.sqrt(request["num_images"])))
-    recipe = {"sweep": [{"name": a.name, "values": list(a.values)} for a in given], "cells": [q for f in done for q in f.recipes]}
-    if rules.resume and (there := kept.found(output, recipe)): return there
+    if "seed" not in shared and not any(a.keyword == "seed" for a in given):
+        shared["seed"] = done[0].request.seeds[0]
+    image = sheet(
+        table,
+        _labels(columns),
+        _labels(rows, f"{rows.name} ") if rows else (),
+        _title(pipe, shared, given),
+        columns.name,
+        least=96 * math.ceil(math.sqrt(request["num_images"])),
+    )
+    recipe = {
+        "sweep": [{"name": a.name, "values": list(a.values)} for a in given],
+        "cells": [q for f in done for q in f.recipes],
+    }
+    if rules.resume and (there := kept.found(output, recipe)):
+        return there
     return put(output, png(image, json.dumps(recipe)), rules.overwrite)
 
 

@@ -1,8 +1,10 @@
 """Pixels and plain vectors as tensors.
 
-Pixels: uint8 0 … 255 becomes -1 … 1, channels first; `patch` folds p x p pixels into channels (a quarter of the positions for
-p = 2, which is what makes small nets fast), and sizes that the net cannot halve are padded by their edge and cropped again.
+Pixels: uint8 0 … 255 becomes -1 … 1, channels first; `patch` folds p x p pixels into channels (a quarter of
+the positions for p = 2, which is what makes small nets fast), and sizes that the net cannot halve are padded
+by their edge and cropped again.
 """
+
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
@@ -20,7 +22,9 @@ from unnoise.errors import BadInput, unknown
 
 @dataclass(frozen=True)
 class Pixels:
-    """Images of one size and channel count. multiple: what h / patch and w / patch must be divisible by for the net."""
+    """Images of one size and channel count. multiple: what h / patch and w / patch must be divisible by for
+    the net.
+    """
 
     height: int
     width: int
@@ -30,7 +34,8 @@ class Pixels:
 
     def __post_init__(self):
         for k, v in asdict(self).items():
-            if not isinstance(v, int) or isinstance(v, bool) or v < 1: raise BadInput(f"codec {k} must be a positive whole number, given {v!r}")
+            if not isinstance(v, int) or isinstance(v, bool) or v < 1:
+                raise BadInput(f"codec {k} must be a positive whole number, given {v!r}")
 
     @property
     def _padded(self) -> tuple[int, int]:
@@ -43,18 +48,26 @@ class Pixels:
         return n, self.channels * self.patch**2, h // self.patch, w // self.patch
 
     def encode(self, images: np.ndarray) -> Tensor:
-        """uint8 (n, h, w, c) -> float32 `shape(n)` in [-1, 1]. BadInput on another size, channel count or type."""
+        """uint8 (n, h, w, c) -> float32 `shape(n)` in [-1, 1]. BadInput on another size, channel count or
+        type.
+        """
         want = (self.height, self.width, self.channels)
         if images.dtype != np.uint8 or images.shape[1:] != want:
-            raise BadInput(f"images must be uint8 (n, {', '.join(map(str, want))}), given {images.dtype} {images.shape}")
+            raise BadInput(
+                f"images must be uint8 (n, {', '.join(map(str, want))}), given {images.dtype} {images.shape}"
+            )
         x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
         h, w = self._padded
-        if (h, w) != x.shape[2:]: x = F.pad(x, (0, w - self.width, 0, h - self.height), mode="replicate")
+        if (h, w) != x.shape[2:]:
+            x = F.pad(x, (0, w - self.width, 0, h - self.height), mode="replicate")
         return F.pixel_unshuffle(x, self.patch)
 
     def decode(self, z: Tensor) -> np.ndarray:
-        """`shape(n)` in [-1, 1] -> uint8 (n, h, w, c), rounded; values outside are clipped. BadInput names non-finite values."""
-        if not torch.isfinite(z).all(): raise BadInput("cannot decode: the sample holds non-finite values")
+        """`shape(n)` in [-1, 1] -> uint8 (n, h, w, c), rounded; values outside are clipped. BadInput names
+        non-finite values.
+        """
+        if not torch.isfinite(z).all():
+            raise BadInput("cannot decode: the sample holds non-finite values")
         x = F.pixel_shuffle(z.detach().float(), self.patch)[:, :, : self.height, : self.width]
         return ((x.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
@@ -64,7 +77,9 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Vectors:
-    """Real vectors (or any float arrays of one shape), standardised by one mean and one standard deviation for all entries."""
+    """Real vectors (or any float arrays of one shape), standardised by one mean and one standard deviation
+    for all entries.
+    """
 
     size: tuple[int, ...]
     mean: float = 0.0
@@ -75,7 +90,8 @@ class Vectors:
 
     def encode(self, x: np.ndarray) -> Tensor:
         """(n, *size) numbers -> float32 tensor near unit scale."""
-        if x.shape[1:] != tuple(self.size): raise BadInput(f"data must be (n, {', '.join(map(str, self.size))}), given {x.shape}")
+        if x.shape[1:] != tuple(self.size):
+            raise BadInput(f"data must be (n, {', '.join(map(str, self.size))}), given {x.shape}")
         return (torch.from_numpy(np.ascontiguousarray(x)).float() - self.mean) / self.std
 
     def decode(self, z: Tensor) -> np.ndarray:
@@ -113,17 +129,25 @@ class VectorsFile(BaseModel):
 
 
 def from_config(d: dict, where: str = "codec config") -> Pixels | Vectors:
-    """The codec of a model folder's `codec/config.json`. BadInput, naming `where`: another kind, a key or value that is not accepted."""
+    """The codec of a model folder's `codec/config.json`. BadInput, naming `where`: another kind, a key or
+    value that is not accepted.
+    """
     kind = d.get("kind")
-    if kind not in ("pixels", "vectors"): raise unknown("codec", kind, ("pixels", "vectors"))
-    if kind == "pixels": return Pixels(**fit(PixelsFile, d, where).model_dump(exclude={"kind"}))
+    if kind not in ("pixels", "vectors"):
+        raise unknown("codec", kind, ("pixels", "vectors"))
+    if kind == "pixels":
+        return Pixels(**fit(PixelsFile, d, where).model_dump(exclude={"kind"}))
     file = fit(VectorsFile, d, where)
     return Vectors(tuple(file.size), file.mean, file.std)
 
 
 def codec_for(x: np.ndarray, patch: int = 1, multiple: int = 1) -> Pixels | Vectors:
-    """The codec that fits an array of data: Pixels for uint8 (n, h, w, c), else Vectors with the data's own mean and spread."""
-    if x.dtype == np.uint8 and x.ndim == 4: return Pixels(*x.shape[1:], patch=patch, multiple=multiple)
+    """The codec that fits an array of data: Pixels for uint8 (n, h, w, c), else Vectors with the data's own
+    mean and spread.
+    """
+    if x.dtype == np.uint8 and x.ndim == 4:
+        return Pixels(*x.shape[1:], patch=patch, multiple=multiple)
     std = float(x.std())
-    if not np.isfinite(std) or std == 0: raise BadInput(f"data has standard deviation {std}: it must be finite and vary")
+    if not np.isfinite(std) or std == 0:
+        raise BadInput(f"data has standard deviation {std}: it must be finite and vary")
     return Vectors(x.shape[1:], float(x.mean()), std)

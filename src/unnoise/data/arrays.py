@@ -1,9 +1,10 @@
 """Arrays and tables from files: .npy, .npz (x, labels, words, captions) and .csv of numbers.
 
-uint8 arrays (n, h, w) or (n, h, w, c), c = 1 to 4, are images; everything else becomes float32 (n, ...) and must be finite.
-Pickled objects are never loaded: reading data must not run code. What a header promises is compared with the file's length
-before any memory is taken (see `data.numpy_file`).
+uint8 arrays (n, h, w) or (n, h, w, c), c = 1 to 4, are images; everything else becomes float32 (n, ...) and
+must be finite. Pickled objects are never loaded: reading data must not run code. What a header promises is
+compared with the file's length before any memory is taken (see `data.numpy_file`).
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -23,10 +24,12 @@ MOST_CSV = 2**32
 
 
 def load_array(path: Path, split: str = "train") -> Data:
-    """The items of the file `path`. Raises BadInput naming it for objects, nothing in it, or values that are not finite.
+    """The items of the file `path`. Raises BadInput naming it for objects, nothing in it, or values that are
+    not finite.
 
-    An .npz holds `x` (or just one array), and optionally `labels` (n,) with `words`, or `captions` (n,); where it holds
-    x_train, x_test, … (and labels_train or y_train, …) `split` chooses among them; all else is one split, "train".
+    An .npz holds `x` (or just one array), and optionally `labels` (n,) with `words`, or `captions` (n,);
+    where it holds x_train, x_test, … (and labels_train or y_train, …) `split` chooses among them; all else is
+    one split, "train".
     """
     _check_suffix(path)
     split = SPLIT_NAMES.get(split.lower(), split)
@@ -51,14 +54,18 @@ def _check_suffix(path: Path) -> None:
 
 def _csv(path: Path) -> np.ndarray:
     """(rows, columns) float64; a first line that is not all numbers is a header."""
-    lines = [line for line in read.text(path, "table", MOST_CSV).replace("\r", "\n").split("\n") if line.strip()]
+    lines = [
+        line for line in read.text(path, "table", MOST_CSV).replace("\r", "\n").split("\n") if line.strip()
+    ]
     skip = 0 if lines and all(_is_number(cell) for cell in lines[0].split(",")) else 1
     if len(lines) <= skip:
         raise BadInput(f"{path} holds no rows of numbers")
     try:
         return np.loadtxt(lines, delimiter=",", ndmin=2, skiprows=skip, comments=None)
     except (ValueError, OverflowError, TypeError) as error:
-        raise BadInput(f"{path} is not a table of numbers: {one_line(str(error).split(';')[0].rstrip('.'), 200)}") from None
+        raise BadInput(
+            f"{path} is not a table of numbers: {one_line(str(error).split(';')[0].rstrip('.'), 200)}"
+        ) from None
 
 
 def _is_number(cell: str) -> bool:
@@ -78,19 +85,29 @@ def _parted(names: list[str], path: Path) -> dict[str, str]:
         own = name.removeprefix("x_")
         split = SPLIT_NAMES.get(own.lower(), own)
         if split in found:
-            raise BadInput(f"{path} holds x_{short(found[split])[1:-1]} and {short(name)[1:-1]}, which both mean the split {split!r}: keep one")
+            raise BadInput(
+                f"{path} holds x_{short(found[split])[1:-1]} and {short(name)[1:-1]}, which both mean the"
+                f" split {split!r}: keep one"
+            )
         found[split] = own
     return found
 
 
-def _choose(arrays: dict[str, np.ndarray], path: Path, split: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _choose(
+    arrays: dict[str, np.ndarray], path: Path, split: str
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(x of this split, the arrays that describe it under their plain names)."""
     parted = _parted(list(arrays), path)
     if split not in (parted or ["train"]):
-        raise BadInput(f"{path} has no split {split!r} (it holds: {', '.join(parted) or 'train'}); expected an array x_{split} in an .npz")
+        raise BadInput(
+            f"{path} has no split {split!r} (it holds: {', '.join(parted) or 'train'}); expected an array"
+            f" x_{split} in an .npz"
+        )
     if parted:
         suffix = f"_{parted[split]}"
-        arrays = {key.removesuffix(suffix): arrays[key] for key in arrays if key.endswith(suffix) or key == "words"}
+        arrays = {
+            key.removesuffix(suffix): arrays[key] for key in arrays if key.endswith(suffix) or key == "words"
+        }
     rest = {"labels" if key == "y" else key: value for key, value in arrays.items()}
     others = [key for key in rest if key not in ("labels", "words", "captions")]
     name = "x" if "x" in rest else others[0] if len(others) == 1 else ""
@@ -106,7 +123,9 @@ def _items(x: np.ndarray, path: Path) -> np.ndarray:
     if x.dtype == np.uint8 and x.ndim in (3, 4):
         x = x if x.ndim == 4 else x[..., None]
         if x.shape[3] > 4:
-            raise BadInput(f"{path}: images of shape {x.shape}; expected (n, h, w, c) with 1 to 4 channels last")
+            raise BadInput(
+                f"{path}: images of shape {x.shape}; expected (n, h, w, c) with 1 to 4 channels last"
+            )
         return np.ascontiguousarray(x)
     if x.dtype.kind not in "biuf":
         raise BadInput(f"{path} holds values of type {x.dtype}; expected numbers")

@@ -1,12 +1,15 @@
 """The captions of a folder of images, from one of two places:
 
-    metadata.jsonl or metadata.csv   a row an image, its name relative to the file's own folder ("a/1.png") as file_name, its text
-                                     as text, caption or prompt; in the folder itself or in any subfolder
-    a text file beside each image    a/1.txt or a/1.caption for a/1.png, or a/1.png.txt; UTF-8, or UTF-16 with its mark
+    metadata.jsonl or metadata.csv   a row an image, its name relative to the file's own folder ("a/1.png") as
+                                     file_name, its text as text, caption or prompt; in the folder itself or
+                                     in any subfolder
+    a text file beside each image    a/1.txt or a/1.caption for a/1.png, or a/1.png.txt; UTF-8, or UTF-16 with
+                                     its mark
 
-Either every image of a split has one caption, or none of the folder's images has. What looks like captions and is not read is an
-error: captions are never dropped without a word.
+Either every image of a split has one caption, or none of the folder's images has. What looks like captions
+and is not read is an error: captions are never dropped without a word.
 """
+
 from __future__ import annotations
 
 import csv
@@ -24,20 +27,52 @@ METADATA = ("metadata.jsonl", "metadata.csv")
 NAME_KEYS = ("file_name", "filename", "file", "image")
 TEXT_KEYS = ("text", "caption", "prompt")
 BESIDE = (".txt", ".caption")
-LOOKS_LIKE = ("metadata", "captions", "caption", "prompts", "prompt", "annotations")  # names of files that hold all captions at once
+LOOKS_LIKE = (
+    "metadata",
+    "captions",
+    "caption",
+    "prompts",
+    "prompt",
+    "annotations",
+)  # names of files that hold all captions at once
 TABLES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".ndjson", ".xlsx")
 SIDECARS = (".json", ".tags", ".cap", ".text", ".prompt", ".yaml", ".yml", ".captions", ".description")
-OTHER_TEXTS = ("readme", "license", "licence", "notice", "notes", "note", "attribution", "credits", "changelog", "copying", "source",
-               "sources", "info", "about", "todo", "classes", "labels", "index", "requirements")
+OTHER_TEXTS = (
+    "readme",
+    "license",
+    "licence",
+    "notice",
+    "notes",
+    "note",
+    "attribution",
+    "credits",
+    "changelog",
+    "copying",
+    "source",
+    "sources",
+    "info",
+    "about",
+    "todo",
+    "classes",
+    "labels",
+    "index",
+    "requirements",
+)
 MOST_CAPTION = 2**16  # bytes
 MOST_METADATA = 2**30
-ACCEPTED = f"{METADATA[0]} or {METADATA[1]} with {NAME_KEYS[0]} and {TEXT_KEYS[0]}, or a text file beside each image: a.txt for a.png"
+ACCEPTED = (
+    f"{METADATA[0]} or {METADATA[1]} with {NAME_KEYS[0]} and {TEXT_KEYS[0]}, or a text file beside each"
+    " image: a.txt for a.png"
+)
 
 
-def captions(base: Path, root: Path, pictures: list[Path], images: list[Path], files: list[Path]) -> tuple[str, ...] | None:
+def captions(
+    base: Path, root: Path, pictures: list[Path], images: list[Path], files: list[Path]
+) -> tuple[str, ...] | None:
     """One caption for each of `images`, in their order; None where the folder holds none.
 
-    base: the folder that was given; root: the split of it that `images` are of; pictures: those of all splits; files: all files.
+    base: the folder that was given; root: the split of it that `images` are of; pictures: those of all
+    splits; files: all files.
     """
     inside = [f for f in files if f.parent == base or f.is_relative_to(root)]
     _check_names(inside)
@@ -46,11 +81,16 @@ def captions(base: Path, root: Path, pictures: list[Path], images: list[Path], f
     if tables:
         if beside:
             text = next(iter(beside.values()))
-            raise BadInput(f"captions both in {tables[0]} and beside the images ({text}): keep one of the two")
+            raise BadInput(
+                f"captions both in {tables[0]} and beside the images ({text}): keep one of the two"
+            )
         texts, where = _tables(tables, pictures), str(tables[0])
     else:
         _check_left_over(root, images, inside, beside)
-        texts, where = {image: _caption_file(file) for image, file in beside.items()}, f"text files beside the images in {root}"
+        texts, where = (
+            {image: _caption_file(file) for image, file in beside.items()},
+            f"text files beside the images in {root}",
+        )
     have = {image: texts[image] for image in images if image in texts}
     if not have and not tables:
         return None
@@ -66,13 +106,18 @@ def _check_names(files: list[Path]) -> None:
     for file in files:
         name = file.name.lower()
         if name not in METADATA and file.stem.lower() in LOOKS_LIKE and file.suffix.lower() in TABLES:
-            raise BadInput(f"{file} is not read, though its name says that it holds captions (accepted: {ACCEPTED})")
+            raise BadInput(
+                f"{file} is not read, though its name says that it holds captions (accepted: {ACCEPTED})"
+            )
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
+# --- tables -------------------------------------------------------------------------------------------------
+
 
 def _tables(tables: list[Path], pictures: list[Path]) -> dict[Path, str]:
-    """{image: its caption} of all metadata files. BadInput: a row that names no image, or an image that was named before."""
+    """{image: its caption} of all metadata files. BadInput: a row that names no image, or an image that was
+    named before.
+    """
     texts: dict[Path, str] = {}
     for table in tables:
         names = _Names(table.parent, pictures)
@@ -89,7 +134,9 @@ def _tables(tables: list[Path], pictures: list[Path]) -> dict[Path, str]:
 
 
 class _Names:
-    """Images below a folder by the names that metadata gives them: as they are, else in one spelling of slashes and accents."""
+    """Images below a folder by the names that metadata gives them: as they are, else in one spelling of
+    slashes and accents.
+    """
 
     def __init__(self, folder: Path, pictures: list[Path]):
         self.folder = folder
@@ -103,7 +150,10 @@ class _Names:
             return self.exact[name]
         found = self.plain.get(_plain(name), [])
         if len(found) > 1:
-            raise BadInput(f"{where} names {short(name)}, which could be {short(found[0].name)} or {short(found[1].name)}")
+            raise BadInput(
+                f"{where} names {short(name)}, which could be {short(found[0].name)} or"
+                f" {short(found[1].name)}"
+            )
         if not found:
             raise BadInput(f"{where} names {short(name)}, which is not an image in {self.folder}")
         return found[0]
@@ -124,7 +174,9 @@ def _json_rows(table: Path) -> list[tuple[int, str, str]]:
         try:
             row = read.parse_object(line, where)
         except BadInput as e:
-            raise BadInput(f"{where}: expected {_expected()}: {str(e).removeprefix(where).strip(' :')}") from None
+            raise BadInput(
+                f"{where}: expected {_expected()}: {str(e).removeprefix(where).strip(' :')}"
+            ) from None
         rows.append((number, *_pair(row, where)))
     return rows
 
@@ -148,13 +200,18 @@ def _csv_rows(table: Path) -> list[tuple[int, str, str]]:
     for number, row in cells[1:]:
         where = f"{table}, line {number}"
         if len(row) != len(header):
-            raise BadInput(f"{where}: {len(row)} cells, and {len(header)} columns in the header: a text with {by!r} in it stands in quotes")
+            raise BadInput(
+                f"{where}: {len(row)} cells, and {len(header)} columns in the header: a text with {by!r} in"
+                " it stands in quotes"
+            )
         rows.append((number, *_pair(dict(zip(header, row)), where)))
     return rows
 
 
 def _pair(row: dict, where: str) -> tuple[str, str]:
-    """(the image's name, its caption) of a row. BadInput: one of them is missing, empty, no text, or there are two of a kind."""
+    """(the image's name, its caption) of a row. BadInput: one of them is missing, empty, no text, or there
+    are two of a kind.
+    """
     name, text = (_only(row, keys, where) for keys in (NAME_KEYS, TEXT_KEYS))
     if not name or not text.strip():
         raise BadInput(f"{where}: {'the caption' if name else 'the name'} is empty; expected {_expected()}")
@@ -181,7 +238,8 @@ def _expected_keys() -> str:
     return f"one of {', '.join(NAME_KEYS)} and one of {', '.join(TEXT_KEYS)}"
 
 
-# --- beside the images ------------------------------------------------------------------------------------------------
+# --- beside the images --------------------------------------------------------------------------------------
+
 
 def _beside(images: list[Path], files: list[Path]) -> dict[Path, Path]:
     """{image: the text file beside it}. BadInput: two for one image, or one that two images share."""
@@ -195,7 +253,10 @@ def _beside(images: list[Path], files: list[Path]) -> dict[Path, Path]:
             continue
         meant = wanted.get((file.parent, _same(file.stem)), [])
         if len(meant) > 1:
-            raise BadInput(f"{file} could be the caption of {meant[0].name} or of {meant[1].name}: call it {meant[0].name}.txt or {meant[1].name}.txt")
+            raise BadInput(
+                f"{file} could be the caption of {meant[0].name} or of {meant[1].name}: call it"
+                f" {meant[0].name}.txt or {meant[1].name}.txt"
+            )
         if meant and meant[0] in found:
             raise BadInput(f"{found[meant[0]]} and {file} are both captions of {meant[0].name}: keep one")
         if meant:
@@ -212,15 +273,24 @@ def _check_left_over(root: Path, images: list[Path], files: list[Path], beside: 
     stems = {(i.parent, _same(n)) for i in images for n in (i.stem, i.name)}
     classes = {i.relative_to(root).parts[0] for i in images if i.parent != root}
     by_class = not beside and len(classes) > 1 and all(i.parent != root for i in images)
-    allowed = {i.parent for i in images} | {root} if by_class else set()  # where classes are told by folders, other texts may lie
+    allowed = (
+        {i.parent for i in images} | {root} if by_class else set()
+    )  # where classes are told by folders, other texts may lie
     used = set(beside.values())
     for file in files:
         suffix = file.suffix.lower()
         if not beside and suffix in SIDECARS and (file.parent, _same(file.stem)) in stems:
-            raise BadInput(f"{file} lies beside an image and is not read (captions are accepted as: {ACCEPTED})")
-        spare = suffix == ".caption" or (suffix == ".txt" and file.parent not in allowed and file.stem.lower() not in OTHER_TEXTS)
+            raise BadInput(
+                f"{file} lies beside an image and is not read (captions are accepted as: {ACCEPTED})"
+            )
+        spare = suffix == ".caption" or (
+            suffix == ".txt" and file.parent not in allowed and file.stem.lower() not in OTHER_TEXTS
+        )
         if spare and file not in used and file.is_relative_to(root):
-            raise BadInput(f"{file} is the caption of no image: a caption has its image's name and folder, a.txt for a.png (accepted: {ACCEPTED})")
+            raise BadInput(
+                f"{file} is the caption of no image: a caption has its image's name and folder, a.txt for"
+                f" a.png (accepted: {ACCEPTED})"
+            )
 
 
 def _caption_file(file: Path) -> str:
@@ -241,7 +311,10 @@ def _decoded(file: Path, most: int) -> str:
         try:
             text = raw.decode("utf-16")
         except UnicodeDecodeError as e:
-            raise BadInput(f"{file} is not UTF-16 text, as its first bytes say: {e.reason} at byte {e.start}; save it as UTF-8") from None
+            raise BadInput(
+                f"{file} is not UTF-16 text, as its first bytes say: {e.reason} at byte {e.start}; save it as"
+                " UTF-8"
+            ) from None
     else:
         text = read.decoded(raw, os.fspath(file))
     if not sound(text):

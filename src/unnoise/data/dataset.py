@@ -1,7 +1,9 @@
 """`Data`: items and what is known about them, as plain numpy, before any codec has touched them.
 
-Conventions: images are uint8 (n, h, w, c) with c = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA; anything else is float32 (n, ...).
+Conventions: images are uint8 (n, h, w, c) with c = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA; anything else is
+float32 (n, ...).
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -12,16 +14,27 @@ from functools import cached_property
 import numpy as np
 
 SPLITS = ("train", "test", "validation")
-SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test", "validation": "validation", "val": "validation",
-               "valid": "validation", "validate": "validation", "dev": "validation", "eval": "validation"}  # what people call them
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "validate": "validation",
+    "dev": "validation",
+    "eval": "validation",
+}  # what people call them
 
 
 @dataclass(frozen=True)
 class Data:
     """A finite set of items `x` (n, ...) with, where known, their class or their caption.
 
-    `labels` (n,) int64 index `words`, the canonical caption of each class ("a handwritten seven"); `captions` hold one text
-    an item instead (folders with captions). `licence` says on what terms the pixels may be used ("unknown" for your own).
+    `labels` (n,) int64 index `words`, the canonical caption of each class ("a handwritten seven"); `captions`
+    hold one text an item instead (folders with captions). `licence` says on what terms the pixels may be used
+    ("unknown" for your own).
     """
 
     x: np.ndarray
@@ -37,7 +50,9 @@ class Data:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex sha256 of the bytes of x, then the labels, then the captions: equal for equal content, wherever it lies."""
+        """Hex sha256 of the bytes of x, then the labels, then the captions: equal for equal content, wherever
+        it lies.
+        """
         digest = hashlib.sha256(np.ascontiguousarray(self.x).data)
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels).data)

@@ -1,7 +1,10 @@
-"""Random choices as a pure function of (seed, index, purpose): raw counter-based bits, the same on every machine and in every process.
+"""Random choices as a pure function of (seed, index, purpose): raw counter-based bits, the same on every
+machine and in every process.
 
-numpy's own distributions may change from version to version; its raw Philox numbers may not, so everything is made of those here.
+numpy's own distributions may change from version to version; its raw Philox numbers may not, so everything is
+made of those here.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -13,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T")
-BLOCK = 32            # raw numbers drawn at once
+BLOCK = 32  # raw numbers drawn at once
 WORD = 2**64 - 1
 
 
@@ -52,7 +55,9 @@ class Draw:
         return choices[self.at(list(accumulate(weights)))]
 
     def at(self, cumulative: Sequence[float]) -> int:
-        """The index i with probability (cumulative[i] - cumulative[i - 1]) / cumulative[-1]: for long lists, summed once."""
+        """The index i with probability (cumulative[i] - cumulative[i - 1]) / cumulative[-1]: for long lists,
+        summed once.
+        """
         return min(bisect_right(cumulative, self.uniform(0.0, cumulative[-1])), len(cumulative) - 1)
 
     def sample(self, choices: Sequence[T], n: int) -> list[T]:
@@ -62,5 +67,7 @@ class Draw:
 
 
 def fate(*words: object) -> int:
-    """A fixed number below 2^64 for `words`, by sha256: what decides, for ever, which of them are held out."""
+    """A fixed number below 2^64 for `words`, by sha256: what decides, for ever, which of them are held
+    out.
+    """
     return int.from_bytes(hashlib.sha256("|".join(map(str, words)).encode()).digest()[:8], "big")

@@ -1,15 +1,20 @@
-"""Colour emoji as one memory-mapped file: every vendor's picture of every concept, with its words, its split and its place in the mixture.
+"""Colour emoji as one memory-mapped file: every vendor's picture of every concept, with its words, its split
+and its place in the mixture.
 
     concept   what is meant ("waving hand"): label, code point, emojibase group and subgroup, tags
-    variant   a concept in one skin tone ("waving hand: dark skin tone"); tone 0 is the concept itself, 6 two tones at once
+    variant   a concept in one skin tone ("waving hand: dark skin tone"); tone 0 is the concept itself, 6 two
+              tones at once
     image     a variant as one vendor drew it: RGBA with straight alpha, lossless WebP, (size, size, 4)
 
-    <cache>/data/emoji/emoji-64.safetensors    pixels (all files end to end) and where each ends; variant, style and measures an image;
-                                               the words as JSON in the header; written by `prepare`, whole and verified
+    <cache>/data/emoji/emoji-64.safetensors    pixels (all files end to end) and where each ends; variant,
+                                               style and measures an image; the words as JSON in the header;
+                                               written by `prepare`, whole and verified
 
-Splits of images, by hash and for ever: "train"; "test": 1 in 33 (concept, vendor) pairs, of concepts that three or more free vendors
-drew; "personal": all pictures of 24 nouns, never shown in training; "unseen": share-alike vendors, for evaluation alone.
+Splits of images, by hash and for ever: "train"; "test": 1 in 33 (concept, vendor) pairs, of concepts that
+three or more free vendors drew; "personal": all pictures of 24 nouns, never shown in training; "unseen":
+share-alike vendors, for evaluation alone.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -33,11 +38,22 @@ FORMAT = "unnoise-emoji-1"
 SPLITS = ("train", "test", "personal", "unseen")
 TONES = ("", "light", "medium-light", "medium", "medium-dark", "dark", "two")
 STARTER = Path(__file__).parent / "starter" / "emoji-32.safetensors"
-TEST_SHARE = 33           # one (concept, vendor) pair in so many is kept for tests
-TONED = 0.5               # of a concept's weight, the share of its skin tones together
+TEST_SHARE = 33  # one (concept, vendor) pair in so many is kept for tests
+TONED = 0.5  # of a concept's weight, the share of its skin tones together
 # What would otherwise drown the rest: 262 flags, 31 clock faces, people by gender and role, families.
-SUBGROUP_WEIGHT = {"country-flag": 0.1, "subdivision-flag": 0.1, "time": 0.4, "family": 0.3, "alphanum": 0.5, "geometric": 0.5,
-                   "person-role": 0.4, "person-gesture": 0.5, "person-activity": 0.4, "person-fantasy": 0.5, "person-sport": 0.5}
+SUBGROUP_WEIGHT = {
+    "country-flag": 0.1,
+    "subdivision-flag": 0.1,
+    "time": 0.4,
+    "family": 0.3,
+    "alphanum": 0.5,
+    "geometric": 0.5,
+    "person-role": 0.4,
+    "person-gesture": 0.5,
+    "person-activity": 0.4,
+    "person-fantasy": 0.5,
+    "person-sport": 0.5,
+}
 TRAINABLE = {a.style: a.trainable for a in ARTWORK}
 
 
@@ -68,26 +84,35 @@ def path(name: str) -> Path:
 
 
 def load_emoji(name: str = "emoji") -> Emoji:
-    """The set "emoji", "emoji-128" or "emoji-starter". Raises BadInput: unknown, not fetched yet (says the command), or damaged."""
+    """The set "emoji", "emoji-128" or "emoji-starter". Raises BadInput: unknown, not fetched yet (says the
+    command), or damaged.
+    """
     names = [n for n, source in SOURCES.items() if source.size]
     if name not in names:
         raise unknown("emoji set", name, names)
     if not path(name).is_file():
-        raise BadInput(f"data set {name!r} is not in the cache ({path(name)} is missing); run: unnoise data fetch {name}")
+        raise BadInput(
+            f"data set {name!r} is not in the cache ({path(name)} is missing); run: unnoise data fetch {name}"
+        )
     return Emoji(path(name))
 
 
 class Emoji:
-    """A prepared file, open. `concepts` and `variants` are its words; image i is of variant `variant[i]`, drawn by `styles[style[i]]`.
+    """A prepared file, open. `concepts` and `variants` are its words; image i is of variant `variant[i]`,
+    drawn by `styles[style[i]]`.
 
-    `box` (n, 4) is the picture without its empty margin, x0 y0 x1 y1 in pixels; `lab` (n, 3) its mean colour in Oklab; `turn` and
-    `mirror` (n,) in [0, 1] tell how different it looks when turned and when mirrored; `agrees` (n,) whether it faces as Noto's does;
-    `clash` (n, grounds) in [0, 1] the share of it that would be lost on each of `colour.GROUNDS`.
+    `box` (n, 4) is the picture without its empty margin, x0 y0 x1 y1 in pixels; `lab` (n, 3) its mean colour
+    in Oklab; `turn` and `mirror` (n,) in [0, 1] tell how different it looks when turned and when mirrored;
+    `agrees` (n,) whether it faces as Noto's does; `clash` (n, grounds) in [0, 1] the share of it that would
+    be lost on each of `colour.GROUNDS`.
     """
 
     def __init__(self, file: Path, verify: bool = True, held_out: tuple[str, ...] = HELD_OUT):
-        """verify: read everything once, to see that it is whole. held_out: the labels that make up the split "personal"."""
+        """verify: read everything once, to see that it is whole. held_out: the labels that make up the split
+        "personal".
+        """
         from safetensors import SafetensorError, safe_open
+
         self.file, self.held_out = file, held_out
         try:
             self._open = safe_open(file, framework="np")
@@ -98,7 +123,9 @@ class Emoji:
             if verify and checksum(self._open, meta["index"]) != meta["sha256"]:
                 raise BadInput("its content is not what was written (sha256 differs)")
         except (SafetensorError, OSError, KeyError, json.JSONDecodeError, BadInput) as error:
-            raise BadInput(f"{file} is no whole emoji set: {error}; to replace it, run: unnoise data fetch emoji") from None
+            raise BadInput(
+                f"{file} is no whole emoji set: {error}; to replace it, run: unnoise data fetch emoji"
+            ) from None
         index = json.loads(meta["index"])
         self.size: int = meta["size"]
         self.styles: tuple[str, ...] = tuple(index["styles"])
@@ -106,8 +133,12 @@ class Emoji:
         self.variants = tuple(Variant(*v) for v in index["variants"])
         self.made_with: dict[str, str] = index["made_with"]
         self._ends = np.concatenate([[0], self._open.get_tensor("ends")]).tolist()
-        self.variant, self.style, self.box, self.lab = (self._open.get_tensor(key) for key in ("variant", "style", "box", "lab"))
-        self.turn, self.mirror, self.clash = (self._open.get_tensor(key) / 255 for key in ("turn", "mirror", "clash"))
+        self.variant, self.style, self.box, self.lab = (
+            self._open.get_tensor(key) for key in ("variant", "style", "box", "lab")
+        )
+        self.turn, self.mirror, self.clash = (
+            self._open.get_tensor(key) / 255 for key in ("turn", "mirror", "clash")
+        )
         self.agrees = self._open.get_tensor("agrees").astype(bool)
         self.concept = np.array([v.concept for v in self.variants], dtype=np.int64)[self.variant]
         self.tone = np.array([v.tone for v in self.variants], dtype=np.int64)[self.variant]
@@ -127,7 +158,7 @@ class Emoji:
 
     def raw(self, i: int) -> bytes:
         """Image i as it is stored: WebP."""
-        return self._pixels[self._ends[i]:self._ends[i + 1]].tobytes()
+        return self._pixels[self._ends[i] : self._ends[i + 1]].tobytes()
 
     def rgba(self, i: int) -> np.ndarray:
         """Image i: (size, size, 4) uint8, straight alpha."""
@@ -150,12 +181,18 @@ class Emoji:
         known: dict[tuple[int, int], int] = {}
         for pair in zip(self.concept.tolist(), self.style.tolist()):
             if pair not in known:
-                known[pair] = SPLITS.index(self._split(self.concepts[pair[0]].label, self.styles[pair[1]], int(drawn[pair[0]])))
-        return np.array([known[pair] for pair in zip(self.concept.tolist(), self.style.tolist())], dtype=np.int64)
+                known[pair] = SPLITS.index(
+                    self._split(self.concepts[pair[0]].label, self.styles[pair[1]], int(drawn[pair[0]]))
+                )
+        return np.array(
+            [known[pair] for pair in zip(self.concept.tolist(), self.style.tolist())], dtype=np.int64
+        )
 
     def _split(self, concept: str, style: str, free_vendors: int) -> str:
-        if concept in self.held_out: return "personal"
-        if not TRAINABLE[style]: return "unseen"
+        if concept in self.held_out:
+            return "personal"
+        if not TRAINABLE[style]:
+            return "unseen"
         kept = free_vendors >= 3 and fate("emoji", concept, style) % TEST_SHARE == 0
         return "test" if kept else "train"
 
@@ -168,8 +205,9 @@ class Emoji:
     def weights(self, split: str, of_concept: np.ndarray | None = None, tones: float = TONED) -> np.ndarray:
         """(n,) how often each image should be drawn; adds up to 1 over `split`, 0 elsewhere.
 
-        Concepts weigh `of_concept` (concepts,), which is the same but for SUBGROUP_WEIGHT where it is not given; within one, its vendors
-        weigh the same, and of one's share its skin tones together have the part `tones`.
+        Concepts weigh `of_concept` (concepts,), which is the same but for SUBGROUP_WEIGHT where it is not
+        given; within one, its vendors weigh the same, and of one's share its skin tones together have the
+        part `tones`.
         """
         inside = np.zeros(len(self), dtype=bool)
         inside[self.members(split)] = True
@@ -180,25 +218,37 @@ class Emoji:
         both = (of_kind[pair * 2] > 0) & (of_kind[pair * 2 + 1] > 0)
         share = np.where(both, np.where(toned, tones, 1 - tones), 1.0) / np.maximum(of_kind[kind], 1)
         vendors = np.bincount(np.unique(pair[inside]) // len(self.styles), minlength=len(self.concepts))
-        if of_concept is None: of_concept = np.array([SUBGROUP_WEIGHT.get(c.subgroup, 1.0) for c in self.concepts])
-        weight = np.where(inside, share * of_concept[self.concept] / np.maximum(vendors[self.concept], 1), 0.0)
+        if of_concept is None:
+            of_concept = np.array([SUBGROUP_WEIGHT.get(c.subgroup, 1.0) for c in self.concepts])
+        weight = np.where(
+            inside, share * of_concept[self.concept] / np.maximum(vendors[self.concept], 1), 0.0
+        )
         return weight / max(weight.sum(), 1e-300)
 
     def find(self, label: str, style: str | None = None) -> list[int]:
-        """The images whose variant or concept is called `label` (plain form only for a concept), of one vendor or of all."""
+        """The images whose variant or concept is called `label` (plain form only for a concept), of one
+        vendor or of all.
+        """
         wanted = {k for k, v in enumerate(self.variants) if v.label.lower() == label.lower()}
-        return [i for i, (v, s) in enumerate(zip(self.variant.tolist(), self.style.tolist()))
-                if v in wanted and style in (None, self.styles[s])]
+        return [
+            i
+            for i, (v, s) in enumerate(zip(self.variant.tolist(), self.style.tolist()))
+            if v in wanted and style in (None, self.styles[s])
+        ]
 
 
 def over(rgba: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """`rgba` (h, w, 4) laid over `ground` (h, w, 3), both uint8, rounded to the nearest; exact in integers."""
+    """`rgba` (h, w, 4) laid over `ground` (h, w, 3), both uint8, rounded to the nearest; exact in
+    integers.
+    """
     alpha = rgba[..., 3:].astype(np.uint32)
     return ((rgba[..., :3] * alpha + ground * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def checksum(tensors, index: str) -> str:
-    """The sha256 of the words and of every tensor, in the order of their names; `tensors` is an open safetensors file."""
+    """The sha256 of the words and of every tensor, in the order of their names; `tensors` is an open
+    safetensors file.
+    """
     digest = hashlib.sha256(index.encode())
     for key in sorted(tensors.keys()):
         digest.update(np.ascontiguousarray(tensors.get_tensor(key)).data)

@@ -1,8 +1,10 @@
-"""The second world of scenes: every base concept, in as many words as people have for it; all that are things counted, coloured, turned and paired.
+"""The second world of scenes: every base concept, in as many words as people have for it; all that are things
+counted, coloured, turned and paired.
 
-What it shares with the first (`scenes`): kinds, splits by held-out combinations, rendering, purity in (seed, index). What is its own: the 24 nouns
-kept from training are the rarest words (`names.HELD_OUT`); people and roles are not starved, flags and skin tones do not drown the rest; captions
-are said by any of a concept's names (`names.called`) in any of the ways of `phrases`, and anew at every visit of a scene in training.
+What it shares with the first (`scenes`): kinds, splits by held-out combinations, rendering, purity in (seed,
+index). What is its own: the 24 nouns kept from training are the rarest words (`names.HELD_OUT`); people and
+roles are not starved, flags and skin tones do not drown the rest; captions are said by any of a concept's
+names (`names.called`) in any of the ways of `phrases`, and anew at every visit of a scene in training.
 """
 
 from __future__ import annotations

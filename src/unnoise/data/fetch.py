@@ -1,12 +1,17 @@
-"""Fetch a known data set through ordinary package clients into a cache, and read it back from there, verified.
+"""Fetch a known data set through ordinary package clients into a cache, and read it back from there,
+verified.
 
-    <cache>/data/<set>/<file>     <cache> is $UNNOISE_CACHE, else ~/.cache/unnoise; a final name means whole and verified
+    <cache>/data/<set>/<file>     <cache> is $UNNOISE_CACHE, else ~/.cache/unnoise; a final name means whole
+                                  and verified
     <cache>/data/<set>/*.part     work in progress; never read, removed by a later fetch
-    <cache>/data/emoji/           the emoji sets share one folder: packages, and what `emoji` prepares from them
+    <cache>/data/emoji/           the emoji sets share one folder: packages, and what `emoji` prepares from
+                                  them
 
-A client may lie, die half-way or be missing: nothing is believed but the sha256 of each unpacked file (`sources`), and a
-file takes its final name only by an atomic rename after it has been verified and flushed to the disk.
+A client may lie, die half-way or be missing: nothing is believed but the sha256 of each unpacked file
+(`sources`), and a file takes its final name only by an atomic rename after it has been verified and flushed
+to the disk.
 """
+
 from __future__ import annotations
 
 import gzip
@@ -31,8 +36,8 @@ from unnoise.data import idx
 from unnoise.data.sources import SOURCES, File, Source
 from unnoise.errors import BadInput, unknown
 
-CLIENT_SECONDS = 1800      # a client that says nothing for so long is given up; the largest package has 31 MB
-STALE_SECONDS = 3600       # leftovers of a killed fetch; younger ones may belong to a fetch that is running now
+CLIENT_SECONDS = 1800  # a client that says nothing for so long is given up; the largest package has 31 MB
+STALE_SECONDS = 3600  # leftovers of a killed fetch; younger ones may belong to a fetch that is running now
 Progress = Callable[[str], None]
 
 
@@ -43,7 +48,9 @@ def cache() -> Path:
     try:
         return Path.home() / ".cache" / "unnoise"
     except RuntimeError:  # a process whose user has neither name nor home, as in some containers
-        raise BadInput("there is no home folder to keep fetched files in: set UNNOISE_CACHE to a folder") from None
+        raise BadInput(
+            "there is no home folder to keep fetched files in: set UNNOISE_CACHE to a folder"
+        ) from None
 
 
 def folder(name: str) -> Path:
@@ -54,8 +61,9 @@ def folder(name: str) -> Path:
 def fetch(name: str, progress: Progress | None = None) -> list[Path]:
     """Make sure that every file of the set `name` is in the cache and verified; returns their paths.
 
-    Files that are there and whole are not fetched again. `progress` is called with one line per event. Raises BadInput when
-    the name is unknown or, in one line with every client's own reason, when no client could deliver.
+    Files that are there and whole are not fetched again. `progress` is called with one line per event. Raises
+    BadInput when the name is unknown or, in one line with every client's own reason, when no client could
+    deliver.
     """
     say = progress or (lambda line: None)
     if name not in SOURCES:
@@ -63,6 +71,7 @@ def fetch(name: str, progress: Progress | None = None) -> list[Path]:
     source = SOURCES[name]
     if source.size:
         from unnoise.data import prepare
+
         files = prepare.prepare(name, say)
         say(f"{name}: ready")
         return files
@@ -80,7 +89,9 @@ def all_files(name: str) -> list[File]:
 
 
 def missing_files(name: str) -> list[File]:
-    """The files of `name` (not of its parts) that the cache does not hold whole; reads and hashes those that it does."""
+    """The files of `name` (not of its parts) that the cache does not hold whole; reads and hashes those that
+    it does.
+    """
     return _missing(folder(name), all_files(name))
 
 
@@ -89,27 +100,41 @@ def _missing(place: Path, files: Iterable[File]) -> list[File]:
 
 
 def cached(name: str) -> bool:
-    """Whether `load(name)` would find its files: present with the right size (their content is verified on load)."""
+    """Whether `load(name)` would find its files: present with the right size (their content is verified on
+    load).
+    """
     if name == "digits8":
         return importlib.util.find_spec("sklearn") is not None
     if SOURCES[name].size:
         from unnoise.data.emoji import path
+
         return path(name).is_file()
-    paths = [(folder(part) / file.name, file) for part in SOURCES[name].parts or (name,) for file in all_files(part)]
+    paths = [
+        (folder(part) / file.name, file)
+        for part in SOURCES[name].parts or (name,)
+        for file in all_files(part)
+    ]
     return all(path.is_file() and path.stat().st_size == file.size for path, file in paths)
 
 
 def read(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """(images uint8 (n, h, w, 1), labels int64 (n,)) of the set `name` from the cache. Never touches the network.
+    """(images uint8 (n, h, w, 1), labels int64 (n,)) of the set `name` from the cache. Never touches the
+    network.
 
-    Raises BadInput: not fetched yet (says the command), or a file that is not the published one (expected and got sha256).
+    Raises BadInput: not fetched yet (says the command), or a file that is not the published one (expected and
+    got sha256).
     """
     source = SOURCES[name]
     images, labels = (_read_file(name, file) for file in source.files[split])
-    x, y = idx.parse(images, source.files[split][0].name, 3), idx.parse(labels, source.files[split][1].name, 1)
+    x, y = (
+        idx.parse(images, source.files[split][0].name, 3),
+        idx.parse(labels, source.files[split][1].name, 1),
+    )
     if len(x) != len(y) or len(x) != source.count[split] or y.max() >= len(source.words):
-        raise BadInput(f"{name}: {len(x)} images, {len(y)} labels up to {y.max()}; "
-                       f"expected {source.count[split]} of each, labels below {len(source.words)}")
+        raise BadInput(
+            f"{name}: {len(x)} images, {len(y)} labels up to {y.max()}; "
+            f"expected {source.count[split]} of each, labels below {len(source.words)}"
+        )
     return x[..., None], y.astype(np.int64)
 
 
@@ -117,13 +142,17 @@ def verify(raw: bytes, file: File, where: str) -> None:
     """Raise BadInput, with expected and got, unless `raw` is exactly the published `file`."""
     got = hashlib.sha256(raw).hexdigest()
     if got != file.sha256:
-        raise BadInput(f"{where} has sha256 {got} ({len(raw)} bytes), expected {file.sha256} ({file.size} bytes)")
+        raise BadInput(
+            f"{where} has sha256 {got} ({len(raw)} bytes), expected {file.sha256} ({file.size} bytes)"
+        )
 
 
 def _read_file(name: str, file: File) -> bytes:
     path = folder(name) / file.name
     if not path.is_file():
-        raise BadInput(f"data set {name!r} is not in the cache ({path} is missing); run: unnoise data fetch {name}")
+        raise BadInput(
+            f"data set {name!r} is not in the cache ({path} is missing); run: unnoise data fetch {name}"
+        )
     raw = path.read_bytes()
     try:
         verify(raw, file, str(path))
@@ -142,7 +171,8 @@ Client = tuple[str, Callable[[Path, list[File]], Delivery]]
 
 
 def deliver(name: str, place: Path, clients: Sequence[Client], files: Sequence[File], say: Progress) -> None:
-    """Make `place` hold all `files`, verified: try the clients in turn; what one has delivered whole is kept for the next.
+    """Make `place` hold all `files`, verified: try the clients in turn; what one has delivered whole is kept
+    for the next.
 
     Raises BadInput, in one line with every client's own reason, when something is still missing at the end.
     """
@@ -170,8 +200,10 @@ def _deliver(name: str, place: Path, clients: Sequence[Client], files: Sequence[
         if missing:
             say(reasons[-1])
     if missing:
-        raise BadInput(f"cannot fetch {name!r}: {'; '.join(reasons)}. Install one of these clients, "
-                       f"or put {', '.join(f.name for f in missing)} into {place}")
+        raise BadInput(
+            f"cannot fetch {name!r}: {'; '.join(reasons)}. Install one of these clients, "
+            f"or put {', '.join(f.name for f in missing)} into {place}"
+        )
 
 
 def npm(package: str) -> Client:
@@ -201,7 +233,9 @@ def _npm(package: str, work: Path, files: list[File]) -> Delivery:
 
 
 def _apt(package: str, work: Path, files: list[File]) -> Delivery:
-    """`apt-get download` needs no root. Where the package lists are empty or old, fresh ones are kept in `work` alone."""
+    """`apt-get download` needs no root. Where the package lists are empty or old, fresh ones are kept in
+    `work` alone.
+    """
     apt, dpkg = _tool("apt-get"), _tool("dpkg-deb")
     try:
         _run([apt, "download", package], work)
@@ -221,14 +255,19 @@ def _hub(source: Source, work: Path, files: list[File]) -> Delivery:
     except ImportError:
         raise BadInput("reading its files needs pyarrow (pip install 'unnoise[data]')") from None
     from huggingface_hub import hf_hub_download
+
     repo, inside = source.hub
     for split, pair in source.files.items():
         if not set(pair) & set(files):
             continue
         try:
-            path = hf_hub_download(repo, f"{inside}/{split}-00000-of-00001.parquet", repo_type="dataset", local_dir=work)
+            path = hf_hub_download(
+                repo, f"{inside}/{split}-00000-of-00001.parquet", repo_type="dataset", local_dir=work
+            )
             table = parquet.read_table(path).to_pydict()
-        except Exception as error:  # whatever its HTTP library raises: no connection, a moved repository, a broken file
+        except (
+            Exception
+        ) as error:  # whatever its HTTP library raises: no connection, a moved repository, a broken file
             raise BadInput(f"{repo}: {error}") from error
         for file, raw in zip(pair, from_rows(table["image"], table["label"])):
             if file in files:
@@ -238,12 +277,15 @@ def _hub(source: Source, work: Path, files: list[File]) -> Delivery:
 def from_rows(images: list[dict], labels: list[int]) -> tuple[bytes, bytes]:
     """(images, labels) as IDX files, from rows of {"bytes": PNG} and class numbers."""
     from PIL import Image
+
     x = np.stack([np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in images])
     return idx.pack(x), idx.pack(np.asarray(labels, dtype=np.uint8))
 
 
 def _members(tar: bytes, files: list[File]) -> Delivery:
-    """The wanted files, by path or base name, plain or .gz; read in memory, so that no path inside the archive is ever followed."""
+    """The wanted files, by path or base name, plain or .gz; read in memory, so that no path inside the
+    archive is ever followed.
+    """
     wanted = {file.member or file.name: file for file in files}
     try:
         with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
@@ -253,7 +295,10 @@ def _members(tar: bytes, files: list[File]) -> Delivery:
                 stream = archive.extractfile(member) if file and member.isfile() else None
                 if file and stream:
                     opened = gzip.GzipFile(fileobj=stream) if member.name.endswith(".gz") else stream
-                    yield file, opened.read(file.size + 1)  # one byte more shows a longer file, and bounds a bomb
+                    yield (
+                        file,
+                        opened.read(file.size + 1),
+                    )  # one byte more shows a longer file, and bounds a bomb
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise BadInput(f"its archive is broken ({error})") from error
 
@@ -266,9 +311,13 @@ def _tool(name: str) -> str:
 
 
 def _run(command: list[str], work: Path) -> bytes:
-    """Run one client in `work`; returns its standard output. Raises BadInput with the last line of its complaint."""
+    """Run one client in `work`; returns its standard output. Raises BadInput with the last line of its
+    complaint.
+    """
     try:
-        done = subprocess.run(command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, timeout=CLIENT_SECONDS)
+        done = subprocess.run(
+            command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, timeout=CLIENT_SECONDS
+        )
     except subprocess.TimeoutExpired:
         raise BadInput(f"no answer within {CLIENT_SECONDS} s") from None
     if done.returncode:

@@ -1,14 +1,19 @@
-"""A folder of images as one uint8 array (n, h, w, c), with captions or class labels where the folder holds them.
+"""A folder of images as one uint8 array (n, h, w, c), with captions or class labels where the folder holds
+them.
 
     captions   see `data.captions`: a metadata file, or a text file beside each image
-    labels     without captions: the first subfolder's name, when every image lies in one ("ankle_boot" -> "ankle boot")
-    splits     folders `train/`, `test/` and `validation/` (also Train, training, testing, val, valid, dev) hold those splits;
-               a folder without them is all "train". Beside splits nothing else may hold images
+    labels     without captions: the first subfolder's name, when every image lies in one ("ankle_boot" ->
+               "ankle boot")
+    splits     folders `train/`, `test/` and `validation/` (also Train, training, testing, val, valid, dev)
+               hold those splits; a folder without them is all "train". Beside splits nothing else may hold
+               images
 
-Images are found recursively in the order of their paths, links followed, turned as their EXIF says, first frame only; hidden
-files and `__MACOSX` are passed over. Channels: the fewest that hold every image without loss: grey among colours becomes colour,
-alpha that is opaque everywhere is dropped. Where some images have transparent pixels, all must have alpha.
+Images are found recursively in the order of their paths, links followed, turned as their EXIF says, first
+frame only; hidden files and `__MACOSX` are passed over. Channels: the fewest that hold every image without
+loss: grey among colours becomes colour, alpha that is opaque everywhere is dropped. Where some images have
+transparent pixels, all must have alpha.
 """
+
 from __future__ import annotations
 
 import os
@@ -24,14 +29,41 @@ from unnoise.data.captions import captions
 from unnoise.data.dataset import SPLIT_NAMES, SPLITS, Data
 from unnoise.errors import BadInput, unknown
 
-UNREAD = (".heic", ".heif", ".jxl", ".jp2", ".j2k", ".jpx", ".svg", ".tga", ".psd", ".ico", ".eps", ".exr", ".hdr", ".dds", ".qoi", ".pcx",
-          ".xcf", ".apng", ".dng", ".cr2", ".nef", ".arw", ".pbm", ".pnm", ".dib")  # pictures of which none may be passed over
+UNREAD = (
+    ".heic",
+    ".heif",
+    ".jxl",
+    ".jp2",
+    ".j2k",
+    ".jpx",
+    ".svg",
+    ".tga",
+    ".psd",
+    ".ico",
+    ".eps",
+    ".exr",
+    ".hdr",
+    ".dds",
+    ".qoi",
+    ".pcx",
+    ".xcf",
+    ".apng",
+    ".dng",
+    ".cr2",
+    ".nef",
+    ".arw",
+    ".pbm",
+    ".pnm",
+    ".dib",
+)  # pictures of which none may be passed over
 PASSED_OVER = ("__macosx", "thumbs.db", "desktop.ini")
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def load_folder(path: Path, split: str = "train") -> Data:
-    """The images under `path`. Raises BadInput, naming the file, for no images, mixed sizes, a broken image or caption."""
+    """The images under `path`. Raises BadInput, naming the file, for no images, mixed sizes, a broken image
+    or caption.
+    """
     split = SPLIT_NAMES.get(split.lower(), split)
     files = _files(path)
     roots = _split_roots(path, [f for f in files if _is_picture(f)])
@@ -46,11 +78,14 @@ def load_folder(path: Path, split: str = "train") -> Data:
 
 
 def splits(path: Path) -> tuple[str, ...]:
-    """The splits that a folder holds, of SPLITS; ("train",) where it is not parted. BadInput: see `load_folder`."""
+    """The splits that a folder holds, of SPLITS; ("train",) where it is not parted. BadInput: see
+    `load_folder`.
+    """
     return tuple(_split_roots(path, [f for f in _files(path) if _is_picture(f)])) or ("train",)
 
 
-# --- which files ------------------------------------------------------------------------------------------------------
+# --- which files --------------------------------------------------------------------------------------------
+
 
 def _files(path: Path) -> list[Path]:
     """Every visible file below `path`, links to folders followed, in the order of their paths."""
@@ -73,7 +108,9 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
             continue
         real = os.path.realpath(path)
         if real in above:
-            raise BadInput(f"{path} is a link to a folder that it lies in, so that it holds itself: remove it")
+            raise BadInput(
+                f"{path} is a link to a folder that it lies in, so that it holds itself: remove it"
+            )
         yield from _walk(path, (*above, real))
 
 
@@ -86,33 +123,44 @@ def _images(root: Path, files: list[Path]) -> list[Path]:
     inside = [f for f in files if f.is_relative_to(root)]
     unread = next((f for f in inside if f.suffix.lower() in UNREAD), None)
     if unread:
-        raise BadInput(f"{unread} is a picture of a kind that is not read (accepted: {' '.join(picture.SUFFIXES)}): convert it, or move it away")
+        raise BadInput(
+            f"{unread} is a picture of a kind that is not read (accepted: {' '.join(picture.SUFFIXES)}):"
+            " convert it, or move it away"
+        )
     images = [f for f in inside if _is_picture(f)]
     if not images:
         raise BadInput(f"no images in {root} (looked in all its subfolders for {' '.join(picture.SUFFIXES)})")
     return images
 
 
-# --- splits -----------------------------------------------------------------------------------------------------------
+# --- splits -------------------------------------------------------------------------------------------------
+
 
 def _split_roots(path: Path, images: list[Path]) -> dict[str, str]:
     """{split: its folder's name} of a folder of splits; empty for one that is not parted.
 
-    BadInput where what is meant cannot be told: two folders of one split, or splits beside other images. `train` alone beside
-    others is a class, the train that runs on rails.
+    BadInput where what is meant cannot be told: two folders of one split, or splits beside other images.
+    `train` alone beside others is a class, the train that runs on rails.
     """
     holders = dict.fromkeys(i.relative_to(path).parts[0] for i in images)
-    folders = [name for name in sorted(os.listdir(path)) if name.lower() in SPLIT_NAMES and (path / name).is_dir()]
+    folders = [
+        name for name in sorted(os.listdir(path)) if name.lower() in SPLIT_NAMES and (path / name).is_dir()
+    ]
     others = [name for name in holders if name not in folders]
     found: dict[str, str] = {}
     for name in folders:
         split = SPLIT_NAMES[name.lower()]
         if split in found:
-            raise BadInput(f"{path} holds {short(found[split])} and {short(name)}, which both mean the split {split!r}: keep one")
+            raise BadInput(
+                f"{path} holds {short(found[split])} and {short(name)}, which both mean the split {split!r}:"
+                " keep one"
+            )
         found[split] = name
     if others and list(found) != ["train"] and found:
-        raise BadInput(f"{path} holds the splits {', '.join(map(short, folders))} and beside them {short(others[0])}: "
-                       f"a folder of splits holds images in its splits alone ({', '.join(SPLITS)})")
+        raise BadInput(
+            f"{path} holds the splits {', '.join(map(short, folders))} and beside them {short(others[0])}: "
+            f"a folder of splits holds images in its splits alone ({', '.join(SPLITS)})"
+        )
     if not others:
         return found
     _check_like_splits(path, others)
@@ -121,11 +169,18 @@ def _split_roots(path: Path, images: list[Path]) -> dict[str, str]:
 
 
 def _check_like_splits(path: Path, names: list[str]) -> None:
-    """BadInput where all folders are called as if they were splits: train2017 and val2017, seg_train and seg_test."""
-    meant = {name: {SPLIT_NAMES[w] for w in re.findall("[a-z]+", name.lower()) if w in SPLIT_NAMES} for name in names}
+    """BadInput where all folders are called as if they were splits: train2017 and val2017, seg_train and
+    seg_test.
+    """
+    meant = {
+        name: {SPLIT_NAMES[w] for w in re.findall("[a-z]+", name.lower()) if w in SPLIT_NAMES}
+        for name in names
+    }
     if len(names) > 1 and all(meant.values()) and len(set.union(*meant.values())) > 1:
-        raise BadInput(f"{path} holds {' and '.join(map(short, names[:4]))}: if they are splits, call them {', '.join(SPLITS)}; "
-                       "if they are classes, call them otherwise")
+        raise BadInput(
+            f"{path} holds {' and '.join(map(short, names[:4]))}: if they are splits, call them"
+            f" {', '.join(SPLITS)}; if they are classes, call them otherwise"
+        )
 
 
 def _check_inner_splits(path: Path, images: list[Path]) -> None:
@@ -135,11 +190,18 @@ def _check_inner_splits(path: Path, images: list[Path]) -> None:
     within = all(len(p) > 2 for p in parts) and all(name.lower() in SPLIT_NAMES for name in inner)
     if within and len({SPLIT_NAMES[name.lower()] for name in inner}) > 1:
         tops = sorted({p[0] for p in parts})
-        where = f"give {path / tops[0]}" if len(tops) == 1 else f"a split holds the classes: {sorted(inner)[0]}/{tops[0]}/…"
-        raise BadInput(f"{path} holds splits ({', '.join(sorted(inner))}) below {', '.join(tops[:3])}: {where}")
+        where = (
+            f"give {path / tops[0]}"
+            if len(tops) == 1
+            else f"a split holds the classes: {sorted(inner)[0]}/{tops[0]}/…"
+        )
+        raise BadInput(
+            f"{path} holds splits ({', '.join(sorted(inner))}) below {', '.join(tops[:3])}: {where}"
+        )
 
 
-# --- pixels -----------------------------------------------------------------------------------------------------------
+# --- pixels -------------------------------------------------------------------------------------------------
+
 
 def _pixels(files: list[Path]) -> np.ndarray:
     """(n, h, w, c) uint8 of all files, in their order."""
@@ -156,13 +218,17 @@ def _pixels(files: list[Path]) -> np.ndarray:
         return np.ascontiguousarray(x[..., :-1])
     without = next((f for f in files if f not in with_alpha), None)
     if without:
-        raise BadInput(f"{clear} has transparent pixels and {without} has no alpha channel: paint the transparent images on a "
-                       "background, or give every image an alpha channel")
+        raise BadInput(
+            f"{clear} has transparent pixels and {without} has no alpha channel: paint the transparent images"
+            " on a background, or give every image an alpha channel"
+        )
     return x
 
 
 def _survey(files: list[Path]) -> tuple[tuple[int, int], int, set[Path]]:
-    """((width, height), channels, the files with alpha), from the headers alone: a folder that cannot be used is refused early."""
+    """((width, height), channels, the files with alpha), from the headers alone: a folder that cannot be used
+    is refused early.
+    """
     colours, with_alpha = False, set()
     first = (0, 0)
     for file in files:
@@ -172,11 +238,15 @@ def _survey(files: list[Path]) -> tuple[tuple[int, int], int, set[Path]]:
             with_alpha.add(file)
         first = (w, h) if file is files[0] else first
         if (w, h) != first:
-            raise BadInput(f"images of different sizes: {files[0]} is {first[0]}x{first[1]}, {file} is {w}x{h}; make them one size first")
+            raise BadInput(
+                f"images of different sizes: {files[0]} is {first[0]}x{first[1]}, {file} is {w}x{h}; make"
+                " them one size first"
+            )
     return first, 1 + 2 * colours + bool(with_alpha), with_alpha
 
 
-# --- labels -----------------------------------------------------------------------------------------------------------
+# --- labels -------------------------------------------------------------------------------------------------
+
 
 def _labels(root: Path, files: list[Path]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     parts = [file.relative_to(root).parts for file in files]
@@ -189,11 +259,16 @@ def _labels(root: Path, files: list[Path]) -> tuple[np.ndarray | None, tuple[str
 
 
 def _check_classes(root: Path, parts: list[tuple[str, ...]], names: list[str]) -> None:
-    """BadInput where two folders are classes that no prompt could tell apart: Cat and cat, ankle_boot and ankle-boot."""
+    """BadInput where two folders are classes that no prompt could tell apart: Cat and cat, ankle_boot and
+    ankle-boot.
+    """
     folders: dict[str, str] = {}
     for part, name in zip(parts, names):
         other = folders.setdefault(name.casefold(), part[0])
         if other != part[0]:
-            raise BadInput(f"{root} holds {short(other)} and {short(part[0])}, which prompts could not tell apart: make them one folder")
+            raise BadInput(
+                f"{root} holds {short(other)} and {short(part[0])}, which prompts could not tell apart: make"
+                " them one folder"
+            )
         if not name:
             raise BadInput(f"{root} holds {short(part[0])}, a folder whose name leaves no word for its class")

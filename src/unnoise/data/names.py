@@ -1,7 +1,9 @@
-"""What every concept is called: its label, the words that people type for it, the names that other sets give it, and its tags by how few share them.
+"""What every concept is called: its label, the words that people type for it, the names that other sets give
+it, and its tags by how few share them.
 
-A word that means one thing in plain speech means that here, whatever else carries it as a tag: "orange" is the tangerine and no heart. A tag
-that n concepts share is said with weight n^-1.5: "mandarin" often, "food" hardly ever.
+A word that means one thing in plain speech means that here, whatever else carries it as a tag: "orange" is
+the tangerine and no heart. A tag that n concepts share is said with weight n^-1.5: "mandarin" often, "food"
+hardly ever.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ FURTHER = Path(__file__).with_name(
     "names.json"
 )  # names in CLDR and other sets, by label: recipes/default/names.py makes it
 POWER = 1.5
-# label: words by which people mean just that. One word may stand with several labels: it then means each of them.
+# label: words by which people mean just that. One word may stand with several labels: it then means each of
+# them.
 _MEANINGS = """
 tangerine: orange, mandarin, clementine; locked: lock, padlock, closed lock; unlocked: open lock, open
 padlock; crossed swords: sword, swords, blades; dagger: knife, blade, short sword; musical keyboard: piano,
@@ -251,10 +254,11 @@ Germany: german flag; flag: France: french flag; flag: Japan: japanese flag; fla
 flag: Canada: canadian flag; flag: China: chinese flag; flag: Spain: spanish flag; flag: Brazil: brazilian
 flag; flag: India: indian flag"""
 # Words that tags carry and that say something else in a prompt: a colour, a way of drawing, how many.
-_OTHER_WORDS = """gray flat fluent noto one two three four five small large big little left right up down above below the a an and with of side
-none no not"""
+_OTHER_WORDS = """gray flat fluent noto one two three four five small large big little left right up down
+above below the a an and with of side none no not"""
 _NOT_NAMES = {*NAMED, *GROUNDS, *_OTHER_WORDS.split()}
-# Of the nouns that seven or more free vendors drew, the 24 with the lowest word frequency in wordfreq 3.1.1 (English), as recipes/default/held_out.py
+# Of the nouns that seven or more free vendors drew, the 24 with the lowest word frequency in wordfreq 3.1.1
+# (English), as recipes/default/held_out.py
 # has them. The second world never shows or says them in training.
 HELD_OUT = (
     "amphora",
@@ -297,8 +301,9 @@ MEANINGS = _parse(_MEANINGS)
 
 @dataclass(frozen=True)
 class Called:
-    """A concept's names. `main`: what it is called first; `nouns`: what it may be called in numbers and colours; `others`: every further
-    name with how often it should be said, which add up to 1 (empty where it has none)."""
+    """A concept's names. `main`: what it is called first; `nouns`: what it may be called in numbers and
+    colours; `others`: every further name with how often it should be said, which add up to 1 (empty where it
+    has none)."""
 
     main: tuple[str, ...]
     nouns: tuple[str, ...]
@@ -312,9 +317,11 @@ def further() -> dict[str, list[str]]:
 
 
 def secrets(concepts: Sequence[Concept], held_out: Iterable[str] = ()) -> tuple[str, ...]:
-    """What training must not say, alone and in numbers: labels and nouns of the concepts held out, and what else people call just them.
+    """What training must not say, alone and in numbers: labels and nouns of the concepts held out, and what
+    else people call just them.
 
-    Of the latter not those that are a part of another's name: "water" is no secret of the droplet's, since there is a water buffalo.
+    Of the latter not those that are a part of another's name: "water" is no secret of the droplet's, since
+    there is a water buffalo.
     """
     held = set(held_out)
     sure = {w for label in held for w in (plain(label), NOUNS.get(label, plain(label)))}
@@ -366,7 +373,9 @@ def several(noun: str) -> bool:
 
 
 def called(concepts: Sequence[Concept], held_out: Sequence[str] = ()) -> dict[str, Called]:
-    """The names of every concept, by label. Those that hold a word of `held_out` concepts are left out, and with them whoever has no other."""
+    """The names of every concept, by label. Those that hold a word of `held_out` concepts are left out, and
+    with them whoever has no other.
+    """
     taken = _taken(concepts)
     shared = Counter(t for c in concepts for t in dict.fromkeys(map(plain, c.tags)))
     hidden = secrets(concepts, held_out)

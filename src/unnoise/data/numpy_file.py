@@ -1,8 +1,10 @@
 """numpy's files, .npy and .npz, from strangers: plain arrays of numbers or text, or one BadInput.
 
-Everything that a header says is checked against the file's length before memory is taken; only stored and deflated members of
-a zip are read, none that grows beyond MOST_GROWTH; pickles and structured types are refused unread.
+Everything that a header says is checked against the file's length before memory is taken; only stored and
+deflated members of a zip are read, none that grows beyond MOST_GROWTH; pickles and structured types are
+refused unread.
 """
+
 from __future__ import annotations
 
 import ast
@@ -20,29 +22,35 @@ from unnoise.base.text import one_line, short
 from unnoise.errors import BadInput
 
 MAGIC = b"\x93NUMPY"
-MOST_HEADER = 10_000   # bytes; numpy's own limit
+MOST_HEADER = 10_000  # bytes; numpy's own limit
 MOST_DIMENSIONS = 16
 MOST_MEMBERS = 1000
-MOST_GROWTH = 200      # times that a large zip may grow when unpacked; deflate reaches 1032, pictures hardly 10
+MOST_GROWTH = 200  # times that a large zip may grow when unpacked; deflate reaches 1032, pictures hardly 10
 LARGE = 2**28
 PLAIN = "accepted are plain arrays of numbers"
 TYPE = re.compile(r"[<>|=]?([biufcUSVOmM?])([0-9]{0,7})")
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file by name: those of an .npz, or {"x": that of an .npy}; told by content. BadInput: see the module."""
+    """The arrays of a file by name: those of an .npz, or {"x": that of an .npy}; told by content. BadInput:
+    see the module.
+    """
     read.regular(path, "file of arrays")
     try:
         with open(path, "rb") as file:
             if _is_zip(file, path):
                 with zipfile.ZipFile(file) as archive:
-                    return {name: _member(archive, info, path) for name, info in _members(archive, path).items()}
+                    return {
+                        name: _member(archive, info, path) for name, info in _members(archive, path).items()
+                    }
             return {"x": _array(file, os.fstat(file.fileno()).st_size, path)}
     except BadInput:
         raise
     except OSError as e:
         raise read.unreadable(path, e) from None
-    except Exception as e:  # zlib.error, BadZipFile, LZMAError, struct.error, NotImplementedError, …: zipfile promises none in particular
+    # zlib.error, BadZipFile, LZMAError, struct.error, NotImplementedError, …: zipfile promises none in
+    # particular
+    except Exception as e:
         raise _broken(path, e) from None
 
 
@@ -79,7 +87,8 @@ def _is_zip(file: IO[bytes], path: Path) -> bool:
     raise _refused(path, "it is none of numpy's files" if start else "it is empty")
 
 
-# --- zips -------------------------------------------------------------------------------------------------------------
+# --- zips ---------------------------------------------------------------------------------------------------
+
 
 def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
     """{name of an array: where it lies}, each fit to be unpacked."""
@@ -90,13 +99,23 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     for info in infos:
         name = info.filename.removesuffix(".npy")
         if name == info.filename or name in found:
-            raise _refused(path, f"{short(info.filename)} in it {'stands twice' if name in found else 'is no array'}")
+            raise _refused(
+                path, f"{short(info.filename)} in it {'stands twice' if name in found else 'is no array'}"
+            )
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
-            raise _refused(path, f"{short(info.filename)} in it is encrypted or packed by a method that is not read")
+            raise _refused(
+                path, f"{short(info.filename)} in it is encrypted or packed by a method that is not read"
+            )
         found[name] = info
-    unpacked, size = sum(i.file_size for i in infos), os.fstat(archive.fp.fileno()).st_size  # pyright: ignore[reportOptionalMemberAccess]
+    unpacked, size = (
+        sum(i.file_size for i in infos),
+        os.fstat(archive.fp.fileno()).st_size,
+    )  # pyright: ignore[reportOptionalMemberAccess]
     if unpacked > max(LARGE, MOST_GROWTH * size):
-        raise _refused(path, f"its {size} bytes say that they unpack to {unpacked}, more than {MOST_GROWTH} times as many")
+        raise _refused(
+            path,
+            f"its {size} bytes say that they unpack to {unpacked}, more than {MOST_GROWTH} times as many",
+        )
     return found
 
 
@@ -108,7 +127,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.n
     return x
 
 
-# --- one array --------------------------------------------------------------------------------------------------------
+# --- one array ----------------------------------------------------------------------------------------------
+
 
 def _array(file: IO[bytes], size: int, path: Path) -> np.ndarray:
     """The array of an open .npy file of `size` bytes."""
@@ -116,7 +136,9 @@ def _array(file: IO[bytes], size: int, path: Path) -> np.ndarray:
     dtype, shape = _dtype(header["descr"], path), _shape(header["shape"], path)
     promised, there = math.prod(shape) * dtype.itemsize, size - offset
     if promised != there:
-        raise _refused(path, f"its header promises {dtype} {_told(shape)}, {promised} bytes, and {there} follow")
+        raise _refused(
+            path, f"its header promises {dtype} {_told(shape)}, {promised} bytes, and {there} follow"
+        )
     raw = bytearray(there)
     if _fill(file, raw) < there:
         raise _refused(path, "it is truncated")
@@ -149,7 +171,11 @@ def _header(file: IO[bytes], path: Path) -> tuple[dict[str, Any], int]:
         if "\\" in text or (not text.isprintable() and not text.rstrip("\n").isprintable()):
             raise ValueError("unprintable")
         entries = ast.literal_eval(text.strip())
-        if not isinstance(entries, dict) or set(entries) != {"descr", "fortran_order", "shape"} or len(text) < length:
+        if (
+            not isinstance(entries, dict)
+            or set(entries) != {"descr", "fortran_order", "shape"}
+            or len(text) < length
+        ):
             raise ValueError("other entries")
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise _refused(path, "its header is broken") from None
@@ -176,7 +202,9 @@ def _dtype(given: Any, path: Path) -> np.dtype:
 def _shape(given: Any, path: Path) -> tuple[int, ...]:
     whole = isinstance(given, tuple) and all(type(n) is int and n >= 0 for n in given)
     if not whole or len(given) > MOST_DIMENSIONS:
-        raise _refused(path, f"its shape is {_told(given)}; at most {MOST_DIMENSIONS} whole numbers are expected")
+        raise _refused(
+            path, f"its shape is {_told(given)}; at most {MOST_DIMENSIONS} whole numbers are expected"
+        )
     return given
 
 

@@ -1,8 +1,10 @@
-"""How the second world's scenes are said: any name of a thing, any phrasing, long or short, now and then with a slip of the finger.
+"""How the second world's scenes are said: any name of a thing, any phrasing, long or short, now and then with
+a slip of the finger.
 
-What a scene shows and a prompt could ask for is always said (count, colour, turn, relation, fingers, size, ground: as in `scenes`). Plain words for
-what no scene has ("a watercolor painting of …", "… at night", "cute …, please") are said of pictures that have nothing of it: they must not lead astray.
-Captions are lower case but for a few: the tokenizer knows no case.
+What a scene shows and a prompt could ask for is always said (count, colour, turn, relation, fingers, size,
+ground: as in `scenes`). Plain words for what no scene has ("a watercolor painting of …", "… at night", "cute
+…, please") are said of pictures that have nothing of it: they must not lead astray. Captions are lower case
+but for a few: the tokenizer knows no case.
 """
 
 from __future__ import annotations
@@ -161,7 +163,9 @@ def plainly(a: Attributes, names: Names) -> str:
         first if a.count == 1 else many(first),
     ]
     thing = " ".join(w for w in words if w)
-    return f"{_one(thing) if a.count == 1 else f'{NUMBER[a.count]} {thing}'}{turned if a.count == 1 else turned.replace('its', 'their')}{ground}"
+    if a.count == 1:
+        return f"{_one(thing)}{turned}{ground}"
+    return f"{NUMBER[a.count]} {thing}{turned.replace('its', 'their')}{ground}"
 
 
 def _one(thing: str) -> str:

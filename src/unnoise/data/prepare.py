@@ -1,8 +1,11 @@
-"""From the vendors' packages to the prepared file of `emoji`: fetch, match each drawing to its code points, render, measure, pack.
+"""From the vendors' packages to the prepared file of `emoji`: fetch, match each drawing to its code points,
+render, measure, pack.
 
-Every step can be cut and goes on where it was: packages are verified one by one, each vendor's pictures are kept as soon as they are
-drawn (`<style>-<size>.drawn`), and the finished file appears under its name at once or not at all.
+Every step can be cut and goes on where it was: packages are verified one by one, each vendor's pictures are
+kept as soon as they are drawn (`<style>-<size>.drawn`), and the finished file appears under its name at once
+or not at all.
 """
+
 from __future__ import annotations
 
 import io
@@ -26,19 +29,21 @@ from unnoise.data.nouns import HELD_OUT, NOUNS
 from unnoise.data.sources import ARTWORK, SOURCES, TEXTS, Artwork
 from unnoise.errors import BadInput
 
-CANVAS = 128               # every drawing is rendered at this size and averaged down
+CANVAS = 128  # every drawing is rendered at this size and averaged down
 FLAGS = ("country-flag", "subdivision-flag", "flag")
-NOT_MICROSOFT = ("3d",)    # packs whose flags are of another, unstated origin: left out
+NOT_MICROSOFT = ("3d",)  # packs whose flags are of another, unstated origin: left out
 TONE_CODES = ("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF")
 MAX_TAGS = 16
-VISIBLE = 12               # alpha, of 255
-CLASH = 0.16               # nearer to a ground than this, in Oklab, a pixel is lost on it
+VISIBLE = 12  # alpha, of 255
+CLASH = 0.16  # nearer to a ground than this, in Oklab, a pixel is lost on it
 _TAG = re.compile(r"[a-z][a-z0-9 '&.-]+")
 Picture = tuple[int, Image.Image]  # the number of its variant, RGBA at CANVAS
 
 
 def prepare(name: str, say: Progress) -> list[Path]:
-    """Make sure that the emoji set `name` is whole in the cache; returns its file and its attribution. Raises BadInput in one line."""
+    """Make sure that the emoji set `name` is whole in the cache; returns its file and its attribution. Raises
+    BadInput in one line.
+    """
     goal = path(name)
     if goal == STARTER:
         return [goal]
@@ -65,9 +70,12 @@ def _whole(file: Path) -> bool:
 
 # ---- words
 
+
 @dataclass(frozen=True)
 class Book:
-    """Every concept and variant, and which variant (its number) each code, name and squeezed name stands for."""
+    """Every concept and variant, and which variant (its number) each code, name and squeezed name stands
+    for.
+    """
 
     concepts: tuple[Concept, ...]
     variants: tuple[Variant, ...]
@@ -82,19 +90,32 @@ def read_book(place: Path) -> Book:
     keywords = _keywords(place)
     concepts, variants = [], []
     for entry in entries:
-        if "group" not in entry: continue  # the letters that flags are spelled with
+        if "group" not in entry:
+            continue  # the letters that flags are spelled with
         group, subgroup = (groups[kind][str(entry[kind[:-1]])] for kind in ("groups", "subgroups"))
         tags = _tags(entry["label"], [*entry.get("tags", ()), *keywords.get(_code(entry["hexcode"]), ())])
         variants.append(Variant(len(concepts), 0, _code(entry["hexcode"]), entry["label"]))
         for skin in entry.get("skins", ()):
-            variants.append(Variant(len(concepts), _tone(skin["tone"]), _code(skin["hexcode"]), skin["label"]))
+            variants.append(
+                Variant(len(concepts), _tone(skin["tone"]), _code(skin["hexcode"]), skin["label"])
+            )
         concepts.append(Concept(entry["label"], _code(entry["hexcode"]), group, subgroup, tags))
     code = {v.code: k for k, v in enumerate(variants)}
     name = _first((_slug(v.label), k) for k, v in enumerate(variants))
     for chars in sorted(place.glob("*-chars.json")):
         name = name | {n: k for n, k in _inverse(_json(chars), code).items() if n not in name}
-    old = ((_slug(text), code[_code(c)]) for c, text in _json(place / "unicode-names.json").items() if _code(c) in code)
-    return Book(tuple(concepts), tuple(variants), code, name, _first((n.replace("-", ""), k) for n, k in (*name.items(), *old)))
+    old = (
+        (_slug(text), code[_code(c)])
+        for c, text in _json(place / "unicode-names.json").items()
+        if _code(c) in code
+    )
+    return Book(
+        tuple(concepts),
+        tuple(variants),
+        code,
+        name,
+        _first((n.replace("-", ""), k) for n, k in (*name.items(), *old)),
+    )
 
 
 def _keywords(place: Path) -> dict[str, list[str]]:
@@ -144,6 +165,7 @@ def _slug(text: str) -> str:
 
 # ---- pictures
 
+
 def pictures(artwork: Artwork, place: Path, book: Book) -> Iterator[Picture]:
     """All of a vendor's drawings that are matched to a variant, one each, in the order of the variants."""
     file = place / artwork.package.files[0].name
@@ -165,9 +187,13 @@ def _from_svg(icons: dict, own: dict[str, int], book: Book) -> Iterator[Picture]
 
 
 def _match(name: str, own: dict[str, int], book: Book) -> tuple[int, int | None]:
-    """How surely an icon's name means a variant (0 is surest), and which: by the set's own list, by label, by the squeezed label."""
+    """How surely an icon's name means a variant (0 is surest), and which: by the set's own list, by label, by
+    the squeezed label.
+    """
     flag = re.sub("^flag-for-(flag-)?", "flag-", name)
-    for rank, (names, key) in enumerate(((own, name), (book.name, name), (book.name, flag), (book.squeezed, name.replace("-", "")))):
+    for rank, (names, key) in enumerate(
+        ((own, name), (book.name, name), (book.name, flag), (book.squeezed, name.replace("-", "")))
+    ):
         if key in names:
             return rank, names[key]
     return 9, None
@@ -185,8 +211,10 @@ def _render(icons: dict, name: str) -> Image.Image:
     icon = icons["icons"][name]
     left, top = icon.get("left", 0), icon.get("top", 0)
     width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
-    svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{CANVAS}" height="{CANVAS}" '
-           f'viewBox="{left} {top} {width} {height}">{icon["body"]}</svg>')
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{CANVAS}"'
+        f' height="{CANVAS}" viewBox="{left} {top} {width} {height}">{icon["body"]}</svg>'
+    )
     try:
         png = bytes(_renderer().svg_to_bytes(svg_string=svg, skip_system_fonts=True))
     except ValueError as error:
@@ -200,13 +228,19 @@ def _from_webp(file: Path, no_flags: bool, book: Book) -> Iterator[Picture]:
         for member in archive:
             k = book.code.get(_code(Path(member.name).stem)) if member.name.endswith(".webp") else None
             stream = archive.extractfile(member) if k is not None else None
-            if k is None or stream is None or (no_flags and book.concepts[book.variants[k].concept].subgroup in FLAGS): continue
+            if (
+                k is None
+                or stream is None
+                or (no_flags and book.concepts[book.variants[k].concept].subgroup in FLAGS)
+            ):
+                continue
             found.setdefault(k, stream.read())
     for k, raw in sorted(found.items()):
         yield k, Image.open(io.BytesIO(raw)).convert("RGBA").resize((CANVAS, CANVAS), Image.Resampling.BOX)
 
 
 # ---- the file
+
 
 def _make(goal: Path, size: int, say: Progress) -> None:
     """Draw every vendor that has not been drawn, then join them."""
@@ -216,16 +250,29 @@ def _make(goal: Path, size: int, say: Progress) -> None:
         part = goal.parent / f"{artwork.style}-{size}.drawn"
         if not _whole(part):
             say(f"{goal.stem}: drawing {artwork.title} ({number + 1} of {len(ARTWORK)})")
-            install(pack(book, size, [(k, number, _webp(image, size)) for k, image in pictures(artwork, goal.parent, book)]), part)
+            install(
+                pack(
+                    book,
+                    size,
+                    [(k, number, _webp(image, size)) for k, image in pictures(artwork, goal.parent, book)],
+                ),
+                part,
+            )
         parts.append(part)
-    drawn = [(book.code[e.variants[e.variant[i]].code], int(e.style[i]), e.raw(i)) for e in map(Emoji, parts) for i in range(len(e))]
+    drawn = [
+        (book.code[e.variants[e.variant[i]].code], int(e.style[i]), e.raw(i))
+        for e in map(Emoji, parts)
+        for i in range(len(e))
+    ]
     install(pack(book, size, drawn), goal)
     for part in parts:
         part.unlink()
 
 
 def _webp(image: Image.Image, size: int) -> bytes:
-    """One image as lossless WebP. PIL averages colours weighted by alpha; what nobody sees is set to 0, so that it costs nothing."""
+    """One image as lossless WebP. PIL averages colours weighted by alpha; what nobody sees is set to 0, so
+    that it costs nothing.
+    """
     pixels = np.array(image if image.width == size else image.resize((size, size), Image.Resampling.BOX))
     pixels[pixels[..., 3] == 0] = 0
     out = io.BytesIO()
@@ -234,25 +281,43 @@ def _webp(image: Image.Image, size: int) -> bytes:
 
 
 def pack(book: Book, size: int, drawn: list[tuple[int, int, bytes]]) -> bytes:
-    """The prepared file of (variant, style, WebP) triples; empty pictures are dropped. Words: all of `book` that have a picture."""
+    """The prepared file of (variant, style, WebP) triples; empty pictures are dropped. Words: all of `book`
+    that have a picture.
+    """
     from safetensors.numpy import save
+
     decoded = [np.asarray(Image.open(io.BytesIO(raw)).convert("RGBA")) for _, _, raw in drawn]
     keep = [i for i, x in enumerate(decoded) if (x[..., 3] > VISIBLE).any()]
     drawn, decoded = [drawn[i] for i in keep], [decoded[i] for i in keep]
     used = sorted({k for k, _, _ in drawn})
     concepts = sorted({book.variants[k].concept for k in used})
     new_concept, new_variant = ({old: new for new, old in enumerate(olds)} for olds in (concepts, used))
-    index = json.dumps({
-        "styles": [a.style for a in ARTWORK], "made_with": {"pillow": pillow, "resvg-py": _resvg_version()},
-        "concepts": [[c.label, c.code, c.group, c.subgroup, list(c.tags)] for c in (book.concepts[k] for k in concepts)],
-        "variants": [[new_concept[v.concept], v.tone, v.code, v.label] for v in (book.variants[k] for k in used)]}, ensure_ascii=False)
-    tensors = {"pixels": np.frombuffer(b"".join(raw for _, _, raw in drawn), dtype=np.uint8),
-               "ends": np.cumsum([len(raw) for _, _, raw in drawn], dtype=np.int64),
-               "variant": np.array([new_variant[k] for k, _, _ in drawn], dtype=np.int32),
-               "style": np.array([s for _, s, _ in drawn], dtype=np.uint8), **measures(decoded)}
+    index = json.dumps(
+        {
+            "styles": [a.style for a in ARTWORK],
+            "made_with": {"pillow": pillow, "resvg-py": _resvg_version()},
+            "concepts": [
+                [c.label, c.code, c.group, c.subgroup, list(c.tags)]
+                for c in (book.concepts[k] for k in concepts)
+            ],
+            "variants": [
+                [new_concept[v.concept], v.tone, v.code, v.label] for v in (book.variants[k] for k in used)
+            ],
+        },
+        ensure_ascii=False,
+    )
+    tensors = {
+        "pixels": np.frombuffer(b"".join(raw for _, _, raw in drawn), dtype=np.uint8),
+        "ends": np.cumsum([len(raw) for _, _, raw in drawn], dtype=np.int64),
+        "variant": np.array([new_variant[k] for k, _, _ in drawn], dtype=np.int32),
+        "style": np.array([s for _, s, _ in drawn], dtype=np.uint8),
+        **measures(decoded),
+    }
     tensors["agrees"] = _agreement(decoded, tensors["variant"], tensors["style"])
     header = {"format": FORMAT, "size": size, "sha256": checksum(_Opened(tensors), index), "index": index}
-    return save(tensors, {"emoji": json.dumps(header, ensure_ascii=False)})  # one entry: safetensors writes several in any order
+    return save(
+        tensors, {"emoji": json.dumps(header, ensure_ascii=False)}
+    )  # one entry: safetensors writes several in any order
 
 
 @dataclass(frozen=True)
@@ -261,12 +326,16 @@ class _Opened:
 
     tensors: dict[str, np.ndarray]
 
-    def keys(self): return self.tensors.keys()
-    def get_tensor(self, key: str) -> np.ndarray: return self.tensors[key]
+    def keys(self):
+        return self.tensors.keys()
+
+    def get_tensor(self, key: str) -> np.ndarray:
+        return self.tensors[key]
 
 
 def _resvg_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("resvg-py")
     except PackageNotFoundError:
@@ -275,14 +344,23 @@ def _resvg_version() -> str:
 
 def measures(decoded: list[np.ndarray]) -> dict[str, np.ndarray]:
     """What scenes must know of each RGBA picture before they draw it: see `Emoji`."""
-    boxes, means, clash, turn, mirror = zip(*map(_measured, decoded))  # picture by picture: the wide numbers of one at a time
+    boxes, means, clash, turn, mirror = zip(
+        *map(_measured, decoded)
+    )  # picture by picture: the wide numbers of one at a time
     bytes_of = lambda shares: np.round(255 * np.array(shares)).astype(np.uint8)
-    return {"box": np.array(boxes, dtype=np.uint8), "lab": np.array(means, dtype=np.float32),
-            "clash": bytes_of(clash), "turn": bytes_of(turn), "mirror": bytes_of(mirror)}
+    return {
+        "box": np.array(boxes, dtype=np.uint8),
+        "lab": np.array(means, dtype=np.float32),
+        "clash": bytes_of(clash),
+        "turn": bytes_of(turn),
+        "mirror": bytes_of(mirror),
+    }
 
 
 def _measured(x: np.ndarray) -> tuple[tuple[int, int, int, int], np.ndarray, np.ndarray, float, float]:
-    """(box, mean colour in Oklab, share that clashes with each ground, unlikeness turned, unlikeness mirrored) of a picture."""
+    """(box, mean colour in Oklab, share that clashes with each ground, unlikeness turned, unlikeness
+    mirrored) of a picture.
+    """
     box, lab = tight(x), oklab(x[x[..., 3] > VISIBLE][:, :3])
     clash = [(np.linalg.norm(lab - ground, axis=-1) < CLASH).mean() for ground in GROUND_LAB.values()]
     small = _small(x, box)
@@ -306,7 +384,9 @@ def _small(rgba: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     """The picture without its margin, in the middle of 24x24, premultiplied."""
     cut = Image.fromarray(rgba).crop(box)
     scale = 24 / max(cut.size)
-    cut = cut.resize((max(1, round(cut.width * scale)), max(1, round(cut.height * scale))), Image.Resampling.BOX)
+    cut = cut.resize(
+        (max(1, round(cut.width * scale)), max(1, round(cut.height * scale))), Image.Resampling.BOX
+    )
     out = Image.new("RGBA", (24, 24))
     out.paste(cut, ((24 - cut.width) // 2, (24 - cut.height) // 2))
     x = np.asarray(out) / 255
@@ -314,37 +394,69 @@ def _small(rgba: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def _agreement(decoded: list[np.ndarray], variant: np.ndarray, style: np.ndarray) -> np.ndarray:
-    """(n,) uint8: whether each picture is more like the first vendor's of the same variant than like its mirror image."""
+    """(n,) uint8: whether each picture is more like the first vendor's of the same variant than like its
+    mirror image.
+    """
     small = [_small(x, tight(x)) for x in decoded]
     first: dict[int, int] = {}
     for i in np.argsort(style, kind="stable").tolist():
         first.setdefault(int(variant[i]), i)
     lead = [small[first[int(v)]] for v in variant]
-    return np.array([unlike(s, one) <= unlike(s, one[:, ::-1]) for s, one in zip(small, lead)], dtype=np.uint8)
+    return np.array(
+        [unlike(s, one) <= unlike(s, one[:, ::-1]) for s, one in zip(small, lead)], dtype=np.uint8
+    )
 
 
 STARTER_NOUNS, STARTER_OTHERS, STARTER_SECRET = 130, 40, 6
-STARTER_ALWAYS = ("red apple", "cat", "automobile", "waving hand", "thumbs up", "grinning face", "red heart", "rocket")
+STARTER_ALWAYS = (
+    "red apple",
+    "cat",
+    "automobile",
+    "waving hand",
+    "thumbs up",
+    "grinning face",
+    "red heart",
+    "rocket",
+)
 
 
 def starter_images(emoji: Emoji) -> list[int]:
-    """The images of the starter set, about a thousand: Apache and MIT artwork of nouns and others, the first by hash; tones of one hand."""
+    """The images of the starter set, about a thousand: Apache and MIT artwork of nouns and others, the first
+    by hash; tones of one hand.
+    """
     ranked = sorted(emoji.concepts, key=lambda c: (c.label not in STARTER_ALWAYS, fate("starter", c.label)))
-    drawn = {s: k for k, s in enumerate(emoji.styles) if s in {a.style for a in ARTWORK if a.licence in ("Apache-2.0", "MIT")}}
-    vendors = {c: len({int(s) for s in emoji.style[emoji.concept == k]} & set(drawn.values())) for k, c in enumerate(emoji.concepts)}
-    nouns = [c.label for c in ranked if c.label in NOUNS and c.label not in HELD_OUT and vendors[c] >= 5][:STARTER_NOUNS]
+    drawn = {
+        s: k
+        for k, s in enumerate(emoji.styles)
+        if s in {a.style for a in ARTWORK if a.licence in ("Apache-2.0", "MIT")}
+    }
+    vendors = {
+        c: len({int(s) for s in emoji.style[emoji.concept == k]} & set(drawn.values()))
+        for k, c in enumerate(emoji.concepts)
+    }
+    nouns = [c.label for c in ranked if c.label in NOUNS and c.label not in HELD_OUT and vendors[c] >= 5][
+        :STARTER_NOUNS
+    ]
     others = [c.label for c in ranked if c.label not in NOUNS and vendors[c] >= 4][:STARTER_OTHERS]
     secret = [c.label for c in ranked if c.label in HELD_OUT][:STARTER_SECRET]
     kept = {*nouns, *others, *secret}
-    return [i for i in range(len(emoji)) if emoji.style[i] in drawn.values() and (label := emoji.concepts[emoji.concept[i]].label) in kept
-            and (emoji.tone[i] == 0 or (label == "waving hand" and emoji.tone[i] < 6))]
+    return [
+        i
+        for i in range(len(emoji))
+        if emoji.style[i] in drawn.values()
+        and (label := emoji.concepts[emoji.concept[i]].label) in kept
+        and (emoji.tone[i] == 0 or (label == "waving hand" and emoji.tone[i] < 6))
+    ]
 
 
 def write_starter(emoji: Emoji, size: int = 32) -> None:
     """Write the bundled set, as was done once: `write_starter(load_emoji())`."""
     STARTER.parent.mkdir(exist_ok=True)
     book = Book(emoji.concepts, emoji.variants, {}, {}, {})
-    drawn = [(int(emoji.variant[i]), int(emoji.style[i]), _webp(Image.fromarray(emoji.rgba(i)), size)) for i in starter_images(emoji)]
+    drawn = [
+        (int(emoji.variant[i]), int(emoji.style[i]), _webp(Image.fromarray(emoji.rgba(i)), size))
+        for i in starter_images(emoji)
+    ]
     install(pack(book, size, drawn), STARTER)
     install(attribution(Emoji(STARTER)).encode(), STARTER.with_name("ATTRIBUTION.md"))
 
@@ -352,16 +464,37 @@ def write_starter(emoji: Emoji, size: int = 32) -> None:
 def attribution(emoji: Emoji) -> str:
     """Who drew what is in `emoji`, under which terms: Markdown."""
     count = np.bincount(emoji.style, minlength=len(emoji.styles))
-    lines = ["# The artwork in this set", "",
-             f"{len(emoji)} pictures of {len(emoji.concepts)} emoji at {emoji.size}x{emoji.size} pixels, rendered from the vendors' drawings "
-             "and otherwise unchanged; scenes made from them are recoloured, turned, scaled and combined.", "",
-             "| style | set | authors | licence of the artwork | published at | pictures |", "|---|---|---|---|---|---|"]
+    lines = [
+        "# The artwork in this set",
+        "",
+        (
+            f"{len(emoji)} pictures of {len(emoji.concepts)} emoji at {emoji.size}x{emoji.size} pixels,"
+            " rendered from the vendors' drawings and otherwise unchanged; scenes made from them are"
+            " recoloured, turned, scaled and combined."
+        ),
+        "",
+        "| style | set | authors | licence of the artwork | published at | pictures |",
+        "|---|---|---|---|---|---|",
+    ]
     for artwork in ARTWORK:
         n = count[emoji.styles.index(artwork.style)] if artwork.style in emoji.styles else 0
         use = "" if artwork.trainable else " (evaluation only)"
         if n:
-            lines.append(f"| {artwork.style} | {artwork.title} | {artwork.authors} | {artwork.licence}{use} | {artwork.link} | {n} |")
-    return "\n".join([*lines, "", "Labels and tags: emojibase (MIT), Unicode CLDR annotations (Unicode License v3), emojilib (MIT).", ""])
+            lines.append(
+                f"| {artwork.style} | {artwork.title} | {artwork.authors} | {artwork.licence}{use} |"
+                f" {artwork.link} | {n} |"
+            )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            (
+                "Labels and tags: emojibase (MIT), Unicode CLDR annotations (Unicode License v3), emojilib"
+                " (MIT)."
+            ),
+            "",
+        ]
+    )
 
 
 def _json(file: Path):

@@ -1,14 +1,18 @@
-"""Scenes whose every attribute is known: emoji recoloured, counted, turned, scaled and set beside one another, and drawn hands.
+"""Scenes whose every attribute is known: emoji recoloured, counted, turned, scaled and set beside one
+another, and drawn hands.
 
-Rendering is a pure function of (seed, index): attributes first, as exact ground truth, then pixels from the attributes alone, and a
-caption in one of several phrasings. Four kinds make up the mixture: "plain" (one emoji as it was drawn, the largest share), "objects"
-(1 to 5 of one thing), "pair" (two things in a relation) and "hand" (0 to 5 raised fingers).
+Rendering is a pure function of (seed, index): attributes first, as exact ground truth, then pixels from the
+attributes alone, and a caption in one of several phrasings. Four kinds make up the mixture: "plain" (one
+emoji as it was drawn, the largest share), "objects" (1 to 5 of one thing), "pair" (two things in a relation)
+and "hand" (0 to 5 raised fingers).
 
-Splits hold out combinations, never words: noun x colour, noun x count, noun x orientation, pair x relation, fingers x way of drawing,
-one in HELD_SHARE of each by hash. "train" and "test" show no held-out combination and differ in their random stream (and "test" shows
-plain pictures of (concept, vendor) pairs that "train" never does); each "held_out" scene has at least one; "personal" is made of the
-24 nouns that no other split shows.
+Splits hold out combinations, never words: noun x colour, noun x count, noun x orientation, pair x relation,
+fingers x way of drawing, one in HELD_SHARE of each by hash. "train" and "test" show no held-out combination
+and differ in their random stream (and "test" shows plain pictures of (concept, vendor) pairs that "train"
+never does); each "held_out" scene has at least one; "personal" is made of the 24 nouns that no other split
+shows.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -34,14 +38,26 @@ COLOURS = tuple(NAMED)
 COUNTS = (1, 2, 3, 4, 5)
 ORIENTATIONS = ("upright", "on its side", "upside down", "mirrored")
 RELATIONS = ("left of", "right of", "above", "below", "next to")
-SIZES = {"small": 0.34, "medium": 0.66, "large": 0.94}   # of the picture's side, the object's longer one
+SIZES = {"small": 0.34, "medium": 0.66, "large": 0.94}  # of the picture's side, the object's longer one
 SIDES = (32, 64, 128)
 HELD_SHARE = 10
 STREAM = {split: 16 + i for i, split in enumerate(SPLITS)}  # purposes of Draw; the captions' are 16 further
-TURNED, FLIPPED = 0.25, 0.15   # an object is turned (mirrored) only when at least so much of it then looks different
-CONTRAST, LOST = 0.2, 0.3      # in Oklab between an object and its ground; the share of it that may be lost on one
-GRIDS = {1: ((1, 1),), 2: ((1, 2), (2, 1), (2, 2)), 3: ((2, 2), (1, 3), (2, 3)), 4: ((2, 2), (2, 3), (3, 2)), 5: ((2, 3), (3, 2), (3, 3))}
-FILL = 0.84                    # of a cell of the grid, how much an object may take
+TURNED, FLIPPED = (
+    0.25,
+    0.15,
+)  # an object is turned (mirrored) only when at least so much of it then looks different
+CONTRAST, LOST = (
+    0.2,
+    0.3,
+)  # in Oklab between an object and its ground; the share of it that may be lost on one
+GRIDS = {
+    1: ((1, 1),),
+    2: ((1, 2), (2, 1), (2, 2)),
+    3: ((2, 2), (1, 3), (2, 3)),
+    4: ((2, 2), (2, 3), (3, 2)),
+    5: ((2, 3), (3, 2), (3, 3)),
+}
+FILL = 0.84  # of a cell of the grid, how much an object may take
 TRIES = 2000
 
 SECRET = {NOUNS[label] for label in HELD_OUT}  # words that training never says
@@ -53,9 +69,10 @@ Box = tuple[float, float, float, float]
 class Attributes:
     """Everything that a scene shows. Fields that a kind does not have keep their defaults.
 
-    `nouns`, `concepts` (emojibase's labels) and `colours` ("" as drawn) run in parallel, one an object of a pair; `count` is of the first
-    noun. `boxes` are x0, y0, x1, y1 of each object in [0, 1], y pointing down; `images` their numbers in the emoji set; `style` the vendor, for
-    hands the way of drawing. `names` are further words for a plain picture, `tone` its skin's; `turns` are quarter turns to the left.
+    `nouns`, `concepts` (emojibase's labels) and `colours` ("" as drawn) run in parallel, one an object of a
+    pair; `count` is of the first noun. `boxes` are x0, y0, x1, y1 of each object in [0, 1], y pointing down;
+    `images` their numbers in the emoji set; `style` the vendor, for hands the way of drawing. `names` are
+    further words for a plain picture, `tone` its skin's; `turns` are quarter turns to the left.
     """
 
     kind: str
@@ -84,7 +101,9 @@ class Attributes:
 
 def combinations(a: Attributes) -> list[tuple[str, ...]]:
     """The combinations of words in a scene that a split may hold out."""
-    found: list[tuple[str, ...]] = [("colour", noun, colour) for noun, colour in zip(a.nouns, a.colours) if colour]
+    found: list[tuple[str, ...]] = [
+        ("colour", noun, colour) for noun, colour in zip(a.nouns, a.colours) if colour
+    ]
     if a.kind == "objects" and a.count > 1:
         found.append(("count", a.nouns[0], str(a.count)))
     if a.orientation != "upright":
@@ -119,29 +138,48 @@ def relations(first: Box, second: Box) -> set[str]:
 class Scenes:
     """The endless scenes of one split of one emoji set: `scene(seed, index)` is always the same one.
 
-    `weights` are the shares of the four kinds, and of TURNED_ONLY (missing ones 0); `concepts` narrows the world to so many of the commonest (see
-    `commonest`; 0 is all). Raises BadInput for an unknown split or kind, or a set that is not fetched.
+    `weights` are the shares of the four kinds, and of TURNED_ONLY (missing ones 0); `concepts` narrows the
+    world to so many of the commonest (see `commonest`; 0 is all). Raises BadInput for an unknown split or
+    kind, or a set that is not fetched.
     """
 
-    def __init__(self, emoji: Emoji | str = "emoji", split: str = "train", weights: Mapping[str, float] = WEIGHTS, concepts: int = 0):
+    def __init__(
+        self,
+        emoji: Emoji | str = "emoji",
+        split: str = "train",
+        weights: Mapping[str, float] = WEIGHTS,
+        concepts: int = 0,
+    ):
         if split not in SPLITS:
             raise unknown("split of scenes", split, SPLITS)
         if wrong := [kind for kind in weights if kind not in (*KINDS, TURNED_ONLY)]:
             raise unknown("kind of scene", wrong[0], (*KINDS, TURNED_ONLY))
-        without = {"held_out": "plain", "personal": "hand"}.get(split)  # a plain picture combines nothing, a hand is no noun
+        without = {"held_out": "plain", "personal": "hand"}.get(
+            split
+        )  # a plain picture combines nothing, a hand is no noun
         kinds = {k: w for k, w in weights.items() if w > 0 and k != without}
         if not kinds or min(weights.values()) < 0:
-            raise BadInput(f"weights of scenes {dict(weights)} leave nothing to draw in {split!r}: at least one of {', '.join(KINDS)} above 0")
+            raise BadInput(
+                f"weights of scenes {dict(weights)} leave nothing to draw in {split!r}: at least one of"
+                f" {', '.join(KINDS)} above 0"
+            )
         self.emoji = load_emoji(emoji) if isinstance(emoji, str) else emoji
         self.split, self.kinds = split, kinds
         kept = self._kept(concepts)
-        self._of_noun = _vocabulary(self.emoji, "personal" if split == "personal" else "train", self._things())
+        self._of_noun = _vocabulary(
+            self.emoji, "personal" if split == "personal" else "train", self._things()
+        )
         if split != "personal":
-            self._of_noun = {noun: images for noun, images in self._of_noun.items() if self.emoji.concept[images[0]] in kept}
+            self._of_noun = {
+                noun: images
+                for noun, images in self._of_noun.items()
+                if self.emoji.concept[images[0]] in kept
+            }
         self.nouns = tuple(self._of_noun)
         self._of_style = _by_style(self.emoji, self._of_noun)
         plain = self._weights(split if split in ("test", "personal") else "train")
-        if split != "personal": plain = np.where(np.isin(self.emoji.concept, kept), plain, 0.0)
+        if split != "personal":
+            plain = np.where(np.isin(self.emoji.concept, kept), plain, 0.0)
         self._plain = np.flatnonzero(plain).tolist()
         self._cumulative = list(accumulate(plain[self._plain].tolist()))
         if ("plain" in kinds and not self._plain) or len(self.nouns) < 2:
@@ -163,8 +201,11 @@ class Scenes:
         draw = Draw(seed, index, STREAM[self.split])
         kind = draw.among(tuple(self.kinds), tuple(self.kinds.values()))
         for _ in range(TRIES):
-            a = {"plain": self._draw_plain, "pair": self._draw_pair, "hand": self._draw_hand}.get(kind, self._draw_objects)(draw)
-            if kind == TURNED_ONLY and a.orientation == "upright": continue
+            a = {"plain": self._draw_plain, "pair": self._draw_pair, "hand": self._draw_hand}.get(
+                kind, self._draw_objects
+            )(draw)
+            if kind == TURNED_ONLY and a.orientation == "upright":
+                continue
             held = any(held_out(c) for c in combinations(a))
             if self.split == "personal" or held == (self.split == "held_out"):
                 return a
@@ -179,11 +220,15 @@ class Scenes:
         return caption(a, draw)
 
     def again(self, seed: int, index: int, visit: int) -> str:
-        """What scene `index` is called at the place `visit` of a run: the same as ever, since this world's captions are kept with their scenes."""
+        """What scene `index` is called at the place `visit` of a run: the same as ever, since this world's
+        captions are kept with their scenes.
+        """
         return self.caption(seed, index)
 
     def scene(self, seed: int, index: int, size: int = 64) -> tuple[np.ndarray, str, Attributes]:
-        """Scene `index`: its image (size, size, 3) uint8, its caption and its attributes. `size` is 32, 64 or 128."""
+        """Scene `index`: its image (size, size, 3) uint8, its caption and its attributes. `size` is 32, 64 or
+        128.
+        """
         a = self.attributes(seed, index)
         return self.render(a, size), self.say(a, Draw(seed, index, STREAM[self.split] + 16)), a
 
@@ -194,7 +239,9 @@ class Scenes:
         return images, [s[1] for s in scenes]
 
     def render(self, a: Attributes, size: int = 64) -> np.ndarray:
-        """The picture of `a`: (size, size, 3) uint8. Drawn at 64 (or larger) and averaged down, as far as the emoji set has such detail."""
+        """The picture of `a`: (size, size, 3) uint8. Drawn at 64 (or larger) and averaged down, as far as the
+        emoji set has such detail.
+        """
         if size not in SIDES:
             raise BadInput(f"scenes are {', '.join(map(str, SIDES))} pixels wide, not {size}")
         side = max(size, min(64, self.emoji.size))
@@ -218,8 +265,16 @@ class Scenes:
         concept = self.emoji.concepts[self.emoji.concept[i]]
         noun = NOUNS.get(concept.label)
         tags = concept.tags if self.split == "personal" else tuple(t for t in concept.tags if t not in SECRET)
-        return Attributes("plain", (self.emoji.label(i),), (concept.label,), self.emoji.styles[self.emoji.style[i]], tone=_tone(self.emoji, i),
-                          names=(*((noun,) if noun else ()), *tags), boxes=(_unit_box(self.emoji, i),), images=(i,))
+        return Attributes(
+            "plain",
+            (self.emoji.label(i),),
+            (concept.label,),
+            self.emoji.styles[self.emoji.style[i]],
+            tone=_tone(self.emoji, i),
+            names=(*((noun,) if noun else ()), *tags),
+            boxes=(_unit_box(self.emoji, i),),
+            images=(i,),
+        )
 
     def _draw_objects(self, draw: Draw) -> Attributes:
         noun, i = self._pick(draw)
@@ -230,8 +285,20 @@ class Scenes:
         turns = {"on its side": 1 + 2 * draw.below(2), "upside down": 2}.get(orientation, 0)
         ratio = self._ratio(i, turns)
         boxes = (_one_box(draw, ratio, SIZES[size]),) if count == 1 else _boxes(draw, ratio, count)
-        return Attributes("objects", (noun,), (self._label(i),), self.emoji.styles[self.emoji.style[i]], (colour,), count, orientation, size=size,
-                          background=_ground(draw, 0.25, self._clear(i, colour)), boxes=boxes, images=(i,), turns=turns)
+        return Attributes(
+            "objects",
+            (noun,),
+            (self._label(i),),
+            self.emoji.styles[self.emoji.style[i]],
+            (colour,),
+            count,
+            orientation,
+            size=size,
+            background=_ground(draw, 0.25, self._clear(i, colour)),
+            boxes=boxes,
+            images=(i,),
+            turns=turns,
+        )
 
     def _draw_pair(self, draw: Draw) -> Attributes:
         first, i = self._pick(draw)
@@ -243,8 +310,17 @@ class Scenes:
         relation = draw.pick(RELATIONS)
         boxes = _pair_boxes(draw, self._ratio(i, 0), self._ratio(j, 0), relation)
         ground = _ground(draw, 0.2, self._clear(i, colours[0]) & self._clear(j, colours[1]))
-        return Attributes("pair", (first, second), (self._label(i), self._label(j)), self.emoji.styles[style], colours, relation=relation,
-                          background=ground, boxes=boxes, images=(i, j))
+        return Attributes(
+            "pair",
+            (first, second),
+            (self._label(i), self._label(j)),
+            self.emoji.styles[style],
+            colours,
+            relation=relation,
+            background=ground,
+            boxes=boxes,
+            images=(i, j),
+        )
 
     def _draw_hand(self, draw: Draw) -> Attributes:
         fingers, drawing = draw.below(6), draw.pick(hands.DRAWINGS)
@@ -252,7 +328,17 @@ class Scenes:
         x0, y0, x1, y1 = hands.extent(hand)
         box = _one_box(draw, (x1 - x0) / (y1 - y0), draw.uniform(0.7, 0.95))
         ground = _ground(draw, 0.3, _far_from(oklab(np.array(hands.shown(hand), dtype=np.uint8))))
-        return Attributes("hand", ("hand",), ("",), drawing, fingers=fingers, background=ground, tone=hand.tone, boxes=(box,), hand=hand)
+        return Attributes(
+            "hand",
+            ("hand",),
+            ("",),
+            drawing,
+            fingers=fingers,
+            background=ground,
+            tone=hand.tone,
+            boxes=(box,),
+            hand=hand,
+        )
 
     @property
     def plain(self) -> tuple[int, ...]:
@@ -271,8 +357,10 @@ class Scenes:
 
     def _orient(self, draw: Draw, i: int) -> str:
         """A way of turning image i that can be seen."""
-        possible = [*(("on its side", "upside down") if self.emoji.turn[i] >= TURNED else ()),
-                    *(("mirrored",) if self.emoji.mirror[i] >= FLIPPED and self.emoji.agrees[i] else ())]
+        possible = [
+            *(("on its side", "upside down") if self.emoji.turn[i] >= TURNED else ()),
+            *(("mirrored",) if self.emoji.mirror[i] >= FLIPPED and self.emoji.agrees[i] else ()),
+        ]
         return draw.pick(possible) if possible else "upright"
 
     def _ratio(self, i: int, turns: int) -> float:
@@ -287,7 +375,9 @@ class Scenes:
         """The grounds that image i, painted `colour`, stands out from."""
         if colour:
             return _far_from(LAB[colour])
-        return {name for name, lost in zip(GROUNDS, self.emoji.clash[i]) if lost < LOST} & _far_from(self.emoji.lab[i])
+        return {name for name, lost in zip(GROUNDS, self.emoji.clash[i]) if lost < LOST} & _far_from(
+            self.emoji.lab[i]
+        )
 
     # ---- pixels
 
@@ -304,21 +394,30 @@ class Scenes:
         return rgba[:, ::-1] if a.orientation == "mirrored" else np.rot90(rgba, a.turns)
 
 
-NOUN_SHARE = 0.8  # of a narrowed world's concepts; the rest are faces, gestures, symbols, as users ask for them
+NOUN_SHARE = (
+    0.8  # of a narrowed world's concepts; the rest are faces, gestures, symbols, as users ask for them
+)
 
 
 def commonest(emoji: Emoji, n: int) -> np.ndarray:
-    """The n concepts that the most free vendors drew, four fifths of them nouns, ascending; equal ones in emojibase's order.
+    """The n concepts that the most free vendors drew, four fifths of them nouns, ascending; equal ones in
+    emojibase's order.
 
-    Training never shows the 24 nouns kept for personalisation, flags or clock faces: they are left out. BadInput: n < 10.
+    Training never shows the 24 nouns kept for personalisation, flags or clock faces: they are left out.
+    BadInput: n < 10.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 10: raise BadInput(f"a narrowed world has at least 10 concepts, given {n!r}")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 10:
+        raise BadInput(f"a narrowed world has at least 10 concepts, given {n!r}")
     free = np.array([TRAINABLE[s] for s in emoji.styles])[emoji.style] & (emoji.tone == 0)
     drawn = np.bincount(emoji.concept[free], minlength=len(emoji.concepts))
     order = np.argsort(-drawn, kind="stable").tolist()
     concepts = emoji.concepts
     nouns = [k for k in order if concepts[k].label in NOUNS and concepts[k].label not in emoji.held_out]
-    others = [k for k in order if concepts[k].label not in NOUNS and concepts[k].group != "flags" and concepts[k].subgroup != "time"]
+    others = [
+        k
+        for k in order
+        if concepts[k].label not in NOUNS and concepts[k].group != "flags" and concepts[k].subgroup != "time"
+    ]
     several = min(round(n * NOUN_SHARE), len(nouns))
     return np.sort(np.array([*nouns[:several], *others[: n - several]], dtype=np.int64))
 
@@ -330,7 +429,11 @@ def _vocabulary(emoji: Emoji, split: str, things: Mapping[str, str]) -> dict[str
     for i in emoji.members(split).tolist():
         if TRAINABLE[emoji.styles[emoji.style[i]]] and emoji.tone[i] == 0:
             inside.setdefault(int(emoji.concept[i]), []).append(i)
-    return {noun: inside[number[label]] for label, noun in things.items() if label in number and number[label] in inside}
+    return {
+        noun: inside[number[label]]
+        for label, noun in things.items()
+        if label in number and number[label] in inside
+    }
 
 
 def _by_style(emoji: Emoji, of_noun: dict[str, list[int]]) -> dict[int, list[tuple[str, int]]]:
@@ -343,7 +446,11 @@ def _by_style(emoji: Emoji, of_noun: dict[str, list[int]]) -> dict[int, list[tup
 
 
 def _far_from(lab: np.ndarray) -> set[str]:
-    return {name for name, ground in GROUND_LAB.items() if name != "white" and np.linalg.norm(lab - ground) > CONTRAST}
+    return {
+        name
+        for name, ground in GROUND_LAB.items()
+        if name != "white" and np.linalg.norm(lab - ground) > CONTRAST
+    }
 
 
 def _ground(draw: Draw, share: float, clear: set[str]) -> str:
@@ -362,6 +469,7 @@ def _unit_box(emoji: Emoji, i: int) -> Box:
 
 
 # ---- places
+
 
 def _fit(ratio: float, width: float, height: float) -> tuple[float, float]:
     """The largest (w, h) with w / h = ratio inside width x height."""
@@ -388,16 +496,23 @@ def _boxes(draw: Draw, ratio: float, count: int) -> tuple[Box, ...]:
     for cell in draw.sample(range(rows * columns), count):
         x, y = (cell % columns + 0.5) / columns, (cell // columns + 0.5) / rows
         room = (FILL + 0.08) / columns - w, (FILL + 0.08) / rows - h
-        boxes.append(_about(x + draw.uniform(-0.5, 0.5) * room[0], y + draw.uniform(-0.5, 0.5) * room[1], w, h))
+        boxes.append(
+            _about(x + draw.uniform(-0.5, 0.5) * room[0], y + draw.uniform(-0.5, 0.5) * room[1], w, h)
+        )
     return tuple(boxes)
 
 
 def _pair_boxes(draw: Draw, first: float, second: float, relation: str) -> tuple[Box, Box]:
-    """Boxes of two objects (by their ratios) so that `relation` holds of the first to the second, and clearly."""
+    """Boxes of two objects (by their ratios) so that `relation` holds of the first to the second, and
+    clearly.
+    """
     (w1, h1), (w2, h2) = sizes = (_fit(first, 0.42, 0.42), _fit(second, 0.42, 0.42))
     if relation in ("above", "below"):
         rows = (0.25, 0.75) if relation == "above" else (0.75, 0.25)
-        a, b = (_about(0.5 + draw.uniform(-0.12, 0.12), y + draw.uniform(-0.03, 0.03), *wh) for y, wh in zip(rows, sizes))
+        a, b = (
+            _about(0.5 + draw.uniform(-0.12, 0.12), y + draw.uniform(-0.03, 0.03), *wh)
+            for y, wh in zip(rows, sizes)
+        )
         return a, b
     if relation == "next to":
         y, turn = 0.5 + draw.uniform(-0.2, 0.2), draw.below(2)
@@ -407,15 +522,22 @@ def _pair_boxes(draw: Draw, first: float, second: float, relation: str) -> tuple
         return _about(places[turn], y, w1, h1), _about(places[1 - turn], y, w2, h2)
     columns = (0.25, 0.75) if relation == "left of" else (0.75, 0.25)
     y = 0.5 + draw.uniform(-0.15, 0.15)
-    a, b = (_about(x + draw.uniform(-0.03, 0.03), y + draw.uniform(-0.06, 0.06), *wh) for x, wh in zip(columns, sizes))
+    a, b = (
+        _about(x + draw.uniform(-0.03, 0.03), y + draw.uniform(-0.06, 0.06), *wh)
+        for x, wh in zip(columns, sizes)
+    )
     return a, b
 
 
 # ---- pixels
 
+
 def _resize(rgba: np.ndarray, w: int, h: int) -> np.ndarray:
-    if rgba.shape[:2] == (h, w): return rgba
-    return np.asarray(Image.fromarray(np.ascontiguousarray(rgba)).resize((w, h), Image.Resampling.BICUBIC))  # PIL weighs colours by alpha
+    if rgba.shape[:2] == (h, w):
+        return rgba
+    return np.asarray(
+        Image.fromarray(np.ascontiguousarray(rgba)).resize((w, h), Image.Resampling.BICUBIC)
+    )  # PIL weighs colours by alpha
 
 
 def _put(canvas: np.ndarray, rgba: np.ndarray, box: Box) -> None:
@@ -436,7 +558,8 @@ def _cut_hand(hand: hands.Hand, box: Box, side: int) -> np.ndarray:
 
 def _average(x: np.ndarray, k: int) -> np.ndarray:
     """Blocks of k x k pixels averaged, to the nearest."""
-    if k == 1: return x
+    if k == 1:
+        return x
     n = len(x) // k
     return ((x.reshape(n, k, n, k, 3).sum((1, 3), dtype=np.uint32) + k * k // 2) // (k * k)).astype(np.uint8)
 
@@ -444,34 +567,56 @@ def _average(x: np.ndarray, k: int) -> np.ndarray:
 # ---- words
 
 COUNTED = ("raised finger", "extended finger", "finger")
-TURN_WORDS = {"on its side": ("on its side", "lying on its side", "turned on its side"), "upside down": ("upside down", "turned upside down"),
-              "mirrored": ("mirrored", "seen in a mirror", "mirror image")}
-RELATION_WORDS = {"left of": ("left of", "to the left of", "on the left of"), "right of": ("right of", "to the right of", "on the right of"),
-                  "above": ("above", "over"), "below": ("below", "under", "beneath"), "next to": ("next to", "beside")}
+TURN_WORDS = {
+    "on its side": ("on its side", "lying on its side", "turned on its side"),
+    "upside down": ("upside down", "turned upside down"),
+    "mirrored": ("mirrored", "seen in a mirror", "mirror image"),
+}
+RELATION_WORDS = {
+    "left of": ("left of", "to the left of", "on the left of"),
+    "right of": ("right of", "to the right of", "on the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under", "beneath"),
+    "next to": ("next to", "beside"),
+}
 SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
-DRAWING_WORDS = {"flat": "flat drawing", "outlined": "outlined drawing", "line": "line drawing", "shaded": "shaded drawing", "glove": "gloved hand",
-                 "silhouette": "silhouette"}
+DRAWING_WORDS = {
+    "flat": "flat drawing",
+    "outlined": "outlined drawing",
+    "line": "line drawing",
+    "shaded": "shaded drawing",
+    "glove": "gloved hand",
+    "silhouette": "silhouette",
+}
 
 
 def caption(a: Attributes, draw: Draw) -> str:
     """One way of saying what `a` is, lower case.
 
-    Always said: the nouns, colours, a count above 1, an orientation but upright, a relation, the number of fingers, a size but medium, a
-    ground but white. Sometimes: the style, the skin, which hand, and of the rest that it is upright, one, or on white.
+    Always said: the nouns, colours, a count above 1, an orientation but upright, a relation, the number of
+    fingers, a size but medium, a ground but white. Sometimes: the style, the skin, which hand, and of the
+    rest that it is upright, one, or on white.
     """
     if a.kind == "plain":
         return _say_plain(a, draw)
     said = {"objects": _say_objects, "pair": _say_pair, "hand": _say_hand}[a.kind](a, draw)
     if a.background != "white" or draw.chance(0.06):
-        said = draw.pick((f"{said} on {article(a.background)} background", f"{said}, {a.background} background",
-                          f"{said} in front of {article(a.background)} background"))
+        said = draw.pick(
+            (
+                f"{said} on {article(a.background)} background",
+                f"{said}, {a.background} background",
+                f"{said} in front of {article(a.background)} background",
+            )
+        )
     if a.kind != "hand" and draw.chance(0.25):
         said = _with_style(said, a.style, draw)
     return said if draw.chance(0.9) else f"a picture of {said}"
 
 
 def _with_style(said: str, style: str, draw: Draw) -> str:
-    return draw.pick((f"{said} in {style} style", f"{said}, {style} style", f"{said}, {style}", f"{style} emoji of {said}"))
+    return draw.pick(
+        (f"{said} in {style} style", f"{said}, {style} style", f"{said}, {style}", f"{style} emoji of {said}")
+    )
 
 
 def _say_plain(a: Attributes, draw: Draw) -> str:
@@ -483,11 +628,16 @@ def _say_plain(a: Attributes, draw: Draw) -> str:
     noun = NOUNS.get(a.concepts[0])
     tags = [t for t in a.names if t != noun]
     way = draw.uniform()
-    if way < 0.20: return _with_style(label, a.style, draw)
-    if way < 0.30 and tags: return ", ".join((label, *draw.sample(tags, 1 + draw.below(min(3, len(tags))))))
-    if way < 0.40 and tags: return ", ".join(draw.sample(tags, 1 + draw.below(min(3, len(tags)))))
-    if way < 0.60 and noun: return article(noun)
-    if way < 0.68: return f"{label} emoji"
+    if way < 0.20:
+        return _with_style(label, a.style, draw)
+    if way < 0.30 and tags:
+        return ", ".join((label, *draw.sample(tags, 1 + draw.below(min(3, len(tags))))))
+    if way < 0.40 and tags:
+        return ", ".join(draw.sample(tags, 1 + draw.below(min(3, len(tags)))))
+    if way < 0.60 and noun:
+        return article(noun)
+    if way < 0.68:
+        return f"{label} emoji"
     return label
 
 
@@ -495,7 +645,13 @@ def _say_objects(a: Attributes, draw: Draw) -> str:
     noun, words = a.nouns[0], []
     if a.size != "medium":
         words.append(draw.pick(SIZE_WORDS[a.size]))
-    turned = draw.pick(TURN_WORDS[a.orientation]) if a.orientation != "upright" else "upright" if draw.chance(0.06) else ""
+    turned = (
+        draw.pick(TURN_WORDS[a.orientation])
+        if a.orientation != "upright"
+        else "upright"
+        if draw.chance(0.06)
+        else ""
+    )
     if turned == "mirrored":
         words, turned = [*words, turned], ""
     words += [a.colour] * bool(a.colour)
@@ -511,7 +667,9 @@ def _say_objects(a: Attributes, draw: Draw) -> str:
 
 
 def _say_pair(a: Attributes, draw: Draw) -> str:
-    first, second = (article(" ".join(w for w in (colour, noun) if w)) for noun, colour in zip(a.nouns, a.colours))
+    first, second = (
+        article(" ".join(w for w in (colour, noun) if w)) for noun, colour in zip(a.nouns, a.colours)
+    )
     return f"{first} {draw.pick(RELATION_WORDS[a.relation])} {second}"
 
 
@@ -533,17 +691,22 @@ def _say_hand(a: Attributes, draw: Draw) -> str:
 
 # ---- by name
 
+
 @lru_cache(maxsize=8)
 def scenes(name: str = "emoji", split: str = "train") -> Scenes:
     """The scenes of a split of an emoji set by name, with the usual weights; opened once."""
     return Scenes(name, split)
 
 
-def scene(seed: int, index: int, size: int = 64, split: str = "train", name: str = "emoji") -> tuple[np.ndarray, str, Attributes]:
+def scene(
+    seed: int, index: int, size: int = 64, split: str = "train", name: str = "emoji"
+) -> tuple[np.ndarray, str, Attributes]:
     """See `Scenes.scene`."""
     return scenes(name, split).scene(seed, index, size)
 
 
-def render_many(seed: int, indices: Iterable[int], size: int = 64, split: str = "train", name: str = "emoji") -> tuple[np.ndarray, list[str]]:
+def render_many(
+    seed: int, indices: Iterable[int], size: int = 64, split: str = "train", name: str = "emoji"
+) -> tuple[np.ndarray, list[str]]:
     """See `Scenes.render_many`."""
     return scenes(name, split).render_many(seed, indices, size)

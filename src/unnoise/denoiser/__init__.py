@@ -1,4 +1,7 @@
-"""Denoisers, callable (x, level) -> E[x0 | x]: networks made into one (`adapt`), exact ones to test against (`oracle`)."""
+"""Denoisers, callable (x, level) -> E[x0 | x]: networks made into one (`adapt`), exact ones to test against
+(`oracle`).
+"""
+
 from unnoise.denoiser import adapt, oracle
 from unnoise.denoiser.adapt import FRAMES, Clock, Denoiser, Frame
 from unnoise.denoiser.oracle import Empirical, Gaussian, Mixture

@@ -1,9 +1,11 @@
 """A network as a Denoiser: callable (x, level) -> E[x0 | x].
 
-A pretrained family is a triple (frame, kind, clock): how the network's input is scaled, what it predicts (`process.predict`)
-and how a level becomes its time input. With those any network runs on any path with any sampler: the level is rescaled
-into the network's own frame first, so a Stable Diffusion network accepts a level of an EDM or flow path.
+A pretrained family is a triple (frame, kind, clock): how the network's input is scaled, what it predicts
+(`process.predict`) and how a level becomes its time input. With those any network runs on any path with any
+sampler: the level is rescaled into the network's own frame first, so a Stable Diffusion network accepts a
+level of an EDM or flow path.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -62,20 +64,25 @@ def adapt(net: Callable[..., Tensor], frame: Frame, kind: Kind, clock: Clock) ->
 
     `kind` is evaluated in the network's own frame (alpha / frame, sigma / frame), as it was trained.
     """
+
     def denoise(x: Tensor, l: Level) -> Tensor:
         y, time, own = _enter(x, l, frame, clock)
         return solve_x0(kind, y, net(y, time), own)
+
     return denoise
 
 
 def classes(net: Callable[..., Tensor], frame: Frame, clock: Clock) -> Callable[[Tensor, Level], Tensor]:
-    """log p(class | x) at any level, (n, classes), from `net(x, time) -> logits` of a classifier trained on noisy samples.
+    """log p(class | x) at any level, (n, classes), from `net(x, time) -> logits` of a classifier trained on
+    noisy samples.
 
     Differentiable in x. What `guide.classifier` asks for is one column of it, or one an image.
     """
+
     def log_classes(x: Tensor, l: Level) -> Tensor:
         y, time, _ = _enter(x, l, frame, clock)
         return net(y, time).log_softmax(1)
+
     return log_classes
 
 

@@ -1,14 +1,17 @@
 """Anomalies: what a model of the normal cannot restore (AnoDDPM, Wyatt et al. 2022).
 
-    x = alpha x0 + sigma eps at a level part-way, several eps;  map = mean over them of (x0 - E[x0 | x])^2;  score = the map's mean
+    x = alpha x0 + sigma eps at a level part-way, several eps;  map = mean over them of (x0 - E[x0 | x])^2;
+    score = the map's mean
     relative = score / detail,  detail^2 = mean of (difference of neighbouring pixels)^2
 
-`relative` is the one to tell pictures by: busy pictures, normal or not, come back worse than plain ones, and hide what is strange (Serra et al.
-2020 say the same of likelihoods; lab/anomaly has the figures).
+`relative` is the one to tell pictures by: busy pictures, normal or not, come back worse than plain ones, and
+hide what is strange (Serra et al. 2020 say the same of likelihoods; lab/anomaly has the figures).
 
-A model that saw normal data alone fills in what noise hid with something normal. With too little noise it need not fill in anything, with too much
-it restores nothing of the picture at all: the level matters. `steps` > 1 comes down by DDIM instead of one call, to a picture and not a mean.
+A model that saw normal data alone fills in what noise hid with something normal. With too little noise it
+need not fill in anything, with too much it restores nothing of the picture at all: the level matters. `steps`
+> 1 comes down by DDIM instead of one call, to a picture and not a mean.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -35,8 +38,10 @@ FLAT = 2 / 255  # the detail of a picture that has none: one step of a byte
 
 @dataclass(frozen=True)
 class Anomaly:
-    """score: the map's mean; relative: the score over the picture's detail; map: float (h, w) of the model's pixels, squared differences with
-    pictures running from -1 to 1, mean over channels; restored: uint8 (h, w, 3), the mean of what came back; nfe: network calls a noise."""
+    """score: the map's mean; relative: the score over the picture's detail; map: float (h, w) of the model's
+    pixels, squared differences with pictures running from -1 to 1, mean over channels; restored: uint8 (h, w,
+    3), the mean of what came back; nfe: network calls a noise.
+    """
 
     score: float
     relative: float
@@ -50,11 +55,23 @@ class Anomaly:
         return (np.stack([3 * v, 3 * v - 1, 3 * v - 2], -1).clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def anomaly(pipe: Pipeline, image: Given, prompt: str | None = None, *, strength: float = STRENGTH, noises: int = NOISES, steps: int = 1, seed: int = 0,
-            batch_size: int | None = None, progress: Progress | None = None) -> Anomaly:
-    """How far a picture is from what the model takes for normal, and where. The picture is brought to the model's size.
+def anomaly(
+    pipe: Pipeline,
+    image: Given,
+    prompt: str | None = None,
+    *,
+    strength: float = STRENGTH,
+    noises: int = NOISES,
+    steps: int = 1,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Anomaly:
+    """How far a picture is from what the model takes for normal, and where. The picture is brought to the
+    model's size.
 
-    strength: how much noise, a fraction of the schedule's time above 0. noises: how many are averaged; batch_size: at once. Errors: BadInput.
+    strength: how much noise, a fraction of the schedule's time above 0. noises: how many are averaged;
+    batch_size: at once. Errors: BadInput.
     """
     picture, strength = read(image), strength_of(strength)
     noises, steps, seed = _checked(pipe, strength, noises, steps, seed)
@@ -65,44 +82,71 @@ def anomaly(pipe: Pipeline, image: Given, prompt: str | None = None, *, strength
     back = []
     for part in parts_of(pipe, seed, noises, x0.shape, batch_size):
         model = pipe.denoiser([prompt] * len(part), net=pipe.runner.counted(count))
-        back.append(restored(model, x0.repeat(len(part), 1, 1, 1), pipe.schedule, strength, seeded(part, "anomaly"), steps))
+        back.append(
+            restored(
+                model, x0.repeat(len(part), 1, 1, 1), pipe.schedule, strength, seeded(part, "anomaly"), steps
+            )
+        )
     seen = read(pipe.decode(x0)[0])
     pixels = decoded(pipe, torch.cat(back), seen).astype(np.float64)
     gap = ((pixels - seen.pixels) / 127.5) ** 2
     score, busy = float(gap.mean()), float(detail(torch.from_numpy(seen.pixels / 127.5).movedim(-1, 0)[None]))
-    return Anomaly(score, score / busy, gap.mean((0, 3)), pixels.mean(0).round().astype(np.uint8), count.calls // len(back))
+    return Anomaly(
+        score,
+        score / busy,
+        gap.mean((0, 3)),
+        pixels.mean(0).round().astype(np.uint8),
+        count.calls // len(back),
+    )
 
 
 def _checked(pipe: Pipeline, strength: float, noises: int, steps: int, seed: int) -> tuple[int, int, int]:
-    if isinstance(pipe.codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it cannot look at pictures")
+    if isinstance(pipe.codec, Vectors):
+        raise BadInput(f"model {pipe.name!r} makes numbers: it cannot look at pictures")
     pipe._draws()
-    if strength == 0: raise BadInput("strength must be above 0: without noise everything is restored")
+    if strength == 0:
+        raise BadInput("strength must be above 0: without noise everything is restored")
     seed = arguments.integer("seed", seed, -(2**63), 2**63 - 10_001)
     return arguments.integer("noises", noises, 1, 10_000), arguments.integer("steps", steps, 1, 10_000), seed
 
 
 def restored(model: Denoiser, x0: Tensor, schedule, strength: float, noise, steps: int = 1) -> Tensor:
-    """What comes back of x0 (n, …) from noise at `strength` of the schedule's time: E[x0 | x], or DDIM's way down in so many steps."""
+    """What comes back of x0 (n, …) from noise at `strength` of the schedule's time: E[x0 | x], or DDIM's way
+    down in so many steps.
+    """
     times = strength * np.arange(steps, 0, -1) / steps
     path = path_of([schedule.level(float(u)) for u in times])
     x = corrupt(x0, noise(x0), path[0])
-    with torch.no_grad(): return model(x, path[0]) if steps == 1 else last(SAMPLERS["ddim"](model, x, path))
+    with torch.no_grad():
+        return model(x, path[0]) if steps == 1 else last(SAMPLERS["ddim"](model, x, path))
 
 
 def detail(x: Tensor) -> Tensor:
-    """(n,) root mean square differences between neighbours of x (n, c, h, w), down and across together; FLAT where there are none."""
+    """(n,) root mean square differences between neighbours of x (n, c, h, w), down and across together; FLAT
+    where there are none.
+    """
     down, across = (x.diff(dim=d).double().square().flatten(1) for d in (2, 3))
-    return sum((v.mean(1) for v in (down, across) if v.shape[1]), torch.zeros(len(x), dtype=torch.float64)).sqrt().clamp(min=FLAT)
+    return (
+        sum((v.mean(1) for v in (down, across) if v.shape[1]), torch.zeros(len(x), dtype=torch.float64))
+        .sqrt()
+        .clamp(min=FLAT)
+    )
 
 
-def scores(model: Denoiser, x0: Tensor, schedule, strength: float, noises: int = NOISES, seed: int = 0) -> Tensor:
-    """(n,) scores of encoded pictures, in the model's own space: for many at once. Picture i has noises of its own. Over `detail` they are relative."""
+def scores(
+    model: Denoiser, x0: Tensor, schedule, strength: float, noises: int = NOISES, seed: int = 0
+) -> Tensor:
+    """(n,) scores of encoded pictures, in the model's own space: for many at once. Picture i has noises of
+    its own. Over `detail` they are relative.
+    """
     total = torch.zeros(len(x0), dtype=torch.float64)
     for k in range(noises):
         for i in range(0, len(x0), BATCH):
             part = x0[i : i + BATCH]
             eps = seeded(range(i, i + len(part)), f"anomaly/{seed}/{k}")
-            total[i : i + BATCH] += (restored(model, part, schedule, strength, eps) - part).double().square().flatten(1).mean(1)
+            total[i : i + BATCH] += (
+                (restored(model, part, schedule, strength, eps) - part).double().square().flatten(1).mean(1)
+            )
     return total / noises
 
 

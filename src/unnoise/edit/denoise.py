@@ -1,13 +1,16 @@
-"""Denoise and restore: a noisy picture is x0 + sigma eps, which is a level of a path; the model comes down from there.
+"""Denoise and restore: a noisy picture is x0 + sigma eps, which is a level of a path; the model comes down
+from there.
 
     denoise(unnoise.load("emoji-upscale"), "noisy.png")             sigma is estimated; E[x0 | x], in one call
     denoise(unnoise.load("emoji-upscale"), "noisy.png", sigma=0.3, sample=True)      a sample of p(x0 | x)
 
-The posterior mean has the least squared error and is smooth where the picture is uncertain; a sample is as sharp as the data and further off.
-Networks of pixels know noise of pixels: a level (1, sigma) is theirs. "emoji-upscale", shown nothing, takes pictures of any size; others
-of pixels their own size alone. A model of latents sees encoded noise, which is neither white nor of the same size everywhere: its level is
-measured, as what the encoding of this very picture moves by when noise of sigma is added once more.
+The posterior mean has the least squared error and is smooth where the picture is uncertain; a sample is as
+sharp as the data and further off. Networks of pixels know noise of pixels: a level (1, sigma) is theirs.
+"emoji-upscale", shown nothing, takes pictures of any size; others of pixels their own size alone. A model of
+latents sees encoded noise, which is neither white nor of the same size everywhere: its level is measured, as
+what the encoding of this very picture moves by when noise of sigma is added once more.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -33,65 +36,119 @@ MOST = 10.0  # sigma, of pictures from -1 to 1, at which nothing can be seen of 
 PROBES = 4  # noises by which a model of latents measures its level
 
 
-def denoise(pipe: Pipeline, image: Given, prompt: str | None = None, *, sigma: float | None = None, sample: bool = False,
-            batch_size: int | None = None, progress: Progress | None = None, **how: Any) -> Result:
+def denoise(
+    pipe: Pipeline,
+    image: Given,
+    prompt: str | None = None,
+    *,
+    sigma: float | None = None,
+    sample: bool = False,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    **how: Any,
+) -> Result:
     """Pictures of the image's size with less noise; the recipe's edit says the sigma that was taken.
 
-    sigma: the standard deviation of its noise, pictures running from -1 to 1; None estimates it (`evaluate.noise_level`),
-    0 gives the picture back, MOST is the most. sample:
-    come down by the sampler, from the image itself, instead of one call. batch_size: pictures at once. how: what `Pipeline.request` takes. Errors: BadInput.
+    sigma: the standard deviation of its noise, pictures running from -1 to 1; None estimates it
+    (`evaluate.noise_level`), 0 gives the picture back, MOST is the most. sample:
+    come down by the sampler, from the image itself, instead of one call. batch_size: pictures at once. how:
+    what `Pipeline.request` takes. Errors: BadInput.
     """
     picture = read(image)
-    if isinstance(pipe.codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it cannot edit pictures")
+    if isinstance(pipe.codec, Vectors):
+        raise BadInput(f"model {pipe.name!r} makes numbers: it cannot edit pictures")
     sigma = known("estimate" if sigma is None else arguments.number("sigma", sigma, 0, MOST), picture)
     sample = arguments.flag("sample", sample)
     request = _request(pipe, picture, prompt, how)
     arrays, calls = np.stack([picture.whole()] * len(request.seeds)), 0
-    if sigma: arrays, calls = _cleaned(pipe, request, picture, sigma, sample, batch_size, progress)
-    return result(pipe, request, arrays, calls, "denoise", {"image": picture}, {"sigma": sigma, "sample": sample})
+    if sigma:
+        arrays, calls = _cleaned(pipe, request, picture, sigma, sample, batch_size, progress)
+    return result(
+        pipe, request, arrays, calls, "denoise", {"image": picture}, {"sigma": sigma, "sample": sample}
+    )
 
 
 def _request(pipe: Pipeline, picture: Picture, prompt: str | None, how: dict[str, Any]) -> Request:
     check_no_size(how)
-    if shows(pipe): return pipe.request(prompt, **how)
+    if shows(pipe):
+        return pipe.request(prompt, **how)
     if isinstance(pipe.codec, Pixels) and picture.size != (pipe.codec.height, pipe.codec.width):
         given, own = (f"{w} x {h}" for h, w in (picture.size, (pipe.codec.height, pipe.codec.width)))
-        raise BadInput(f"model {pipe.name!r} knows noise on pictures of {own} only, given {given} (emoji-upscale takes any)")
+        raise BadInput(
+            f"model {pipe.name!r} knows noise on pictures of {own} only, given {given} (emoji-upscale takes"
+            " any)"
+        )
     return asked(pipe, working_size(pipe, picture), prompt, **how)
 
 
-def _cleaned(pipe: Pipeline, request: Request, picture: Picture, sigma: float, sample: bool, batch_size: int | None,
-             progress: Progress | None) -> tuple[np.ndarray, int]:
+def _cleaned(
+    pipe: Pipeline,
+    request: Request,
+    picture: Picture,
+    sigma: float,
+    sample: bool,
+    batch_size: int | None,
+    progress: Progress | None,
+) -> tuple[np.ndarray, int]:
     """uint8 (n, h, w, 3 or 4), and network calls a picture."""
     shown, borne = shows(pipe) is not None, sigma
-    x = folded(pipe, tensor(pipe, picture.pixels)) if shown else encoded(pipe, picture.pixels, working_size(pipe, picture))
-    if isinstance(pipe.codec, Latents): borne = latent_sigma(pipe, picture, sigma)
+    x = (
+        folded(pipe, tensor(pipe, picture.pixels))
+        if shown
+        else encoded(pipe, picture.pixels, working_size(pipe, picture))
+    )
+    if isinstance(pipe.codec, Latents):
+        borne = latent_sigma(pipe, picture, sigma)
 
     def draw(places: list[int], count: Count) -> Tensor:
         r = request.only(places)
-        if shown: model = whole(pipe, alone(pipe, (x.shape[2], x.shape[3])), count)
-        else: model = pipe.denoiser(r.prompts, r.negatives, r.guidance, r.rescale, pipe.runner.counted(count), clip_skip=r.clip_skip)
+        if shown:
+            model = whole(pipe, alone(pipe, (x.shape[2], x.shape[3])), count)
+        else:
+            model = pipe.denoiser(
+                r.prompts,
+                r.negatives,
+                r.guidance,
+                r.rescale,
+                pipe.runner.counted(count),
+                clip_skip=r.clip_skip,
+            )
         return come_down(pipe, r, x.repeat(len(places), 1, 1, 1), borne, model, sample)
-    at_once = pipe.runner.batch(tuple(x.shape)) if batch_size is None else arguments.integer("batch_size", batch_size, 1)
+
+    at_once = (
+        pipe.runner.batch(tuple(x.shape))
+        if batch_size is None
+        else arguments.integer("batch_size", batch_size, 1)
+    )
     z, calls = batched(pipe, request, draw, at_once, progress)
-    pixels = numbers(unfolded(pipe, z, picture.size)).round().clip(0, 255).astype(np.uint8) if shown else decoded(pipe, z, picture)
+    pixels = (
+        numbers(unfolded(pipe, z, picture.size)).round().clip(0, 255).astype(np.uint8)
+        if shown
+        else decoded(pipe, z, picture)
+    )
     return np.stack([picture.whole(p) for p in pixels]), calls
 
 
 def come_down(pipe: Pipeline, r: Request, x: Tensor, sigma: float, model: Denoiser, sample: bool) -> Tensor:
-    """From x = x0 + sigma eps (n, …) to E[x0 | x] in one call, or to samples by the request's sampler on the rest of its path."""
+    """From x = x0 + sigma eps (n, …) to E[x0 | x] in one call, or to samples by the request's sampler on the
+    rest of its path.
+    """
     own = ve(torch.tensor(sigma, dtype=torch.float64))
     if not sample:
         l = pipe.schedule.level(pipe.schedule.time(own))
-        with torch.no_grad(): return model(spread(l.alpha, x) * x, l)
+        with torch.no_grad():
+            return model(spread(l.alpha, x) * x, l)
     top = pipe.schedule.time(pipe.path(r)[0])
     path = part(pipe, r, float((pipe.schedule.time(own) / top).clamp(max=1)))
     begin = spread(path[0].alpha, x) * x
-    with torch.no_grad(): return last(SAMPLERS[r.sampler](model, begin, path, NOISES[r.noise](r.seeds), **r.options))
+    with torch.no_grad():
+        return last(SAMPLERS[r.sampler](model, begin, path, NOISES[r.noise](r.seeds), **r.options))
 
 
 def latent_sigma(pipe: Pipeline, picture: Picture, sigma: float) -> float:
-    """By how much the encoding of a picture moves, root mean square, when noise of sigma (in pixels of [-1, 1]) is added to it once more."""
+    """By how much the encoding of a picture moves, root mean square, when noise of sigma (in pixels of [-1,
+    1]) is added to it once more.
+    """
     size = working_size(pipe, picture)
     z = encoded(pipe, picture.pixels, size)
     eps = seeded(range(PROBES), "probe")(torch.zeros(PROBES, *picture.pixels.shape)).numpy()

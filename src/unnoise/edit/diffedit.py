@@ -1,17 +1,22 @@
-"""DiffEdit (Couairon et al. 2023): where two prompts disagree about a noised picture is where the one must become the other.
+"""DiffEdit (Couairon et al. 2023): where two prompts disagree about a noised picture is where the one must
+become the other.
 
-    1  mask      d, how far the estimates of the picture noised half-way lie apart under prompt and source; extremes removed, scaled to
-                 [0, 1], brought to the picture's pixels, 1 where d is above the threshold
+    1  mask      d, how far the estimates of the picture noised half-way lie apart under prompt and source;
+                 extremes removed, scaled to [0, 1], brought to the picture's pixels, 1 where d is above the
+                 threshold
     2  encode    x0 = xs[N], …, xs[0]: DDIM inversion without a prompt up to `strength`
-    3  decode    down again by DDIM under the prompt inside the mask, along the very same xs outside of it, at equal levels, x0 itself last
+    3  decode    down again by DDIM under the prompt inside the mask, along the very same xs outside of it, at
+                 equal levels, x0 itself last
 
-In space "cells" d is the paper's, the mean over noises and channels of |eps(x_t, prompt) - eps(x_t, source)| at each cell of the latents. In
-"pixels", the default, it is the difference of both estimates of x0, averaged over the noises, decoded, smoothed over half a cell, and made to
-follow the picture's own edges; of it the parts count that hold a large difference somewhere. So the mask has the outline of things, for two
-decoded pictures more (docs/edit/diffedit.md has what it gains). A new thing seldom fits the old one's outline: step 3 draws ROOM cells beyond a
-mask so found, and the mask takes in what of the thing has come to lie there on plain ground (`reached`). Outside the mask the picture's own
-pixels are put back, equal to the bit.
+In space "cells" d is the paper's, the mean over noises and channels of |eps(x_t, prompt) - eps(x_t, source)|
+at each cell of the latents. In "pixels", the default, it is the difference of both estimates of x0, averaged
+over the noises, decoded, smoothed over half a cell, and made to follow the picture's own edges; of it the
+parts count that hold a large difference somewhere. So the mask has the outline of things, for two decoded
+pictures more (docs/edit/diffedit.md has what it gains). A new thing seldom fits the old one's outline: step 3
+draws ROOM cells beyond a mask so found, and the mask takes in what of the thing has come to lie there on
+plain ground (`reached`). Outside the mask the picture's own pixels are put back, equal to the bit.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -25,7 +30,19 @@ from torch import Tensor
 from unnoise.base import arguments
 from unnoise.data.colour import APART, oklab
 from unnoise.edit.invert import Steps, check_method, denoiser, follow, for_ddim, inverted
-from unnoise.edit.picture import LIMIT, Given, Picture, cells, encoded, pasted, read, read_mask, resized, shown, working_size
+from unnoise.edit.picture import (
+    LIMIT,
+    Given,
+    Picture,
+    cells,
+    encoded,
+    pasted,
+    read,
+    read_mask,
+    resized,
+    shown,
+    working_size,
+)
 from unnoise.edit.run import Progress, asked, drawn, part, parts_of, result, strength_of
 from unnoise.errors import BadInput
 from unnoise.pipeline import Count, Pipeline, Result
@@ -34,9 +51,15 @@ from unnoise.process.noise import seeded
 
 STRENGTH = 0.8
 NOISES, NOISE_LEVEL, EXTREMES, THRESHOLD = 10, 0.5, 0.03, 0.5
-REACH, PEAK = 1.5, 4.6  # in pixels, times the threshold times Otsu's: how low a part of the mask goes, and how high it must come to be one
-ROOM = 1                # cells around a found mask for what outgrows it
-SMOOTH = 1e-3           # of `snapped`: an edge of the picture counts where its variance is larger
+REACH, PEAK = (
+    1.5,
+    4.6,
+    # in pixels, times the threshold times Otsu's: how low a part of the mask goes, and how high it must come
+    # to
+    # be one
+)
+ROOM = 1  # cells around a found mask for what outgrows it
+SMOOTH = 1e-3  # of `snapped`: an edge of the picture counts where its variance is larger
 SPACES = ("pixels", "cells")
 
 
@@ -47,12 +70,23 @@ class Masked(Result):
     mask: np.ndarray | None = None
 
 
-def difference(pipe: Pipeline, x0: Tensor, prompt: str, source: str = "", *, noises: int = NOISES, noise_level: float = NOISE_LEVEL,
-               space: str = "pixels", batch_size: int | None = None, progress: Progress | None = None) -> Tensor:
-    """How far the estimates of two prompts lie apart at each pixel or cell of x0 (1, c, h, w): (1, 1, …), mean over noises and channels.
+def difference(
+    pipe: Pipeline,
+    x0: Tensor,
+    prompt: str,
+    source: str = "",
+    *,
+    noises: int = NOISES,
+    noise_level: float = NOISE_LEVEL,
+    space: str = "pixels",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """How far the estimates of two prompts lie apart at each pixel or cell of x0 (1, c, h, w): (1, 1, …),
+    mean over noises and channels.
 
-    noises: how many, from seeds of their own (0, 1, …): the map depends on nothing else; batch_size: how many at once.
-    noise_level: of the schedule's time. Guidance would
+    noises: how many, from seeds of their own (0, 1, …): the map depends on nothing else; batch_size: how many
+    at once. noise_level: of the schedule's time. Guidance would
     only scale the map. Errors: BadInput.
     """
     arguments.choice("space", space, SPACES)
@@ -62,28 +96,48 @@ def difference(pipe: Pipeline, x0: Tensor, prompt: str, source: str = "", *, noi
     for places in parts_of(pipe, 0, noises, x0.shape, batch_size):
         like = x0.expand(len(places), *x0.shape[1:])
         x = corrupt(like, seeded(places, "diffedit")(like), l)
-        with torch.no_grad(): found.append([denoiser(pipe, [p] * len(places), count=count)(x, l) for p in (prompt, source)])
+        with torch.no_grad():
+            found.append([denoiser(pipe, [p] * len(places), count=count)(x, l) for p in (prompt, source)])
     d = [torch.cat(v) for v in zip(*found)]  # of x0; that of eps is alpha / sigma times it
-    if space == "pixels": d = [torch.from_numpy(pipe.decode(v.mean(0, keepdim=True)).astype(np.float64)).permute(0, 3, 1, 2) for v in d]
+    if space == "pixels":
+        d = [
+            torch.from_numpy(pipe.decode(v.mean(0, keepdim=True)).astype(np.float64)).permute(0, 3, 1, 2)
+            for v in d
+        ]
     far = (d[0] - d[1]).abs().mean((0, 1), keepdim=True)
-    k = far.shape[-1] // x0.shape[-1] // 2 | 1  # half a cell: what a decoder says of single pixels is not worth more
+    k = (
+        far.shape[-1] // x0.shape[-1] // 2 | 1
+    )  # half a cell: what a decoder says of single pixels is not worth more
     return _windows(far, k // 2)
 
 
-def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, threshold: float = THRESHOLD, pixels: np.ndarray | None = None,
-            cell: int = 8) -> np.ndarray:
+def mask_of(
+    d: Tensor,
+    size: tuple[int, int],
+    extremes: float = EXTREMES,
+    threshold: float = THRESHOLD,
+    pixels: np.ndarray | None = None,
+    cell: int = 8,
+) -> np.ndarray:
     """The mask (height, width) of a map of differences (1, 1, h, w): float64, 1 = change.
 
-    The share `extremes` of the cells at either end is clipped to what is left, the rest scaled to [0, 1] and interpolated between cells; above
-    the threshold is the mask. pixels: the picture itself, uint8 (h, w, 3) of the map's size. Then the map follows the picture's edges as far as a
-    `cell` reaches (`snapped`), and connected parts of it are taken by two thresholds (`parts`), REACH and PEAK times the one given times `otsu`, with
-    one pixel around them: an outline's blended pixels.
-    BadInput where there is no difference anywhere.
+    The share `extremes` of the cells at either end is clipped to what is left, the rest scaled to [0, 1] and
+    interpolated between cells; above the threshold is the mask. pixels: the picture itself, uint8 (h, w, 3)
+    of the map's size. Then the map follows the picture's edges as far as a `cell` reaches (`snapped`), and
+    connected parts of it are taken by two thresholds (`parts`), REACH and PEAK times the one given times
+    `otsu`, with one pixel around them: an outline's blended pixels. BadInput where there is no difference
+    anywhere.
     """
-    extremes, threshold = arguments.number("extremes", extremes, 0, 0.49), arguments.number("threshold", threshold, 0, 1)
+    extremes, threshold = (
+        arguments.number("extremes", extremes, 0, 0.49),
+        arguments.number("threshold", threshold, 0, 1),
+    )
     d = d.cpu().double()  # not every device has float64
     low, high = (torch.quantile(d, q) for q in (extremes, 1 - extremes))
-    if not high > low: raise BadInput("the two prompts make no difference to this picture: give another source prompt, or a mask")
+    if not high > low:
+        raise BadInput(
+            "the two prompts make no difference to this picture: give another source prompt, or a mask"
+        )
     d = ((d - low) / (high - low)).clamp(0, 1)
     if pixels is not None:
         d = snapped(d, pixels, cell).clamp(min=0)
@@ -95,7 +149,9 @@ def mask_of(d: Tensor, size: tuple[int, int], extremes: float = EXTREMES, thresh
 
 
 def otsu(d: Tensor) -> float:
-    """The value that divides a map's values into two groups whose means lie furthest apart, each counted as often as it is (Otsu 1979)."""
+    """The value that divides a map's values into two groups whose means lie furthest apart, each counted as
+    often as it is (Otsu 1979).
+    """
     v = d.flatten().sort().values
     k, sums = torch.arange(1, len(v)).to(v), v.cumsum(0)
     low, high = sums[:-1] / k, (sums[-1] - sums[:-1]) / (len(v) - k)
@@ -104,15 +160,19 @@ def otsu(d: Tensor) -> float:
 
 
 def snapped(d: Tensor, pixels: np.ndarray, radius: int) -> Tensor:
-    """A map (1, 1, h, w) made to follow the edges of a picture, uint8 (h, w, 3): the guided filter (He, Sun & Tang 2013, eq. 14 to 19).
+    """A map (1, 1, h, w) made to follow the edges of a picture, uint8 (h, w, 3): the guided filter (He, Sun &
+    Tang 2013, eq. 14 to 19).
 
-    In every window of 2 radius + 1 it is the linear function a . colour + b of the picture that comes nearest to the map, by the ridge
-    SMOOTH; each pixel gets the mean of those of its windows.
+    In every window of 2 radius + 1 it is the linear function a . colour + b of the picture that comes nearest
+    to the map, by the ridge SMOOTH; each pixel gets the mean of those of its windows.
     """
     guide = torch.from_numpy(np.asarray(pixels, np.float64) / 255).permute(2, 0, 1)[None].to(d)
     mean = lambda u: _windows(u, radius)
     colour, value = mean(guide), mean(d)
-    pairs = mean((guide[:, :, None] * guide[:, None]).flatten(1, 2)).unflatten(1, (3, 3)) - colour[:, :, None] * colour[:, None]
+    pairs = (
+        mean((guide[:, :, None] * guide[:, None]).flatten(1, 2)).unflatten(1, (3, 3))
+        - colour[:, :, None] * colour[:, None]
+    )
     spread = pairs.permute(0, 3, 4, 1, 2) + SMOOTH * torch.eye(3).to(d)
     a = torch.linalg.solve(spread, (mean(guide * d) - colour * value).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     b = value - (a * colour).sum(1, keepdim=True)
@@ -127,83 +187,177 @@ def _windows(u: Tensor, radius: int) -> Tensor:
 
 
 def parts(d: Tensor, low: float, high: float) -> Tensor:
-    """Where a map (1, 1, h, w) is at least low and connected, over any of eight neighbours, to a place that is at least high: bool."""
+    """Where a map (1, 1, h, w) is at least low and connected, over any of eight neighbours, to a place that
+    is at least high: bool.
+    """
     able, found = d >= low, d >= high
     while True:
         more = (F.max_pool2d(found.float(), 3, 1, 1) > 0) & able
-        if bool((more == found).all()): return found
+        if bool((more == found).all()):
+            return found
         found = more
 
 
 def reached(before: np.ndarray, after: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:
-    """The mask (h, w) with what was drawn around it on plain ground, no further than `radius` and connected to it: float64, 1 = change.
+    """The mask (h, w) with what was drawn around it on plain ground, no further than `radius` and connected
+    to it: float64, 1 = change.
 
-    before, after: the picture and what was drawn, uint8 (h, w, 3). The ground is the median colour of what lies so near: plain is what is of
-    that colour before, drawn what is not after (`data.colour.APART`). So nothing is taken where other things lie, nor of a textured ground.
+    before, after: the picture and what was drawn, uint8 (h, w, 3). The ground is the median colour of what
+    lies so near: plain is what is of that colour before, drawn what is not after (`data.colour.APART`). So
+    nothing is taken where other things lie, nor of a textured ground.
     """
     m = torch.from_numpy(mask > 0)[None, None]
     ring = ((_grown(m.float(), radius) > 0) & ~m)[0, 0].numpy()
-    if not ring.any(): return mask
+    if not ring.any():
+        return mask
     ground = np.median(oklab(before[ring]), 0)
     far = lambda picture: np.linalg.norm(oklab(picture) - ground, axis=-1) > APART
     new = torch.from_numpy(ring & ~far(before) & far(after))[None, None]
     return np.maximum(mask, parts(0.5 * new + 1.0 * m, 0.5, 1.0)[0, 0].double().numpy())
 
 
-def diffedit(pipe: Pipeline, image: Given, prompt: str | None = None, *, source: str = "", mask: Given | None = None, strength: float = STRENGTH,
-             noises: int = NOISES, noise_level: float = NOISE_LEVEL, extremes: float = EXTREMES, threshold: float = THRESHOLD, space: str = "pixels",
-             room: int = ROOM, grow: int = 0, method: str = "plain", height: int | None = None, width: int | None = None, batch_size: int | None = None,
-             progress: Progress | None = None, **how: Any) -> Masked:
-    """The picture with what distinguishes `source` (what it shows; "": any picture) from `prompt` changed to the prompt.
+def diffedit(
+    pipe: Pipeline,
+    image: Given,
+    prompt: str | None = None,
+    *,
+    source: str = "",
+    mask: Given | None = None,
+    strength: float = STRENGTH,
+    noises: int = NOISES,
+    noise_level: float = NOISE_LEVEL,
+    extremes: float = EXTREMES,
+    threshold: float = THRESHOLD,
+    space: str = "pixels",
+    room: int = ROOM,
+    grow: int = 0,
+    method: str = "plain",
+    height: int | None = None,
+    width: int | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    **how: Any,
+) -> Masked:
+    """The picture with what distinguishes `source` (what it shows; "": any picture) from `prompt` changed to
+    the prompt.
 
-    mask: of the picture's size, white changes, instead of the one computed from noises, noise_level, extremes, threshold and space. strength: how far
-    up the encoding goes, 0 to 1; N steps are N up and N down. room: cells around a mask computed in "pixels" into which a new thing may reach where
-    the picture is plain; the mask grows with it. grow: cells by which the decoder may go beyond the mask; pixels never do.
-    method: of the encoding, "plain" or "fixed-point". how: what `Pipeline.request` takes. There is no chance but in the mask's own seeds:
-    all images of one call are equal. Errors: BadInput, also for a prompt that equals its source.
+    mask: of the picture's size, white changes, instead of the one computed from noises, noise_level,
+    extremes, threshold and space. strength: how far up the encoding goes, 0 to 1; N steps are N up and N
+    down. room: cells around a mask computed in "pixels" into which a new thing may reach where the picture is
+    plain; the mask grows with it. grow: cells by which the decoder may go beyond the mask; pixels never do.
+    method: of the encoding, "plain" or "fixed-point". how: what `Pipeline.request` takes. There is no chance
+    but in the mask's own seeds: all images of one call are equal. Errors: BadInput, also for a prompt that
+    equals its source.
     """
     strength, picture = strength_of(strength), read(image)
     grow, room = arguments.integer("grow", grow, 0, LIMIT), arguments.integer("room", room, 0, LIMIT)
     source, space = arguments.string("source", source), arguments.choice("space", space, SPACES)
     check_method(method)
-    if method == "coupled": raise BadInput("DiffEdit follows a single way up: method must be 'plain' or 'fixed-point', given 'coupled'")
+    if method == "coupled":
+        raise BadInput(
+            "DiffEdit follows a single way up: method must be 'plain' or 'fixed-point', given 'coupled'"
+        )
     size = working_size(pipe, picture, height, width)
     request = asked(pipe, size, prompt, **for_ddim(how))
     x0, tick = encoded(pipe, picture.pixels, size), progress or (lambda n: None)
     given = None if mask is None else read(mask)
-    m = _mask(pipe, picture, x0, size, request.prompts[0], source, given, (extremes, threshold), noises=noises, noise_level=noise_level, space=space,
-              batch_size=batch_size, progress=tick)
+    m = _mask(
+        pipe,
+        picture,
+        x0,
+        size,
+        request.prompts[0],
+        source,
+        given,
+        (extremes, threshold),
+        noises=noises,
+        noise_level=noise_level,
+        space=space,
+        batch_size=batch_size,
+        progress=tick,
+    )
     path = part(pipe, request, strength)
     up = inverted(pipe, x0, "", method=method, path=path, progress=tick)
-    xs, found = up.xs, up.nfe + (2 if given is None else 0)  # calls of the way up, and of the mask for each of its noises
+    xs, found = (
+        up.xs,
+        up.nfe + (2 if given is None else 0),
+    )  # calls of the way up, and of the mask for each of its noises
     room = room if given is None and space == "pixels" else 0
     inside, steps = _grown(cells(m, x0), grow + room), Steps(path)
-    x, calls = drawn(pipe, request, path=path, start=lambda eps, l, places: xs[0].expand_as(eps), batch_size=batch_size, progress=progress,
-                     wrap=lambda d, places: follow(d, steps, xs, inside))
+    x, calls = drawn(
+        pipe,
+        request,
+        path=path,
+        start=lambda eps, l, places: xs[0].expand_as(eps),
+        batch_size=batch_size,
+        progress=progress,
+        wrap=lambda d, places: follow(d, steps, xs, inside),
+    )
     made = shown(pipe, x)
-    if room: m = _with_room(picture, made[0], m, room * max(size[1] // x.shape[-1], 1))
+    if room:
+        m = _with_room(picture, made[0], m, room * max(size[1] // x.shape[-1], 1))
     arrays = np.stack([pasted(picture, resized(p, picture.size), m) for p in made])
-    options = {"source": source, "strength": strength, "noises": noises, "noise_level": noise_level, "extremes": extremes, "threshold": threshold,
-               "space": space, "room": room, "grow": grow, "method": method, "height": height, "width": width}
-    edited = result(pipe, request, arrays, found + calls, "diffedit", {"image": picture, "mask": given}, options)
+    options = {
+        "source": source,
+        "strength": strength,
+        "noises": noises,
+        "noise_level": noise_level,
+        "extremes": extremes,
+        "threshold": threshold,
+        "space": space,
+        "room": room,
+        "grow": grow,
+        "method": method,
+        "height": height,
+        "width": width,
+    }
+    edited = result(
+        pipe, request, arrays, found + calls, "diffedit", {"image": picture, "mask": given}, options
+    )
     return Masked(edited.arrays, edited.seeds, edited.nfe, edited.recipes, (m * 255).round().astype(np.uint8))
 
 
-def _mask(pipe: Pipeline, picture: Picture, x0: Tensor, size: tuple[int, int], prompt: str, source: str, given: Picture | None,
-          cut: tuple[float, float], *, space: str, **how: Any) -> np.ndarray:
-    if given is not None: return read_mask(given, picture)
+def _mask(
+    pipe: Pipeline,
+    picture: Picture,
+    x0: Tensor,
+    size: tuple[int, int],
+    prompt: str,
+    source: str,
+    given: Picture | None,
+    cut: tuple[float, float],
+    *,
+    space: str,
+    **how: Any,
+) -> np.ndarray:
+    if given is not None:
+        return read_mask(given, picture)
     pipe.check_prompt(source)
-    if prompt == source: raise BadInput(f"prompt and source are the same, {prompt!r}: they make no difference to find; give another source, or a mask")
+    if prompt == source:
+        raise BadInput(
+            f"prompt and source are the same, {prompt!r}: they make no difference to find; give another"
+            " source, or a mask"
+        )
     d = difference(pipe, x0, prompt, source, space=space, **how)
-    return mask_of(d, picture.size, *cut, resized(picture.pixels, size) if space == "pixels" else None, max(size[1] // x0.shape[-1], 1))
+    return mask_of(
+        d,
+        picture.size,
+        *cut,
+        resized(picture.pixels, size) if space == "pixels" else None,
+        max(size[1] // x0.shape[-1], 1),
+    )
 
 
 def _with_room(picture: Picture, after: np.ndarray, m: np.ndarray, radius: int) -> np.ndarray:
-    """The picture's mask with what was drawn around it, found at the size of `after`, the one that the model works at."""
+    """The picture's mask with what was drawn around it, found at the size of `after`, the one that the model
+    works at.
+    """
     size = after.shape[:2]
     own = cells(m, torch.empty(1, 1, *size, dtype=torch.float64))[0, 0].numpy()
     found = reached(resized(picture.pixels, size), after, own, radius)
-    wide = F.interpolate(torch.from_numpy(found)[None, None], m.shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+    wide = F.interpolate(torch.from_numpy(found)[None, None], m.shape, mode="bilinear", align_corners=False)[
+        0, 0
+    ].numpy()
     return found if m.shape == size else np.maximum(m, wide >= 0.5)
 
 

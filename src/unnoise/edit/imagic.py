@@ -1,19 +1,25 @@
-"""Imagic (Kawar et al. 2023): another pose, colour or shape of the very thing in a picture, as one sentence says it.
+"""Imagic (Kawar et al. 2023): another pose, colour or shape of the very thing in a picture, as one sentence
+says it.
 
     imagic(pipe, "dog.png", "a dog lying down", eta=(0.2, 0.4, 0.6, 0.8))
 
-    1  embedding   e_opt = argmin_e E |f(alpha x0 + sigma eps; e) - target|^2, from the prompt's e_tgt: what the picture is called
+    1  embedding   e_opt = argmin_e E |f(alpha x0 + sigma eps; e) - target|^2, from the prompt's e_tgt: what
+                   the picture is called
     2  network     the same loss over the weights, at e_opt: the picture comes back whole
-    3  drawing     e = eta e_tgt + (1 - eta) e_opt, under the tuned weights: 0 is the picture again, 1 the prompt
+    3  drawing     e = eta e_tgt + (1 - eta) e_opt, under the tuned weights: 0 is the picture again, 1 the
+                   prompt
 
-The tuned weights are a copy: the model stays as it is. Levels and noise of step k come from (seed, stage, k), and a state is written every
-so many steps, whole or not at all: a run that was killed goes on where it was, to the same result. When the training is done, its result takes
-the place of the network's state in the work folder: what every weight was moved by, in half precision (2 bytes a weight; the state had 12).
-Every drawing, the first too, adds that to the model's weights, so that other etas, seeds and steps, and a replay, cost drawing alone.
-The prompt's loss needs a text encoder.
+The tuned weights are a copy: the model stays as it is. Levels and noise of step k come from (seed, stage, k),
+and a state is written every so many steps, whole or not at all: a run that was killed goes on where it was,
+to the same result. When the training is done, its result takes the place of the network's state in the work
+folder: what every weight was moved by, in half precision (2 bytes a weight; the state had 12). Every drawing,
+the first too, adds that to the model's weights, so that other etas, seeds and steps, and a replay, cost
+drawing alone. The prompt's loss needs a text encoder.
 
-The defaults fit the small default model. For Stable Diffusion the authors' figures are embedding_steps 1000 at 2e-3 and tuning_steps 1500 at 5e-7.
+The defaults fit the small default model. For Stable Diffusion the authors' figures are embedding_steps 1000
+at 2e-3 and tuning_steps 1500 at 5e-7.
 """
+
 from __future__ import annotations
 
 import copy
@@ -49,7 +55,9 @@ Stage = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Training:
-    """How the first two stages are trained: steps and rates of Adam, levels a step, and the seed of their noise."""
+    """How the first two stages are trained: steps and rates of Adam, levels a step, and the seed of their
+    noise.
+    """
 
     embedding_steps: int = 100
     embedding_rate: float = 5e-3
@@ -76,11 +84,18 @@ class Swept(Result):
         from unnoise.look import sheet
 
         e, n = len(self.etas), len(self.seeds) // len(self.etas)
-        return sheet([[self.images[j * n + i] for j in range(e)] for i in range(n)], [f"{v:g}" for v in self.etas], [str(s) for s in self.seeds[:n]], "", "eta")
+        return sheet(
+            [[self.images[j * n + i] for j in range(e)] for i in range(n)],
+            [f"{v:g}" for v in self.etas],
+            [str(s) for s in self.seeds[:n]],
+            "",
+            "eta",
+        )
 
     def labels(self) -> list[str]:
         """Files are named by eta and seed."""
-        if len(self.seeds) == 1: return super().labels()
+        if len(self.seeds) == 1:
+            return super().labels()
         n = len(self.seeds) // len(self.etas)
         return [f"eta{self.etas[i // n]:g}-{seed}" for i, seed in enumerate(self.seeds)]
 
@@ -89,43 +104,91 @@ class Swept(Result):
         return {"sweep": {"eta": list(self.etas)}}
 
 
-def imagic(pipe: Pipeline, image: Given, prompt: str | None = None, *, eta: float | Sequence[float] = ETAS, embedding_steps: int = 100,
-           embedding_rate: float = 5e-3, tuning_steps: int = 100, tuning_rate: float = 1e-4, levels: int = 8, train_seed: int = 0,
-           work: str | os.PathLike | None = None, height: int | None = None, width: int | None = None, batch_size: int | None = None,
-           progress: Progress | None = None, stage: Stage | None = None, **how: Any) -> Swept:
+def imagic(
+    pipe: Pipeline,
+    image: Given,
+    prompt: str | None = None,
+    *,
+    eta: float | Sequence[float] = ETAS,
+    embedding_steps: int = 100,
+    embedding_rate: float = 5e-3,
+    tuning_steps: int = 100,
+    tuning_rate: float = 1e-4,
+    levels: int = 8,
+    train_seed: int = 0,
+    work: str | os.PathLike | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    stage: Stage | None = None,
+    **how: Any,
+) -> Swept:
     """Pictures of the image's size at each eta (and seed), etas first; `grid` shows them as a table.
 
-    eta: 0 to 1, where to draw between the picture (0) and the prompt (1); a little beyond is allowed. The rest of the training is that of
-    `Training`. work: the folder of its states, by default one in the cache, by content. progress(k): training steps and calls done;
-    stage(name, done, of): where it is. how: what `Pipeline.request` takes. nfe: calls an image, training left out. Errors: BadInput.
+    eta: 0 to 1, where to draw between the picture (0) and the prompt (1); a little beyond is allowed. The
+    rest of the training is that of `Training`. work: the folder of its states, by default one in the cache,
+    by content. progress(k): training steps and calls done; stage(name, done, of): where it is. how: what
+    `Pipeline.request` takes. nfe: calls an image, training left out. Errors: BadInput.
     """
     t = Training(embedding_steps, embedding_rate, tuning_steps, tuning_rate, levels, train_seed)
     etas, picture = _etas(eta), read(image)
-    if work is not None and not isinstance(work, str | os.PathLike): raise BadInput(f"work must name a folder, given {short(work)}")
-    if isinstance(pipe.codec, Vectors) or pipe.text is None: raise BadInput(f"model {pipe.name!r} has no text encoder, whose words Imagic moves between")
+    if work is not None and not isinstance(work, str | os.PathLike):
+        raise BadInput(f"work must name a folder, given {short(work)}")
+    if isinstance(pipe.codec, Vectors) or pipe.text is None:
+        raise BadInput(f"model {pipe.name!r} has no text encoder, whose words Imagic moves between")
     size = working_size(pipe, picture, height, width)
     request = asked(pipe, size, prompt, **how)
-    if not prompt or len(set(request.prompts)) > 1: raise BadInput("Imagic needs one prompt: what the picture shall show")
+    if not prompt or len(set(request.prompts)) > 1:
+        raise BadInput("Imagic needs one prompt: what the picture shall show")
     target = _target(pipe, request)
-    about = {"model": pipe.sha256, "picture": picture.sha256, "prompt": request.prompts[0], "size": list(size), "tokens": target.shape[1],
-             "clip_skip": request.clip_skip, **t.__dict__}
+    about = {
+        "model": pipe.sha256,
+        "picture": picture.sha256,
+        "prompt": request.prompts[0],
+        "size": list(size),
+        "tokens": target.shape[1],
+        "clip_skip": request.clip_skip,
+        **t.__dict__,
+    }
     tell = _teller(progress, stage)
     best, net = trained(pipe, encoded(pipe, picture.pixels, size), target, t, _folder(work, about), tell)
     x, nfe = _drawn(pipe, request, [(1 - v) * best + v * target for v in etas], net, progress, batch_size)
-    every = replace(request, prompts=request.prompts * len(etas), negatives=request.negatives * len(etas), seeds=request.seeds * len(etas))
+    every = replace(
+        request,
+        prompts=request.prompts * len(etas),
+        negatives=request.negatives * len(etas),
+        seeds=request.seeds * len(etas),
+    )
     arrays = np.stack([picture.whole(p) for p in decoded(pipe, x, picture)])
-    told = result(pipe, every, arrays, nfe, "imagic", {"image": picture}, {**t.__dict__, "height": height, "width": width})
+    told = result(
+        pipe,
+        every,
+        arrays,
+        nfe,
+        "imagic",
+        {"image": picture},
+        {**t.__dict__, "height": height, "width": width},
+    )
     n = len(request.seeds)
-    own = [{**r["edit"], "options": {**r["edit"]["options"], "eta": etas[i // n]}} for i, r in enumerate(told.recipes)]
+    own = [
+        {**r["edit"], "options": {**r["edit"]["options"], "eta": etas[i // n]}}
+        for i, r in enumerate(told.recipes)
+    ]
     return Swept(arrays, every.seeds, nfe, tuple({**r, "edit": e} for r, e in zip(told.recipes, own)), etas)
 
 
 def _etas(given: float | Sequence[float]) -> tuple[float, ...]:
     several = isinstance(given, Sequence) and not isinstance(given, str | bytes)
-    try: values = tuple(arguments.number("eta", v, -1, 2) for v in (given if several else (given,)))  # type: ignore[union-attr]
-    except BadInput: values = ()
+    try:
+        values = tuple(arguments.number("eta", v, -1, 2) for v in (given if several else (given,)))  # type: ignore[union-attr]
+    except BadInput:
+        values = ()
     if not values or len({*values}) < len(values):
-        raise BadInput(f"eta must be different numbers from -1 to 2 (0 is the picture, 1 the prompt), given {short(given)}")
+        raise BadInput(
+            "eta must be different numbers from -1 to 2 (0 is the picture, 1 the prompt), given"
+            f" {short(given)}"
+        )
     return values
 
 
@@ -135,34 +198,61 @@ def _target(pipe: Pipeline, r: Request) -> Tensor:
 
     encoder = pipe.runner.encoder(r.clip_skip)
     parsed = [prompting.parse(p) for p in (r.prompts[0], *r.negatives)]
-    if any(p.by_step for p in parsed): raise BadInput("Imagic needs a prompt that does not change by step")
-    with torch.no_grad(): return encoder.encode(parsed[:1], chunks=max(map(encoder.chunks, parsed))).float().to(pipe.runner.device)
+    if any(p.by_step for p in parsed):
+        raise BadInput("Imagic needs a prompt that does not change by step")
+    with torch.no_grad():
+        return (
+            encoder.encode(parsed[:1], chunks=max(map(encoder.chunks, parsed))).float().to(pipe.runner.device)
+        )
 
 
 def _teller(progress: Progress | None, stage: Stage | None) -> Stage:
     def tell(name: str, done: int, of: int) -> None:
-        if progress: progress(1)
-        if stage: stage(name, done, of)
+        if progress:
+            progress(1)
+        if stage:
+            stage(name, done, of)
+
     return tell
 
 
-# --- training ---------------------------------------------------------------------------------------------------------------
+# --- training -----------------------------------------------------------------------------------------------
 
-def trained(pipe: Pipeline, x0: Tensor, target: Tensor, t: Training, work: Path, tell: Stage) -> tuple[Tensor, nn.Module]:
-    """e_opt (1, tokens, width) and the tuned copy of the network, trained or, as far as `work` holds them, read."""
+
+def trained(
+    pipe: Pipeline, x0: Tensor, target: Tensor, t: Training, work: Path, tell: Stage
+) -> tuple[Tensor, nn.Module]:
+    """e_opt (1, tokens, width) and the tuned copy of the network, trained or, as far as `work` holds them,
+    read.
+    """
     net = copy.deepcopy(pipe.net).float().to(pipe.runner.device).eval().requires_grad_(False)
     e = target.clone().requires_grad_()
     at = lambda context: lambda x, time: net(x, time, context=context.expand(len(x), -1, -1))
     loss = lambda context, name, k: pipe.process.errors(at(context), *_draw(pipe, x0, t, name, k)).mean()
-    descend({"embedding": e}, lambda k: loss(e, "embedding", k), t.embedding_steps, t.embedding_rate, work / "embedding.safetensors", tell)
+    descend(
+        {"embedding": e},
+        lambda k: loss(e, "embedding", k),
+        t.embedding_steps,
+        t.embedding_rate,
+        work / "embedding.safetensors",
+        tell,
+    )
     best = e.detach()
     file, state = work / "tuned.safetensors", work / "network.safetensors"
     if t.tuning_steps and not file.is_file():
         net.requires_grad_(True)
-        descend(dict(net.named_parameters()), lambda k: loss(best, "network", k), t.tuning_steps, t.tuning_rate, state, tell)
+        descend(
+            dict(net.named_parameters()),
+            lambda k: loss(best, "network", k),
+            t.tuning_steps,
+            t.tuning_rate,
+            state,
+            tell,
+        )
         plain = dict(pipe.net.named_parameters())
         weights.write({k: (p.detach() - plain[k].to(p)).half() for k, p in net.named_parameters()}, file)
-    if t.tuning_steps: _moved(pipe, net, file)
+    if t.tuning_steps:
+        _moved(pipe, net, file)
     state.unlink(missing_ok=True)
     return best, net.requires_grad_(False)
 
@@ -172,9 +262,13 @@ def _moved(pipe: Pipeline, net: nn.Module, file: Path) -> None:
     plain = dict(pipe.net.named_parameters())
     try:
         with safe_open(file, framework="pt") as f, torch.no_grad():
-            for k, p in net.named_parameters(): p.copy_(plain[k].to(p) + f.get_tensor(k).to(p))
+            for k, p in net.named_parameters():
+                p.copy_(plain[k].to(p) + f.get_tensor(k).to(p))
     except (SafetensorError, OSError, KeyError, RuntimeError) as e:
-        raise BadInput(f"{file} is no whole result of this training ({' '.join(str(e).split())[:100]}): remove it to begin anew") from None
+        raise BadInput(
+            f"{file} is no whole result of this training ({' '.join(str(e).split())[:100]}): remove it to"
+            " begin anew"
+        ) from None
 
 
 def _draw(pipe: Pipeline, x0: Tensor, t: Training, name: str, k: int) -> tuple[Tensor, Tensor, Level]:
@@ -186,74 +280,115 @@ def _draw(pipe: Pipeline, x0: Tensor, t: Training, name: str, k: int) -> tuple[T
     return x0.expand(t.levels, *x0.shape[1:]), eps.to(x0), pipe.schedule.level(u.numpy())
 
 
-def descend(parameters: dict[str, Tensor], loss: Callable[[int], Tensor], steps: int, rate: float, file: Path, tell: Stage) -> None:
-    """`steps` steps of Adam on the parameters, in place, from the state in `file` on; the state after every EVERY steps and the last."""
+def descend(
+    parameters: dict[str, Tensor],
+    loss: Callable[[int], Tensor],
+    steps: int,
+    rate: float,
+    file: Path,
+    tell: Stage,
+) -> None:
+    """`steps` steps of Adam on the parameters, in place, from the state in `file` on; the state after every
+    EVERY steps and the last.
+    """
     optimiser = torch.optim.Adam(parameters.values(), lr=rate)
     for k in range(_resumed(parameters, optimiser, file), steps):
         optimiser.zero_grad(set_to_none=True)
-        with torch.enable_grad(): value = loss(k)
-        if not torch.isfinite(value): raise BadInput(f"training of the {file.stem} diverged at step {k + 1}: use a smaller rate than {rate:g}")
+        with torch.enable_grad():
+            value = loss(k)
+        if not torch.isfinite(value):
+            raise BadInput(
+                f"training of the {file.stem} diverged at step {k + 1}: use a smaller rate than {rate:g}"
+            )
         value.backward()
         optimiser.step()
         tell(file.stem, k + 1, steps)
-        if (k + 1) % EVERY == 0 or k + 1 == steps: _write(parameters, optimiser, k + 1, file)
+        if (k + 1) % EVERY == 0 or k + 1 == steps:
+            _write(parameters, optimiser, k + 1, file)
 
 
 def _write(parameters: dict[str, Tensor], optimiser: torch.optim.Adam, step: int, file: Path) -> None:
     tensors = {f"value.{k}": p.detach() for k, p in parameters.items()}
     for k, p in parameters.items():
-        if p in optimiser.state: tensors |= {f"{m}.{k}": optimiser.state[p][m] for m in ("exp_avg", "exp_avg_sq")}
+        if p in optimiser.state:
+            tensors |= {f"{m}.{k}": optimiser.state[p][m] for m in ("exp_avg", "exp_avg_sq")}
     weights.write(tensors, file, {"step": str(step)})
 
 
 def _resumed(parameters: dict[str, Tensor], optimiser: torch.optim.Adam, file: Path) -> int:
-    """The step of the state in `file`, put into the parameters and the optimiser; 0 where there is none. BadInput: damaged."""
-    if not file.is_file(): return 0
+    """The step of the state in `file`, put into the parameters and the optimiser; 0 where there is none.
+    BadInput: damaged.
+    """
+    if not file.is_file():
+        return 0
     try:
         with safe_open(file, framework="pt") as f, torch.no_grad():
             step, names = int(f.metadata()["step"]), set(f.keys())
             for k, p in parameters.items():
                 p.copy_(f.get_tensor(f"value.{k}"))
-                if f"exp_avg.{k}" not in names: continue
+                if f"exp_avg.{k}" not in names:
+                    continue
                 moments = {m: f.get_tensor(f"{m}.{k}").to(p) for m in ("exp_avg", "exp_avg_sq")}
                 optimiser.state[p] = {"step": torch.tensor(float(step)), **moments}
     except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as e:
-        raise BadInput(f"{file} is no whole state of this training ({' '.join(str(e).split())[:100]}): remove it to begin anew") from None
+        raise BadInput(
+            f"{file} is no whole state of this training ({' '.join(str(e).split())[:100]}): remove it to"
+            " begin anew"
+        ) from None
     return step
 
 
 def _folder(work: str | os.PathLike | None, about: dict) -> Path:
-    """The folder of the states of one training, made where it is not there. BadInput: it is that of another."""
+    """The folder of the states of one training, made where it is not there. BadInput: it is that of
+    another.
+    """
     from unnoise.data.fetch import cache
 
     text = json.dumps(about, sort_keys=True)
     folder = Path(work) if work else cache() / "imagic" / hashlib.sha256(text.encode()).hexdigest()[:16]
     make_folder(folder)
     note = folder / "about.json"
-    if note.is_file() and note.read_text() != text: raise BadInput(f"{folder} holds the training of another picture, prompt or setting: name another folder")
+    if note.is_file() and note.read_text() != text:
+        raise BadInput(
+            f"{folder} holds the training of another picture, prompt or setting: name another folder"
+        )
     if not note.is_file():
         write.put(note, text.encode())
     return folder
 
 
-# --- drawing ----------------------------------------------------------------------------------------------------------------
+# --- drawing ------------------------------------------------------------------------------------------------
 
-def _drawn(pipe: Pipeline, request: Request, embeddings: Sequence[Tensor], net: nn.Module, progress: Progress | None,
-           batch_size: int | None) -> tuple[Tensor, int]:
+
+def _drawn(
+    pipe: Pipeline,
+    request: Request,
+    embeddings: Sequence[Tensor],
+    net: nn.Module,
+    progress: Progress | None,
+    batch_size: int | None,
+) -> tuple[Tensor, int]:
     """x0 (etas x images, …) and calls an image: each eta's images in batches, under the tuned network."""
     made = []
     for e in embeddings:
+
         def draw(places: list[int], count: Count, e: Tensor = e) -> Tensor:
             r = request.only(places)
             return pipe.finish(r, count, net=_told(net, e, 0 if r.guidance == 0 else len(places)))
+
         made.append(batched(pipe, request, draw, batch_size, progress))
     return torch.cat([x for x, _ in made]), made[0][1]
 
 
 def _told(net: nn.Module, e: Tensor, n: int) -> Callable[..., Tensor]:
-    """The network with e (1, tokens, width) in place of the prompt of a call's first n rows; the others are the negative prompts."""
+    """The network with e (1, tokens, width) in place of the prompt of a call's first n rows; the others are
+    the negative prompts.
+    """
+
     def call(x: Tensor, t: Tensor | None, context: Tensor | Prepared) -> Tensor:
         c = context.context if isinstance(context, Prepared) else context
         c = torch.cat([e.expand(n, -1, -1).to(x), c[n:].to(x)])
-        with torch.no_grad(): return net(x, t, context=c)
+        with torch.no_grad():
+            return net(x, t, context=c)
+
     return call

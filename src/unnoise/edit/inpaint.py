@@ -2,16 +2,22 @@
 
     inpaint(pipe, "street.png", "mask.png", "a red apple")
 
-The model works on its own cells (of 8 x 8 pixels with the bundled one): a cell is drawn anew where any of its pixels is masked, and the
-picture's own pixels are put back afterwards. Methods, by how the drawing is told of what stays:
+The model works on its own cells (of 8 x 8 pixels with the bundled one): a cell is drawn anew where any of its
+pixels is masked, and the picture's own pixels are put back afterwards. Methods, by how the drawing is told of
+what stays:
     replace     what stays is shown at each level with fresh noise: `guide.replace`; biased, see there
-    repaint     the same on a path that goes back up, `jump` moves at a time, until each was made `times` times: `sample.rewind` (RePaint)
-    dps, pigdm, covariance   what stays is an observation of the whole: `guide.inverse`, of the network's own answers, which guidance then
-                mixes: the derivative of a guided denoiser, 5 times the one less 4 times the other, is no covariance
-    model       a network that was trained to: it takes [x, mask, masked picture] as 2 C + 1 channels, mask 1 = to be drawn (SD-inpaint)
-Network calls an image, of N steps with one call each: N; repaint N + (times - 1) jump ((N - 1) // jump). The three observations also go back
-through the network, once a call, `covariance` twice.
+    repaint     the same on a path that goes back up, `jump` moves at a time, until each was made `times`
+                times: `sample.rewind` (RePaint)
+    dps, pigdm, covariance   what stays is an observation of the whole: `guide.inverse`, of the network's own
+                             answers, which guidance then
+                mixes: the derivative of a guided denoiser, 5 times the one less 4 times the other, is no
+                covariance
+    model       a network that was trained to: it takes [x, mask, masked picture] as 2 C + 1 channels, mask 1
+                = to be drawn (SD-inpaint)
+Network calls an image, of N steps with one call each: N; repaint N + (times - 1) jump ((N - 1) // jump). The
+three observations also go back through the network, once a call, `covariance` twice.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -26,7 +32,18 @@ from torch import Tensor
 from unnoise.base import arguments
 from unnoise.codec import Latents
 from unnoise.denoiser import Denoiser
-from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized, working_size
+from unnoise.edit.picture import (
+    Given,
+    Picture,
+    cells,
+    decoded,
+    encoded,
+    pasted,
+    read,
+    read_mask,
+    resized,
+    working_size,
+)
 from unnoise.edit.run import Progress, Wrap, asked, drawn, noised_from, part, result, rows, strength_of
 from unnoise.errors import BadInput
 from unnoise.guide import covariance, dps, interval, keep, pigdm, replace, seen
@@ -37,9 +54,15 @@ from unnoise.sample import rewind
 OBSERVED = ("dps", "pigdm", "covariance")
 METHODS = ("repaint", "replace", *OBSERVED, "model")
 TIMES, JUMP, SOFT = 4, 5, 2
-NOISE = 0.2   # of what stays, as an observation, in units of the model's data: keeps the division by its variance from running away
-ZETA = 0.5    # of `dps` with the square: the full step where the posterior variance is 1
-TRUST = {"dps": 3.0, "pigdm": 3.0, "covariance": 10.0}  # sigma / alpha above which a network's derivative is more noise than signal: observations wait
+# of what stays, as an observation, in units of the model's data: keeps the division by its variance from
+# running away
+NOISE = 0.2
+ZETA = 0.5  # of `dps` with the square: the full step where the posterior variance is 1
+TRUST = {
+    "dps": 3.0,
+    "pigdm": 3.0,
+    "covariance": 10.0,
+}  # sigma / alpha above which a network's derivative is more noise than signal: observations wait
 
 
 @dataclass(frozen=True)
@@ -53,30 +76,67 @@ class Filling:
     jump: int = JUMP
 
     @classmethod
-    def of(cls, pipe: Pipeline, method: str | None, strength: float, soft: int, times: int | None, jump: int | None) -> Filling:
-        """method None: "model" for a network that takes the mask, else "repaint". BadInput on what does not go together."""
+    def of(
+        cls,
+        pipe: Pipeline,
+        method: str | None,
+        strength: float,
+        soft: int,
+        times: int | None,
+        jump: int | None,
+    ) -> Filling:
+        """method None: "model" for a network that takes the mask, else "repaint". BadInput on what does not
+        go together.
+        """
         trained = takes_mask(pipe)
-        method = ("model" if trained else "repaint") if method is None else arguments.choice("inpainting method", method, METHODS)
+        method = (
+            ("model" if trained else "repaint")
+            if method is None
+            else arguments.choice("inpainting method", method, METHODS)
+        )
         if (method == "model") != trained:
-            fits = "takes the mask itself: method must be model" if trained else "does not take a mask: method must be another than model"
+            fits = (
+                "takes the mask itself: method must be model"
+                if trained
+                else "does not take a mask: method must be another than model"
+            )
             raise BadInput(f"model {pipe.name!r} {fits}, given {method!r}")
         for name, value, low in (("soft", soft, 0), ("times", times, 1), ("jump", jump, 1)):
-            if value is None: continue
+            if value is None:
+                continue
             arguments.integer(name, value, low, 10_000)
-            if name != "soft" and method != "repaint": raise BadInput(f"{name} is for method repaint, given method {method!r}")
-        counts = (int(default if v is None else v) for v, default in ((soft, SOFT), (times, TIMES), (jump, JUMP)))
+            if name != "soft" and method != "repaint":
+                raise BadInput(f"{name} is for method repaint, given method {method!r}")
+        counts = (
+            int(default if v is None else v) for v, default in ((soft, SOFT), (times, TIMES), (jump, JUMP))
+        )
         return cls(method, strength_of(strength), *counts)
 
 
-def inpaint(pipe: Pipeline, image: Given, mask: Given, prompt: str | None = None, *, method: str | None = None, strength: float = 1.0,
-            soft: int = SOFT, times: int | None = None, jump: int | None = None, height: int | None = None, width: int | None = None,
-            batch_size: int | None = None, progress: Progress | None = None, **how: Any) -> Result:
+def inpaint(
+    pipe: Pipeline,
+    image: Given,
+    mask: Given,
+    prompt: str | None = None,
+    *,
+    method: str | None = None,
+    strength: float = 1.0,
+    soft: int = SOFT,
+    times: int | None = None,
+    jump: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    **how: Any,
+) -> Result:
     """Pictures of the image's size that differ from it only where the mask does not say 0.
 
-    mask: of the image's size, white changes, black stays, grey changes in part; white all over is text-to-image on the picture's size, black
-    all over an error. method: one of METHODS, by default "model" for models that take a mask, else "repaint". strength: how much of what is
-    under the mask is forgotten: 1 all, 0 nothing (the picture itself). soft: over how many pixels, inside the mask, the new fades in. times, jump:
-    of repaint. how: what `Pipeline.request` takes. Errors: BadInput.
+    mask: of the image's size, white changes, black stays, grey changes in part; white all over is
+    text-to-image on the picture's size, black all over an error. method: one of METHODS, by default "model"
+    for models that take a mask, else "repaint". strength: how much of what is under the mask is forgotten: 1
+    all, 0 nothing (the picture itself). soft: over how many pixels, inside the mask, the new fades in. times,
+    jump: of repaint. how: what `Pipeline.request` takes. Errors: BadInput.
     """
     filling = Filling.of(pipe, method, strength, soft, times, jump)
     picture, shape = read(image), read(mask)
@@ -84,17 +144,46 @@ def inpaint(pipe: Pipeline, image: Given, mask: Given, prompt: str | None = None
     size = working_size(pipe, picture, height, width)
     request = asked(pipe, size, prompt, **how)
     arrays, nfe = fill(pipe, request, [picture], area, size, filling, batch_size, progress)
-    return result(pipe, request, np.stack(arrays), nfe, "inpaint", {"image": picture, "mask": shape},
-                  {"method": filling.method, "strength": filling.strength, "soft": soft, "times": times, "jump": jump, "height": height, "width": width})
+    return result(
+        pipe,
+        request,
+        np.stack(arrays),
+        nfe,
+        "inpaint",
+        {"image": picture, "mask": shape},
+        {
+            "method": filling.method,
+            "strength": filling.strength,
+            "soft": soft,
+            "times": times,
+            "jump": jump,
+            "height": height,
+            "width": width,
+        },
+    )
 
 
-def fill(pipe: Pipeline, request: Request, pictures: Sequence[Picture], mask: np.ndarray, size: tuple[int, int], f: Filling,
-         batch_size: int | None = None, progress: Progress | None = None) -> tuple[list[np.ndarray], int]:
-    """(uint8 (h, w, 3 or 4) an image, network calls an image): the mask's part of one picture, or of one an image, drawn as `f` says."""
+def fill(
+    pipe: Pipeline,
+    request: Request,
+    pictures: Sequence[Picture],
+    mask: np.ndarray,
+    size: tuple[int, int],
+    f: Filling,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[np.ndarray], int]:
+    """(uint8 (h, w, 3 or 4) an image, network calls an image): the mask's part of one picture, or of one an
+    image, drawn as `f` says.
+    """
     n = len(request.seeds)
-    if f.strength == 0: return [pictures[i % len(pictures)].whole() for i in range(n)], 0
+    if f.strength == 0:
+        return [pictures[i % len(pictures)].whole() for i in range(n)], 0
     if f.method == "model" and len(pictures) > 1:  # its network is given one masked picture
-        made = [fill(pipe, request.only([i]), [p], mask, size, f, batch_size, progress) for i, p in enumerate(pictures)]
+        made = [
+            fill(pipe, request.only([i]), [p], mask, size, f, batch_size, progress)
+            for i, p in enumerate(pictures)
+        ]
         return [a for arrays, _ in made for a in arrays], made[0][1]
     x0 = torch.cat([encoded(pipe, p.pixels, size) for p in pictures])
     area = cells(mask, x0)
@@ -102,16 +191,37 @@ def fill(pipe: Pipeline, request: Request, pictures: Sequence[Picture], mask: np
     path = part(pipe, request, f.strength)
     if f.method == "repaint" and stays.any():
         if request.noise == "brownian":
-            raise BadInput("method repaint goes back up to noisier levels, where Brownian noise would repeat itself: use noise 'seeded'")
+            raise BadInput(
+                "method repaint goes back up to noisier levels, where Brownian noise would repeat itself: use"
+                " noise 'seeded'"
+            )
         path = tuple(rewind(path, f.times, f.jump))
     net = conditioned(pipe, pictures[0], mask, area, x0, size) if f.method == "model" else None
-    by_cells = net is None or _hides_cells(pipe)  # what stays is x0's cells: kept as they are; else a picture of its own
-    told, observed = _told(request, f.method, x0, stays) if stays.any() and by_cells else None, f.method in OBSERVED
-    x, nfe = drawn(pipe, request, path=path, start=None if f.strength == 1 else noised_from(x0), net=net, batch_size=batch_size, progress=progress,
-                   wrap=None if observed else told, within=told if observed else None)
-    if by_cells: x = torch.where(stays, x0.to(x), x)  # it is told of all that stays, and of nothing under the mask
+    by_cells = net is None or _hides_cells(
+        pipe
+    )  # what stays is x0's cells: kept as they are; else a picture of its own
+    told, observed = (
+        (_told(request, f.method, x0, stays) if stays.any() and by_cells else None),
+        f.method in OBSERVED,
+    )
+    x, nfe = drawn(
+        pipe,
+        request,
+        path=path,
+        start=None if f.strength == 1 else noised_from(x0),
+        net=net,
+        batch_size=batch_size,
+        progress=progress,
+        wrap=None if observed else told,
+        within=told if observed else None,
+    )
+    if by_cells:
+        x = torch.where(stays, x0.to(x), x)  # it is told of all that stays, and of nothing under the mask
     soft = softened(mask, f.soft)
-    return [pasted(p, decoded(pipe, x[i : i + 1], p)[0], soft) for i, p in enumerate([*pictures] * (n if len(pictures) == 1 else 1))], nfe
+    return [
+        pasted(p, decoded(pipe, x[i : i + 1], p)[0], soft)
+        for i, p in enumerate([*pictures] * (n if len(pictures) == 1 else 1))
+    ], nfe
 
 
 def _told(request: Request, method: str, x0: Tensor, stays: Tensor) -> Wrap:
@@ -120,65 +230,84 @@ def _told(request: Request, method: str, x0: Tensor, stays: Tensor) -> Wrap:
 
     def wrap(denoise: Denoiser, places: Sequence[int]) -> Denoiser:
         own = rows(x0, places)
-        if method == "model": return keep(denoise, own, stays)  # as GLIDE samples
-        if method not in OBSERVED: return replace(denoise, own, stays, seeded([request.seeds[i] for i in places], "known"))
+        if method == "model":
+            return keep(denoise, own, stays)  # as GLIDE samples
+        if method not in OBSERVED:
+            return replace(denoise, own, stays, seeded([request.seeds[i] for i in places], "known"))
         y = operator(own)
-        rows_of = lambda x: torch.cat([y] * (len(x) // len(y))) if len(y) > 1 else y  # the batch's, or its prompts' and then its negatives'
+        rows_of = lambda x: (
+            torch.cat([y] * (len(x) // len(y))) if len(y) > 1 else y
+        )  # the batch's, or its prompts' and then its negatives'
         return lambda x, l: _observed(method, denoise, operator, rows_of(x))(x, l)
+
     return wrap
 
 
 def _observed(method: str, denoise: Denoiser, operator: Callable[[Tensor], Tensor], y: Tensor) -> Denoiser:
     until = lambda amount: interval(amount, 0, TRUST[method], outside=0)
-    if method == "dps": return dps(denoise, operator, y, until(ZETA), squared=True)
-    if method == "pigdm": return pigdm(denoise, operator, y, NOISE, weight=until(1.0), iterations=1)
+    if method == "dps":
+        return dps(denoise, operator, y, until(ZETA), squared=True)
+    if method == "pigdm":
+        return pigdm(denoise, operator, y, NOISE, weight=until(1.0), iterations=1)
     return covariance(denoise, operator, y, NOISE, until(1.0), how="iterative", iterations=1)
 
 
-# --- networks that take the mask ---------------------------------------------------------------------------------------------
+# --- networks that take the mask ----------------------------------------------------------------------------
+
 
 def takes_mask(pipe: Pipeline) -> bool:
     """Whether the model's network takes [x, mask, masked picture]: 2 C + 1 channels where a picture has C."""
     given, own = getattr(getattr(pipe.net, "config", None), "in_channels", None), pipe.codec.shape(1)[1]
-    return given == 2 * own + 1 and "upscale" not in pipe.folder.defaults  # whose small picture comes in as many channels
+    return (
+        given == 2 * own + 1 and "upscale" not in pipe.folder.defaults
+    )  # whose small picture comes in as many channels
 
 
-def conditioned(pipe: Pipeline, picture: Picture, mask: np.ndarray, area: Tensor, x0: Tensor, size: tuple[int, int]) -> Callable[..., Tensor]:
+def conditioned(
+    pipe: Pipeline, picture: Picture, mask: np.ndarray, area: Tensor, x0: Tensor, size: tuple[int, int]
+) -> Callable[..., Tensor]:
     """The model's network, (x, t, …) -> prediction, with the mask and the masked picture beside x.
 
-    The masked picture is encoded with grey under the mask, as published models were trained; a folder whose defaults say masked = "cells" was
-    trained on x0 with its masked cells at 0 instead (see `train.inpaint`).
+    The masked picture is encoded with grey under the mask, as published models were trained; a folder whose
+    defaults say masked = "cells" was trained on x0 with its masked cells at 0 instead (see `train.inpaint`).
     """
     hidden = x0 * (1 - area) if _hides_cells(pipe) else _without(pipe, picture, mask, size)
     beside, fast = torch.cat([area, hidden], 1), pipe.fast
 
     def net(x: Tensor, t: Tensor | None, **given: Any) -> Tensor:
         return fast(torch.cat([x, beside.to(x).expand(len(x), -1, -1, -1)], 1), t, **given)
+
     return net
 
 
 def _hides_cells(pipe: Pipeline) -> bool:
-    """Whether the model was trained to see x0 without its masked cells (`train.inpaint`), not the picture without its masked pixels."""
+    """Whether the model was trained to see x0 without its masked cells (`train.inpaint`), not the picture
+    without its masked pixels.
+    """
     return pipe.folder.defaults.get("masked") == "cells"
 
 
 def _without(pipe: Pipeline, picture: Picture, mask: np.ndarray, size: tuple[int, int]) -> Tensor:
     """x0 of the picture with grey under the mask; of latents with exactly 0, which no byte is."""
     grey = np.where(mask[..., None] > 0, np.uint8(128), picture.pixels)
-    if not isinstance(pipe.codec, Latents) or pipe.codec.net.config.in_channels != 3: return encoded(pipe, grey, size)
+    if not isinstance(pipe.codec, Latents) or pipe.codec.net.config.in_channels != 3:
+        return encoded(pipe, grey, size)
     blank = cells(mask, torch.empty(1, 1, *size))[0, 0].numpy() > 0
     return pipe.codec.encode(resized(grey, size)[None], blank=blank).to(pipe.runner.device)
 
 
 def softened(mask: np.ndarray, soft: int) -> np.ndarray:
-    """The mask (h, w) fading in over `soft` pixels inside itself: the mean of itself and of it with its edge taken away 1 … soft times.
+    """The mask (h, w) fading in over `soft` pixels inside itself: the mean of itself and of it with its edge
+    taken away 1 … soft times.
 
-    0 stays 0, so that what the mask leaves alone is left alone; 1 stays 1 from `soft` pixels on inside, and at the picture's own border.
-    Where the mask is too thin for that (a stroke, a dot) its middle counts as that far inside: the new comes out in full there too.
+    0 stays 0, so that what the mask leaves alone is left alone; 1 stays 1 from `soft` pixels on inside, and
+    at the picture's own border. Where the mask is too thin for that (a stroke, a dot) its middle counts as
+    that far inside: the new comes out in full there too.
     """
     m = torch.from_numpy(np.ascontiguousarray(mask, np.float64))[None, None]
     middle = _faded((m > 0).double(), soft)
-    for _ in range(soft): middle = F.max_pool2d(middle, 3, 1, 1)  # the farthest inside that there is nearby
+    for _ in range(soft):
+        middle = F.max_pool2d(middle, 3, 1, 1)  # the farthest inside that there is nearby
     return torch.where(m > 0, _faded(m, soft) / middle, m)[0, 0].numpy()
 
 

@@ -1,16 +1,23 @@
-"""Inversion of a picture: the noise, and every level on the way up to it, from which a model comes down to that picture again.
+"""Inversion of a picture: the noise, and every level on the way up to it, from which a model comes down to
+that picture again.
 
-    found = inverted(pipe, x0, "a red apple", steps=50)                       found.xs[i] is x at found.path[i]
-    again, calls = reconstruct(pipe, found, guidance=7.5, anchor="null-text")
-    result = invert(pipe, "apple.png", "a red apple")                         the same of a file, with the round trip's error
+    found = inverted(pipe, x0, "a red apple", steps=50)                       found.xs[i] is x at
+    found.path[i] again, calls = reconstruct(pipe, found, guidance=7.5, anchor="null-text")
+    result = invert(pipe, "apple.png", "a red apple")                         the same of a file, with the
+    round trip's error
 
-Methods: "plain" DDIM inversion, "fixed-point" (the step's own inverse, by iteration), both without guidance; "coupled" (EDICT), exact
-at any guidance. Coming down with guidance, a picture that went up without it drifts away; an anchor holds it:
-    negative-prompt   the negative prompt is the picture's own prompt, so that guidance is off until another is asked for (Miyake et al. 2023)
-    null-text         at each step another unconditional embedding, optimised to follow the way up (Mokady et al. 2023)
+Methods: "plain" DDIM inversion, "fixed-point" (the step's own inverse, by iteration), both without guidance;
+"coupled" (EDICT), exact at any guidance. Coming down with guidance, a picture that went up without it drifts
+away; an anchor holds it:
+    negative-prompt   the negative prompt is the picture's own prompt, so that guidance is off until another
+                      is asked for (Miyake et al. 2023)
+    null-text         at each step another unconditional embedding, optimised to follow the way up (Mokady et
+                      al. 2023)
 
-`follow` makes any part of a run retrace the way up exactly, level by level: what DiffEdit and prompt-to-prompt stand on.
+`follow` makes any part of a run retrace the way up exactly, level by level: what DiffEdit and
+prompt-to-prompt stand on.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -44,7 +51,8 @@ Net = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Inversion:
-    """The way up of one picture. path: levels, noisy to clean; xs: x (1, …) at each of them; pair: the coupled states at the first.
+    """The way up of one picture. path: levels, noisy to clean; xs: x (1, …) at each of them; pair: the
+    coupled states at the first.
 
     prompt, guidance: under which it went up; nfe: network calls that took.
     """
@@ -60,38 +68,61 @@ class Inversion:
 
 @dataclass(frozen=True)
 class Reconstruction(Result):
-    """A Result with its round trip's error: `error` root mean square in the model's space, `psnr` in dB of the pixels, both against what the
-    autoencoder alone makes of the picture; `autoencoder` the dB that it loses itself."""
+    """A Result with its round trip's error: `error` root mean square in the model's space, `psnr` in dB of
+    the pixels, both against what the autoencoder alone makes of the picture; `autoencoder` the dB that it
+    loses itself."""
 
     error: float = 0.0
     psnr: float = 0.0
     autoencoder: float = 0.0
 
 
-def denoiser(pipe: Pipeline, prompts: Sequence[str], negatives: Sequence[str] | None = None, guidance: float = 1.0,
-             count: Count | None = None) -> Denoiser:
+def denoiser(
+    pipe: Pipeline,
+    prompts: Sequence[str],
+    negatives: Sequence[str] | None = None,
+    guidance: float = 1.0,
+    count: Count | None = None,
+) -> Denoiser:
     """The pipeline's denoiser as its own runs have it: fast network, clipped where the model says so."""
     denoise = pipe.denoiser(prompts, negatives, guidance, net=pipe.runner.counted(count))
     c = pipe.defaults.get("clip")
     return clip(denoise, -c, c) if c else denoise
 
 
-def inverted(pipe: Pipeline, x0: Tensor, prompt: str = "", steps: int = STEPS, method: str = "fixed-point", *, guidance: float = 1.0,
-             negative: str = "", iterations: int = ITERATIONS, path: Path | None = None, progress: Progress | None = None) -> Inversion:
+def inverted(
+    pipe: Pipeline,
+    x0: Tensor,
+    prompt: str = "",
+    steps: int = STEPS,
+    method: str = "fixed-point",
+    *,
+    guidance: float = 1.0,
+    negative: str = "",
+    iterations: int = ITERATIONS,
+    path: Path | None = None,
+    progress: Progress | None = None,
+) -> Inversion:
     """The way up of x0 (1, …), in the model's space, under a prompt.
 
-    guidance other than 1 is for "coupled" alone. iterations: of "fixed-point", so many calls a step. path: noisy to clean, by default
-    the model's in so many steps. Errors: BadInput.
+    guidance other than 1 is for "coupled" alone. iterations: of "fixed-point", so many calls a step. path:
+    noisy to clean, by default the model's in so many steps. Errors: BadInput.
     """
     check_method(method)
-    if guidance != 1 and method != "coupled": raise BadInput(f"only the method 'coupled' inverts with guidance: it must be 1 for {method!r}, given {guidance}")
+    if guidance != 1 and method != "coupled":
+        raise BadInput(
+            f"only the method 'coupled' inverts with guidance: it must be 1 for {method!r}, given {guidance}"
+        )
     request = pipe.request(prompt, num_inference_steps=None if path else steps, sampler="ddim", seed=0)
     count, path = Count(progress), path or pipe.path(request)
     denoise = denoiser(pipe, [prompt], [negative], guidance, count)
     if method == "coupled":
-        if not path[0].alpha > 0: path = part(pipe, request, BELOW)
+        if not path[0].alpha > 0:
+            path = part(pipe, request, BELOW)
         pairs = coupled_invert(seen_as(denoise, x0), x0.cpu(), path[::-1])[::-1]
-        return Inversion(path, tuple(p.x.to(x0) for p in pairs), prompt, method, guidance, count.calls, pairs[0])
+        return Inversion(
+            path, tuple(p.x.to(x0) for p in pairs), prompt, method, guidance, count.calls, pairs[0]
+        )
     states = list(inversion(denoise, x0, path[::-1], iterations if method == "fixed-point" else 0))
     return Inversion(path, tuple(s.x for s in states[::-1]), prompt, method, 1.0, count.calls)
 
@@ -100,38 +131,76 @@ def check_method(method: str) -> None:
     arguments.choice("inversion method", method, METHODS)
 
 
-def reconstruct(pipe: Pipeline, found: Inversion, guidance: float = 1.0, anchor: str = "none", negative: str = "", *,
-                progress: Progress | None = None, **options: Any) -> tuple[Tensor, int]:
+def reconstruct(
+    pipe: Pipeline,
+    found: Inversion,
+    guidance: float = 1.0,
+    anchor: str = "none",
+    negative: str = "",
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> tuple[Tensor, int]:
     """(x0 (1, …), network calls) of coming down again under the inversion's own prompt.
 
-    "coupled" comes down at the guidance that it went up with, any other is an error. options: of `null_text`. Errors: BadInput.
+    "coupled" comes down at the guidance that it went up with, any other is an error. options: of `null_text`.
+    Errors: BadInput.
     """
     count = Count(progress)
     tick = lambda n: count()
     if found.method == "coupled":
-        if anchor != "none": raise BadInput(f"the method 'coupled' comes back exactly without an anchor, given {anchor!r}")
-        if guidance != found.guidance: raise BadInput(f"coupled states come down at the guidance they went up with, {found.guidance}: given {guidance}")
+        if anchor != "none":
+            raise BadInput(f"the method 'coupled' comes back exactly without an anchor, given {anchor!r}")
+        if guidance != found.guidance:
+            raise BadInput(
+                f"coupled states come down at the guidance they went up with, {found.guidance}: given"
+                f" {guidance}"
+            )
         denoise = denoiser(pipe, [found.prompt], [negative], guidance, count)
         assert found.pair is not None
-        return coupled_sample(seen_as(denoise, found.xs[0]), found.pair, found.path)[-1].x.to(found.xs[0]), count.calls
+        return (
+            coupled_sample(seen_as(denoise, found.xs[0]), found.pair, found.path)[-1].x.to(found.xs[0]),
+            count.calls,
+        )
     held = anchored(pipe, found, guidance, anchor, negative, progress=tick, **options)
-    request = pipe.request(found.prompt, held.negative, num_inference_steps=len(found.path) - 1, sampler="ddim", guidance_scale=guidance, seed=0)
+    request = pipe.request(
+        found.prompt,
+        held.negative,
+        num_inference_steps=len(found.path) - 1,
+        sampler="ddim",
+        guidance_scale=guidance,
+        seed=0,
+    )
     request = replace(request, size=_size(pipe, found.xs[0]))
-    x, _ = drawn(pipe, request, path=found.path, start=lambda eps, l, places: found.xs[0].expand_as(eps), wrap=lambda d, places: held.steps.watch(d),
-                 net=held.net(pipe.fast), progress=tick)
+    x, _ = drawn(
+        pipe,
+        request,
+        path=found.path,
+        start=lambda eps, l, places: found.xs[0].expand_as(eps),
+        wrap=lambda d, places: held.steps.watch(d),
+        net=held.net(pipe.fast),
+        progress=tick,
+    )
     return x, count.calls
 
 
 def _size(pipe: Pipeline, x: Tensor) -> tuple[int, int] | None:
     """The request's size for a tensor of the model's space."""
     f = getattr(getattr(getattr(pipe.codec, "net", None), "config", None), "factor", None)
-    return None if f is None or tuple(x.shape[1:]) == tuple(pipe.codec.shape(1)[1:]) else (x.shape[2] * f, x.shape[3] * f)
+    return (
+        None
+        if f is None or tuple(x.shape[1:]) == tuple(pipe.codec.shape(1)[1:])
+        else (x.shape[2] * f, x.shape[3] * f)
+    )
 
 
-# --- at which step -----------------------------------------------------------------------------------------------------------
+# --- at which step ------------------------------------------------------------------------------------------
+
 
 class Steps:
-    """Which step of a path a run is at: `watch(denoise)` notes it before each call, for hooks and networks that need it."""
+    """Which step of a path a run is at: `watch(denoise)` notes it before each call, for hooks and networks
+    that need it.
+    """
 
     def __init__(self, path: Path):
         self.path, self.n, self.now = path, len(path) - 1, 0
@@ -146,6 +215,7 @@ class Steps:
         def watched(x: Tensor, l: Level) -> Tensor:
             self.now = self.at(l)
             return denoise(x, l)
+
         return watched
 
 
@@ -156,65 +226,113 @@ def landing(x: Tensor, to: Tensor, a: Level, b: Level) -> Tensor:
 
 
 def follow(denoise: Denoiser, steps: Steps, xs: Sequence[Tensor], mask: Tensor) -> Denoiser:
-    """The denoiser whose DDIM runs pass through xs[i] at level i of the path where the mask is 0, and are its own where it is 1.
+    """The denoiser whose DDIM runs pass through xs[i] at level i of the path where the mask is 0, and are its
+    own where it is 1.
 
-    A step from level i moves to level i + 1, so it is xs[i + 1] that its estimate must lead to: equal levels, x0 itself last.
+    A step from level i moves to level i + 1, so it is xs[i + 1] that its estimate must lead to: equal levels,
+    x0 itself last.
     """
+
     def held(x: Tensor, l: Level) -> Tensor:
         i = steps.at(l)
         known = landing(x, xs[i + 1].to(x), *steps.path[i : i + 2])
         return torch.lerp(*torch.broadcast_tensors(known, denoise(x, l)), weight=mask.to(x))
+
     return held
 
 
-# --- anchors -----------------------------------------------------------------------------------------------------------------
+# --- anchors ------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Anchored:
-    """What holds a run to its picture: the negative prompt to use, and with null-text the embedding of each step."""
+    """What holds a run to its picture: the negative prompt to use, and with null-text the embedding of each
+    step.
+    """
 
     steps: Steps
     negative: str
     nulls: tuple[Tensor, ...] = ()
 
     def net(self, net: Net) -> Net:
-        """The network whose unconditional half of a guided batch reads the embedding of the step that `steps` is at."""
-        if not self.nulls: return net
+        """The network whose unconditional half of a guided batch reads the embedding of the step that `steps`
+        is at.
+        """
+        if not self.nulls:
+            return net
 
         def call(x: Tensor, t: Tensor | None, context: Tensor | Prepared, **more: Any) -> Tensor:
             c = context.context if isinstance(context, Prepared) else context
             half = len(c) // 2
-            return net(x, t, context=torch.cat([c[:half], self.nulls[self.steps.now].to(c).expand(half, -1, -1)]), **more)
+            return net(
+                x,
+                t,
+                context=torch.cat([c[:half], self.nulls[self.steps.now].to(c).expand(half, -1, -1)]),
+                **more,
+            )
+
         return call
 
 
-def anchored(pipe: Pipeline, found: Inversion, guidance: float, anchor: str, negative: str = "", *, progress: Progress | None = None,
-             **options: Any) -> Anchored:
-    """The anchor of that name for coming down from an inversion with guidance. options: of `null_text`. BadInput where it can do nothing."""
+def anchored(
+    pipe: Pipeline,
+    found: Inversion,
+    guidance: float,
+    anchor: str,
+    negative: str = "",
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Anchored:
+    """The anchor of that name for coming down from an inversion with guidance. options: of `null_text`.
+    BadInput where it can do nothing.
+    """
     arguments.choice("anchor", anchor, ANCHORS)
     steps = Steps(found.path)
-    if anchor == "none": return Anchored(steps, negative)
-    if guidance == 1: raise BadInput(f"anchor {anchor!r} works on the guidance, which is off (1): ask for more, or for no anchor")
-    if negative: raise BadInput(f"anchor {anchor!r} takes the place of the negative prompt: give one of them")
-    if anchor == "negative-prompt": return Anchored(steps, found.prompt)
+    if anchor == "none":
+        return Anchored(steps, negative)
+    if guidance == 1:
+        raise BadInput(
+            f"anchor {anchor!r} works on the guidance, which is off (1): ask for more, or for no anchor"
+        )
+    if negative:
+        raise BadInput(f"anchor {anchor!r} takes the place of the negative prompt: give one of them")
+    if anchor == "negative-prompt":
+        return Anchored(steps, found.prompt)
     return Anchored(steps, "", null_text(pipe, found, guidance, progress=progress, **options))
 
 
-def null_text(pipe: Pipeline, found: Inversion, guidance: float, *, iterations: int = 10, rate: float = 1e-2, tolerance: float = 1e-5,
-              progress: Progress | None = None) -> tuple[Tensor, ...]:
-    """One unconditional embedding (1, tokens, width) a step, with which the guided run follows the inversion (Mokady et al. 2023).
+def null_text(
+    pipe: Pipeline,
+    found: Inversion,
+    guidance: float,
+    *,
+    iterations: int = 10,
+    rate: float = 1e-2,
+    tolerance: float = 1e-5,
+    progress: Progress | None = None,
+) -> tuple[Tensor, ...]:
+    """One unconditional embedding (1, tokens, width) a step, with which the guided run follows the inversion
+    (Mokady et al. 2023).
 
-    At step i of N, Adam of learning rate rate (1 - i / 2N) runs from the embedding of the step before, at most `iterations` times, until the
-    mean square error of the next x is below tolerance (1 + 2i) (the paper's 1e-5 + 2e-5 i). Errors: BadInput for a model without a
-    text encoder.
+    At step i of N, Adam of learning rate rate (1 - i / 2N) runs from the embedding of the step before, at
+    most `iterations` times, until the mean square error of the next x is below tolerance (1 + 2i) (the
+    paper's 1e-5 + 2e-5 i). Errors: BadInput for a model without a text encoder.
     """
-    if pipe.text is None: raise BadInput(f"null-text inversion optimises an embedding of text, which model {pipe.name!r} has not: use negative-prompt")
+    if pipe.text is None:
+        raise BadInput(
+            f"null-text inversion optimises an embedding of text, which model {pipe.name!r} has not: use"
+            " negative-prompt"
+        )
     cond, null = contexts(pipe, [found.prompt, ""]).split(1)
     at, listen = next(pipe.net.parameters()), progress or (lambda n: None)
-    bind = lambda c: pipe.process.denoiser(lambda x, t: pipe.net(x.to(at), None if t is None else t.to(at), c.to(at)).to(x))
+    bind = lambda c: pipe.process.denoiser(
+        lambda x, t: pipe.net(x.to(at), None if t is None else t.to(at), c.to(at)).to(x)
+    )
     x, n, nulls = found.xs[0], len(found.path) - 1, []
     for i, (a, b) in enumerate(pairwise(found.path)):
-        with torch.no_grad(): c = bind(cond)(x, a)
+        with torch.no_grad():
+            c = bind(cond)(x, a)
         null = null.clone().requires_grad_()
         adam = torch.optim.Adam([null], rate * (1 - i / (2 * n)))
         for k in range(iterations + 1):
@@ -223,8 +341,9 @@ def null_text(pipe: Pipeline, found: Inversion, guidance: float, *, iterations: 
                 y = move(x, u + guidance * (c - u), a, b)
                 loss = (y - found.xs[i + 1]).square().mean()
             listen(1)
-            if k == iterations or loss.item() < tolerance * (1 + 2 * i): break
-            null.grad, = torch.autograd.grad(loss, null)
+            if k == iterations or loss.item() < tolerance * (1 + 2 * i):
+                break
+            (null.grad,) = torch.autograd.grad(loss, null)
             adam.step()
         x, null = y.detach(), null.detach()
         nulls.append(null)
@@ -232,40 +351,86 @@ def null_text(pipe: Pipeline, found: Inversion, guidance: float, *, iterations: 
 
 
 def contexts(pipe: Pipeline, prompts: Sequence[str]) -> Tensor:
-    """The prompts' encodings (n, tokens, width), as the pipeline's runs have them. BadInput for prompts that change by step."""
+    """The prompts' encodings (n, tokens, width), as the pipeline's runs have them. BadInput for prompts that
+    change by step.
+    """
     from unnoise.text.prompts import parse
 
     parsed = [parse(p) for p in prompts]
-    if any(p.by_step for p in parsed): raise BadInput(f"a prompt that changes by step cannot be used here: {list(prompts)}")
-    with torch.no_grad(): return pipe.runner.encoder().encode(parsed).to(pipe.runner.device)
+    if any(p.by_step for p in parsed):
+        raise BadInput(f"a prompt that changes by step cannot be used here: {list(prompts)}")
+    with torch.no_grad():
+        return pipe.runner.encoder().encode(parsed).to(pipe.runner.device)
 
 
-# --- the edit ----------------------------------------------------------------------------------------------------------------
+# --- the edit -----------------------------------------------------------------------------------------------
 
-def invert(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: str = "fixed-point", anchor: str = "none", iterations: int = ITERATIONS,
-           height: int | None = None, width: int | None = None, progress: Progress | None = None, num_inference_steps: int = STEPS,
-           guidance_scale: float = 1.0, **how: Any) -> Reconstruction:
+
+def invert(
+    pipe: Pipeline,
+    image: Given,
+    prompt: str | None = None,
+    *,
+    method: str = "fixed-point",
+    anchor: str = "none",
+    iterations: int = ITERATIONS,
+    height: int | None = None,
+    width: int | None = None,
+    progress: Progress | None = None,
+    num_inference_steps: int = STEPS,
+    guidance_scale: float = 1.0,
+    **how: Any,
+) -> Reconstruction:
     """The picture taken up to noise and down again, with the error of that round trip.
 
-    "plain" and "fixed-point" go up without guidance and come down with guidance_scale, held by the anchor; "coupled" has it both ways.
-    iterations: of the fixed point. how: what `Pipeline.request` takes; there is no chance in an inversion, so seeds change nothing and one
-    picture comes out. Errors: BadInput.
+    "plain" and "fixed-point" go up without guidance and come down with guidance_scale, held by the anchor;
+    "coupled" has it both ways. iterations: of the fixed point. how: what `Pipeline.request` takes; there is
+    no chance in an inversion, so seeds change nothing and one picture comes out. Errors: BadInput.
     """
     check_method(method)
     arguments.choice("anchor", anchor, ANCHORS)
     picture, iterations = read(image), arguments.integer("iterations", iterations, 1, 1000)
     size = working_size(pipe, picture, height, width)
-    how = for_ddim(how, ("guidance_rescale", "guidance_interval"), num_inference_steps=None if how.get("timesteps") else num_inference_steps)
+    how = for_ddim(
+        how,
+        ("guidance_rescale", "guidance_interval"),
+        num_inference_steps=None if how.get("timesteps") else num_inference_steps,
+    )
     request = one(asked(pipe, size, prompt, guidance_scale=guidance_scale, **how))
     x0, negative, g = encoded(pipe, picture.pixels, size), request.negatives[0], request.guidance
     up = g if method == "coupled" else 1.0
-    found = inverted(pipe, x0, request.prompts[0], method=method, guidance=up, negative=negative, iterations=iterations, path=pipe.path(request),
-                     progress=progress)
+    found = inverted(
+        pipe,
+        x0,
+        request.prompts[0],
+        method=method,
+        guidance=up,
+        negative=negative,
+        iterations=iterations,
+        path=pipe.path(request),
+        progress=progress,
+    )
     x, calls = reconstruct(pipe, found, g, anchor, negative, progress=progress)
     alone, pixels = (decoded(pipe, v, picture)[0] for v in (x0, x))
-    options = {"method": method, "anchor": anchor, "iterations": iterations if method == "fixed-point" else None, "height": height, "width": width}
-    made = result(pipe, request, picture.whole(pixels)[None], found.nfe + calls, "invert", {"image": picture}, options)
-    return Reconstruction(made.arrays, made.seeds, made.nfe, made.recipes, rms(x, x0), psnr(pixels, alone), psnr(alone, picture.pixels))
+    options = {
+        "method": method,
+        "anchor": anchor,
+        "iterations": iterations if method == "fixed-point" else None,
+        "height": height,
+        "width": width,
+    }
+    made = result(
+        pipe, request, picture.whole(pixels)[None], found.nfe + calls, "invert", {"image": picture}, options
+    )
+    return Reconstruction(
+        made.arrays,
+        made.seeds,
+        made.nfe,
+        made.recipes,
+        rms(x, x0),
+        psnr(pixels, alone),
+        psnr(alone, picture.pixels),
+    )
 
 
 def rms(a: Tensor, b: Tensor) -> float:
@@ -274,14 +439,18 @@ def rms(a: Tensor, b: Tensor) -> float:
 
 
 def for_ddim(how: dict[str, Any], without: Sequence[str] = (), **more: Any) -> dict[str, Any]:
-    """How, with DDIM as the sampler (the only one whose steps are inverted here) and a seed, which nothing depends on."""
-    if how.get("sampler") not in (None, "ddim"): raise BadInput(f"inversion is of DDIM: sampler must be 'ddim', given {how['sampler']!r}")
+    """How, with DDIM as the sampler (the only one whose steps are inverted here) and a seed, which nothing
+    depends on.
+    """
+    if how.get("sampler") not in (None, "ddim"):
+        raise BadInput(f"inversion is of DDIM: sampler must be 'ddim', given {how['sampler']!r}")
     for option in (*without, "eta", "clip_skip"):
-        if how.get(option): raise BadInput(f"{option} is not for this edit, which inverts plain DDIM: given {how[option]!r}")
+        if how.get(option):
+            raise BadInput(f"{option} is not for this edit, which inverts plain DDIM: given {how[option]!r}")
     return {"seed": 0, **how, **more, "sampler": "ddim"}
 
 
 def one(request: Request) -> Request:
-    if len(request.seeds) != 1: raise BadInput(f"an inversion has one outcome: num_images must be 1, given {len(request.seeds)}")
+    if len(request.seeds) != 1:
+        raise BadInput(f"an inversion has one outcome: num_images must be 1, given {len(request.seeds)}")
     return request
-

@@ -1,11 +1,14 @@
-"""Outpainting: a picture goes on beyond its sides; zooming out: it shrinks, and what comes to lie around it is drawn, again and again.
+"""Outpainting: a picture goes on beyond its sides; zooming out: it shrinks, and what comes to lie around it
+is drawn, again and again.
 
     outpaint(pipe, "apple.png", "a red apple on a blue background", left=32, right=32)
     zoom_out(pipe, "apple.png", "apples", passes=4).save("out.gif")
 
-A side grows window by window. A window has the picture's own extent along that side's axis, `overlap` of it or more already drawn, and the
-rest is inpainted (see `inpaint` for the methods): detail stays that of the picture, and there is no largest amount but `picture.LIMIT`.
+A side grows window by window. A window has the picture's own extent along that side's axis, `overlap` of it
+or more already drawn, and the rest is inpainted (see `inpaint` for the methods): detail stays that of the
+picture, and there is no largest amount but `picture.LIMIT`.
 """
+
 from __future__ import annotations
 
 import os
@@ -33,13 +36,28 @@ FORMATS = (".gif", ".png", ".webp", ".mp4")
 STILLS = {".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}  # what Pillow writes, by its names
 
 
-def outpaint(pipe: Pipeline, image: Given, prompt: str | None = None, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0,
-             overlap: float = OVERLAP, method: str | None = None, soft: int = SOFT, times: int | None = None, jump: int | None = None,
-             batch_size: int | None = None, progress: Progress | None = None, **how: Any) -> Result:
+def outpaint(
+    pipe: Pipeline,
+    image: Given,
+    prompt: str | None = None,
+    *,
+    left: int = 0,
+    right: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+    overlap: float = OVERLAP,
+    method: str | None = None,
+    soft: int = SOFT,
+    times: int | None = None,
+    jump: int | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    **how: Any,
+) -> Result:
     """Pictures larger by so many pixels a side, with the image's own bytes where it lies.
 
-    overlap: the least share of a window that is already drawn, from .1 to .9. The rest as for `inpaint`; soft edges lie in what is new. The
-    Result's nfe counts all windows. Errors: BadInput, also where no side grows.
+    overlap: the least share of a window that is already drawn, from .1 to .9. The rest as for `inpaint`; soft
+    edges lie in what is new. The Result's nfe counts all windows. Errors: BadInput, also where no side grows.
     """
     filling, picture = Filling.of(pipe, method, 1.0, soft, times, jump), read(image)
     grow = _sides(picture, left, right, top, bottom)
@@ -47,19 +65,32 @@ def outpaint(pipe: Pipeline, image: Given, prompt: str | None = None, *, left: i
     request = asked(pipe, working_size(pipe, picture), prompt, **how)
     pictures, nfe = [picture], 0
     for side, n in windows(picture.size, grow, overlap):
-        pictures, calls = _grown(pipe, request, pictures, side, n, picture.size, filling, batch_size, progress)
+        pictures, calls = _grown(
+            pipe, request, pictures, side, n, picture.size, filling, batch_size, progress
+        )
         nfe += calls
-    return result(pipe, request, np.stack([p.whole() for p in pictures]), nfe, "outpaint", {"image": picture},
-                  {**grow, "overlap": overlap, "method": filling.method, "soft": soft, "times": times, "jump": jump})
+    return result(
+        pipe,
+        request,
+        np.stack([p.whole() for p in pictures]),
+        nfe,
+        "outpaint",
+        {"image": picture},
+        {**grow, "overlap": overlap, "method": filling.method, "soft": soft, "times": times, "jump": jump},
+    )
 
 
 def _sides(picture: Picture, *amounts: int) -> dict[str, int]:
     amounts = tuple(arguments.integer(side, n, 0) for side, n in zip(SIDES, amounts))
     left, right, top, bottom = amounts
-    if not any(amounts): raise BadInput("nothing to draw: give pixels for at least one of left, right, top and bottom")
+    if not any(amounts):
+        raise BadInput("nothing to draw: give pixels for at least one of left, right, top and bottom")
     h, w = picture.size[0] + top + bottom, picture.size[1] + left + right
     if max(h, w) > LIMIT or h * w > MOST_PIXELS:
-        raise BadInput(f"the picture would have {w} x {h} pixels: at most {LIMIT} a side and {MOST_PIXELS // 10**6} million in all are accepted")
+        raise BadInput(
+            f"the picture would have {w} x {h} pixels: at most {LIMIT} a side and {MOST_PIXELS // 10**6}"
+            " million in all are accepted"
+        )
     return dict(zip(SIDES, amounts))
 
 
@@ -71,12 +102,24 @@ def windows(size: tuple[int, int], grow: dict[str, int], overlap: float) -> Iter
             for side in pair:
                 n = min(left[side], most)
                 left[side] -= n
-                if n: yield side, n
+                if n:
+                    yield side, n
 
 
-def _grown(pipe: Pipeline, request: Request, pictures: Sequence[Picture], side: str, n: int, size: tuple[int, int], f: Filling,
-           batch_size: int | None, progress: Progress | None) -> tuple[list[Picture], int]:
-    """The pictures with n pixels more at a side, drawn in a window of the first picture's extent along that axis."""
+def _grown(
+    pipe: Pipeline,
+    request: Request,
+    pictures: Sequence[Picture],
+    side: str,
+    n: int,
+    size: tuple[int, int],
+    f: Filling,
+    batch_size: int | None,
+    progress: Progress | None,
+) -> tuple[list[Picture], int]:
+    """The pictures with n pixels more at a side, drawn in a window of the first picture's extent along that
+    axis.
+    """
     axis, first = (1 if side in ("left", "right") else 0), side in ("left", "top")
     wide = [_padded(p, axis, n, first) for p in pictures]
     extent, all_of = max(size[axis], n + 1), wide[0].size[axis]
@@ -88,14 +131,21 @@ def _grown(pipe: Pipeline, request: Request, pictures: Sequence[Picture], side: 
     new[axis] = slice(0, n) if first else slice(seen[0].size[axis] - n, None)
     mask[tuple(new)] = 1.0
     work = working_size(pipe, seen[0])
-    arrays, nfe = fill(pipe, replace(request, size=asked(pipe, work).size), seen, mask, work, f, batch_size, progress)
+    arrays, nfe = fill(
+        pipe, replace(request, size=asked(pipe, work).size), seen, mask, work, f, batch_size, progress
+    )
     wide = wide * len(arrays) if len(wide) == 1 else wide
     return [_put(p, a, tuple(window)) for p, a in zip(wide, arrays)], nfe
 
 
 def _padded(p: Picture, axis: int, n: int, first: bool) -> Picture:
     """n pixels more, the edge repeated, opaque as the edge is."""
-    return _each(p, lambda a: np.pad(a, [(0, 0) if k != axis else (n, 0) if first else (0, n) for k in range(a.ndim)], mode="edge"))
+    return _each(
+        p,
+        lambda a: np.pad(
+            a, [(0, 0) if k != axis else (n, 0) if first else (0, n) for k in range(a.ndim)], mode="edge"
+        ),
+    )
 
 
 def _each(p: Picture, f: Callable[[np.ndarray], np.ndarray]) -> Picture:
@@ -110,11 +160,14 @@ def _put(p: Picture, made: np.ndarray, window: tuple[slice, ...]) -> Picture:
     return read(whole)
 
 
-# --- zooming out -------------------------------------------------------------------------------------------------------------
+# --- zooming out --------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Zoom:
-    """Pictures that a zoom passes through, uint8 (passes + 1, h, w, 3), the given one first; each holds the one before, `factor` times smaller."""
+    """Pictures that a zoom passes through, uint8 (passes + 1, h, w, 3), the given one first; each holds the
+    one before, `factor` times smaller.
+    """
 
     pictures: np.ndarray
     factor: float
@@ -122,16 +175,24 @@ class Zoom:
     nfe: int
 
     def frames(self, each: int = 12) -> list[np.ndarray]:
-        """uint8 (h, w, 3) frames, `each` a pass and the last picture: the view widens evenly in its logarithm."""
-        out = [_view(small, large, self.factor, k / each) for small, large in zip(self.pictures, self.pictures[1:]) for k in range(each)]
+        """uint8 (h, w, 3) frames, `each` a pass and the last picture: the view widens evenly in its
+        logarithm.
+        """
+        out = [
+            _view(small, large, self.factor, k / each)
+            for small, large in zip(self.pictures, self.pictures[1:])
+            for k in range(each)
+        ]
         return [*out, self.pictures[-1]]
 
     def save(self, path: str | os.PathLike, each: int = 12, fps: int = 15, overwrite: bool = False) -> Path:
-        """Write the frames as an animated .gif (256 colours), .png or .webp (all colours, lossless) or as an .mp4 film, whole or not at all.
+        """Write the frames as an animated .gif (256 colours), .png or .webp (all colours, lossless) or as an
+        .mp4 film, whole or not at all.
 
-        Returns the path: where a file of that name lies, its first free number, unless `overwrite`. The frames' mean rate is `fps`: a GIF
-        counts hundredths of a second, .png and .webp thousandths, so that single frames differ by one of them; a GIF plays at most 50 a
-        second. An .mp4 needs PyAV (`pip install "unnoise[video]"`). Errors: BadInput.
+        Returns the path: where a file of that name lies, its first free number, unless `overwrite`. The
+        frames' mean rate is `fps`: a GIF counts hundredths of a second, .png and .webp thousandths, so that
+        single frames differ by one of them; a GIF plays at most 50 a second. An .mp4 needs PyAV (`pip install
+        "unnoise[video]"`). Errors: BadInput.
         """
         path = Path(path)
         check_format(path)
@@ -139,7 +200,8 @@ class Zoom:
             arguments.integer(name, v, 1, 100)
         make = _film if path.suffix.lower() == ".mp4" else _animation
         if overwrite:
-            with write.new_file(path) as part: make(part, self.frames(each), fps, path.suffix.lower())
+            with write.new_file(path) as part:
+                make(part, self.frames(each), fps, path.suffix.lower())
             return path
         with TemporaryDirectory() as folder:
             made = Path(folder) / path.name
@@ -149,9 +211,13 @@ class Zoom:
 
 def check_format(path: Path) -> None:
     """BadInput unless a zoom can be written to such a file here."""
-    if path.suffix.lower() not in FORMATS: raise BadInput(f"cannot write {path}: a zoom is a {', '.join(FORMATS)} file")
+    if path.suffix.lower() not in FORMATS:
+        raise BadInput(f"cannot write {path}: a zoom is a {', '.join(FORMATS)} file")
     if path.suffix.lower() == ".mp4" and not find_spec("av"):
-        raise BadInput(f"cannot write {path}: films need PyAV: pip install \"unnoise[video]\" (without it: {', '.join(STILLS)})")
+        raise BadInput(
+            f'cannot write {path}: films need PyAV: pip install "unnoise[video]" (without it:'
+            f" {', '.join(STILLS)})"
+        )
 
 
 def _animation(path: Path, frames: Sequence[np.ndarray], fps: int, suffix: str) -> None:
@@ -159,18 +225,29 @@ def _animation(path: Path, frames: Sequence[np.ndarray], fps: int, suffix: str) 
 
     first, *others = [Image.fromarray(f) for f in frames]
     times = durations(len(frames), fps, 10 if suffix == ".gif" else 1)
-    first.save(path, format=STILLS[suffix], save_all=True, append_images=others, duration=times, loop=0,
-               **({"lossless": True} if suffix == ".webp" else {}))
+    first.save(
+        path,
+        format=STILLS[suffix],
+        save_all=True,
+        append_images=others,
+        duration=times,
+        loop=0,
+        **({"lossless": True} if suffix == ".webp" else {}),
+    )
 
 
 def durations(n: int, fps: int, unit: int) -> list[int]:
-    """Milliseconds of each of n frames, whole units of a format, whose sums keep to the rate: the k-th frame ends at k / fps to the nearest unit."""
+    """Milliseconds of each of n frames, whole units of a format, whose sums keep to the rate: the k-th frame
+    ends at k / fps to the nearest unit.
+    """
     ends = [round(1000 * k / (fps * unit)) for k in range(n + 1)]
     return [unit * (b - a) for a, b in pairwise(ends)]
 
 
 def _film(path: Path, frames: Sequence[np.ndarray], fps: int, suffix: str) -> None:
-    """H.264 in yuv420p, which players and browsers take; of an odd side the last row or column is repeated."""
+    """H.264 in yuv420p, which players and browsers take; of an odd side the last row or column is
+    repeated.
+    """
     import av
 
     h, w = frames[0].shape[:2]
@@ -183,10 +260,23 @@ def _film(path: Path, frames: Sequence[np.ndarray], fps: int, suffix: str) -> No
         film.mux(stream.encode(None))
 
 
-def zoom_out(pipe: Pipeline, image: Given, prompt: str | None = None, *, passes: int = 4, factor: float = 1.5, method: str | None = None,
-             soft: int = SOFT, times: int | None = None, jump: int | None = None, progress: Progress | None = None, seed: int | None = None,
-             **how: Any) -> Zoom:
-    """The picture, then `passes` times: it shrinks by `factor` (1.1 to 4), and what comes to lie around it is drawn. Transparency lies on white.
+def zoom_out(
+    pipe: Pipeline,
+    image: Given,
+    prompt: str | None = None,
+    *,
+    passes: int = 4,
+    factor: float = 1.5,
+    method: str | None = None,
+    soft: int = SOFT,
+    times: int | None = None,
+    jump: int | None = None,
+    progress: Progress | None = None,
+    seed: int | None = None,
+    **how: Any,
+) -> Zoom:
+    """The picture, then `passes` times: it shrinks by `factor` (1.1 to 4), and what comes to lie around it is
+    drawn. Transparency lies on white.
 
     Pass k has seed `seed` + k. The rest as for `inpaint`. Errors: BadInput.
     """
@@ -199,7 +289,11 @@ def zoom_out(pipe: Pipeline, image: Given, prompt: str | None = None, *, passes:
     request = asked(pipe, size, prompt, seed=seed, num_images=passes, **how)
     for k in range(passes):
         shrunk = resized(made[-1], inner)
-        canvas = np.pad(shrunk, [(y, picture.size[0] - y - inner[0]), (x, picture.size[1] - x - inner[1]), (0, 0)], mode="edge")
+        canvas = np.pad(
+            shrunk,
+            [(y, picture.size[0] - y - inner[0]), (x, picture.size[1] - x - inner[1]), (0, 0)],
+            mode="edge",
+        )
         arrays, calls = fill(pipe, request.only([k]), [Picture(canvas)], mask, size, filling, None, progress)
         made, nfe = [*made, arrays[0]], nfe + calls
     return Zoom(np.stack(made), float(factor), request.seeds[0], nfe)
@@ -208,17 +302,21 @@ def zoom_out(pipe: Pipeline, image: Given, prompt: str | None = None, *, passes:
 def _inner(size: tuple[int, int], factor: float) -> tuple[int, int, tuple[int, int]]:
     """Where a picture of this size lies once it has shrunk: top, left, (height, width)."""
     h, w = (max(1, round(v / factor)) for v in size)
-    if (h, w) == size: raise BadInput(f"a picture of {size[1]} x {size[0]} pixels is too small to shrink by {factor:g}")
+    if (h, w) == size:
+        raise BadInput(f"a picture of {size[1]} x {size[0]} pixels is too small to shrink by {factor:g}")
     return (size[0] - h) // 2, (size[1] - w) // 2, (h, w)
 
 
 def _view(small: np.ndarray, large: np.ndarray, factor: float, t: float) -> np.ndarray:
-    """The frame a fraction t of the way from `small` to `large`, which holds it: large, cut and enlarged, with small itself in its middle."""
+    """The frame a fraction t of the way from `small` to `large`, which holds it: large, cut and enlarged,
+    with small itself in its middle.
+    """
     from PIL import Image
 
     h, w = small.shape[:2]
     y, x, inner = _inner((h, w), factor)
-    if t == 0: return small
+    if t == 0:
+        return small
     s = factor ** (1 - t)  # how much larger `large` appears
     cy, cx = y + inner[0] / 2, x + inner[1] / 2
     box = (cx - cx / s, cy - cy / s, cx + (w - cx) / s, cy + (h - cy) / s)

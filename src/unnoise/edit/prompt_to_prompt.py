@@ -1,15 +1,20 @@
-"""Prompt-to-prompt (Hertz et al. 2023): another prompt, the same layout, by the attention of a run under the first prompt.
+"""Prompt-to-prompt (Hertz et al. 2023): another prompt, the same layout, by the attention of a run under the
+first prompt.
 
-Source and target run side by side in one batch. In the target's conditional half (m are attention maps, * its own)
-    cross   m* <- m A            for the first `cross` of the steps; A aligns the tokens of both prompts: what stands in both keeps its
-                                 map, exchanged words share the maps of those that they replace, added words keep their own
+Source and target run side by side in one batch. In the target's conditional half (m are attention maps, * its
+own)
+    cross   m* <- m A            for the first `cross` of the steps; A aligns the tokens of both prompts: what
+                                 stands in both keeps its map, exchanged words share the maps of those that
+                                 they replace, added words keep their own
     self    m* <- m              for the first `self` of the steps, at places of at most 16 x 16
     weights m*[:, word] times w  throughout
-    local   outside the union of the words' maps (averaged over places, heads and steps so far, scaled to [0, 1], above .5) the
-            target is the source, from a fifth of the steps on
-A real picture runs from its inversion: the source retraces the way up exactly, and the target's estimate is moved by as much as the source's
-had to be, so that an edit to the same prompt is the source to the bit. Other anchors (`edit.invert`) hold by their negative embedding.
+    local   outside the union of the words' maps (averaged over places, heads and steps so far, scaled to [0,
+            1], above .5) the target is the source, from a fifth of the steps on
+A real picture runs from its inversion: the source retraces the way up exactly, and the target's estimate is
+moved by as much as the source's had to be, so that an edit to the same prompt is the source to the bit. Other
+anchors (`edit.invert`) hold by their negative embedding.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +31,17 @@ from unnoise.base import arguments
 from unnoise.base.text import short
 from unnoise.denoiser import Denoiser
 from unnoise.edit.hooks import hooked, maps, mixed
-from unnoise.edit.invert import ANCHORS, Anchored, Inversion, Steps, anchored, check_method, for_ddim, inverted, landing
+from unnoise.edit.invert import (
+    ANCHORS,
+    Anchored,
+    Inversion,
+    Steps,
+    anchored,
+    check_method,
+    for_ddim,
+    inverted,
+    landing,
+)
 from unnoise.edit.picture import Given, decoded, encoded, pasted, read, working_size
 from unnoise.edit.run import Progress, asked, batched, result
 from unnoise.errors import BadInput
@@ -43,78 +58,189 @@ HOLDS = ("direct", *ANCHORS)
 
 @dataclass(frozen=True)
 class Edited(Result):
-    """A Result with what the source's run gave, uint8 (n, h, w, 3), and where the target could differ, (n, h, w) in [0, 1] (with `local`)."""
+    """A Result with what the source's run gave, uint8 (n, h, w, 3), and where the target could differ, (n, h,
+    w) in [0, 1] (with `local`).
+    """
 
     source: np.ndarray | None = None
     masks: np.ndarray | None = None
 
 
-def prompt_to_prompt(pipe: Pipeline, image: Given | None = None, prompt: str | None = None, *, source: str = "", cross: float = CROSS,
-                     self_: float = SELF, weights: Mapping[str, float] | None = None, local: Sequence[str] = (), anchor: str = "direct",
-                     method: str = "fixed-point", height: int | None = None, width: int | None = None, batch_size: int | None = None,
-                     progress: Progress | None = None, **how: Any) -> Edited:
-    """Pictures of `prompt` with the layout that `source` gives: of the same seed, or with an image of that picture.
+def prompt_to_prompt(
+    pipe: Pipeline,
+    image: Given | None = None,
+    prompt: str | None = None,
+    *,
+    source: str = "",
+    cross: float = CROSS,
+    self_: float = SELF,
+    weights: Mapping[str, float] | None = None,
+    local: Sequence[str] = (),
+    anchor: str = "direct",
+    method: str = "fixed-point",
+    height: int | None = None,
+    width: int | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    **how: Any,
+) -> Edited:
+    """Pictures of `prompt` with the layout that `source` gives: of the same seed, or with an image of that
+    picture.
 
-    source: the first prompt (what the image shows). cross, self_: shares of the steps. weights: {word of the prompt: factor}. local: words
-    of either prompt; only where they look may anything change, and of an image the pixels elsewhere are its own. anchor: "direct",
-    "none", "negative-prompt" or "null-text", method: "plain" or "fixed-point", both for an image. how: what `Pipeline.request` takes.
-    Errors: BadInput, for a model without text or attention too, and for words that are not in the prompts.
+    source: the first prompt (what the image shows). cross, self_: shares of the steps. weights: {word of the
+    prompt: factor}. local: words of either prompt; only where they look may anything change, and of an image
+    the pixels elsewhere are its own. anchor: "direct", "none", "negative-prompt" or "null-text", method:
+    "plain" or "fixed-point", both for an image. how: what `Pipeline.request` takes. Errors: BadInput, for a
+    model without text or attention too, and for words that are not in the prompts.
     """
-    source, target = arguments.string("source", source), arguments.string("prompt", "" if prompt is None else prompt)
+    source, target = (
+        arguments.string("source", source),
+        arguments.string("prompt", "" if prompt is None else prompt),
+    )
     control = Control.of(pipe, source, target, cross, self_, _weights(weights), _words(local))
-    if image is None: return _drawn(pipe, prompt, source, control, height, width, batch_size, progress, how)
+    if image is None:
+        return _drawn(pipe, prompt, source, control, height, width, batch_size, progress, how)
     arguments.choice("anchor", anchor, HOLDS)
     check_method(method)
-    if method == "coupled": raise BadInput("prompt-to-prompt follows a single way up: method must be 'plain' or 'fixed-point', given 'coupled'")
+    if method == "coupled":
+        raise BadInput(
+            "prompt-to-prompt follows a single way up: method must be 'plain' or 'fixed-point', given"
+            " 'coupled'"
+        )
     picture, count = read(image), Count(progress)
     size = working_size(pipe, picture, height, width)
     request = asked(pipe, size, prompt, **for_ddim(how))
     tick = lambda n: count()
     x0 = encoded(pipe, picture.pixels, size)
     found = inverted(pipe, x0, source, method=method, path=pipe.path(request), progress=tick)
-    held = anchored(pipe, found, request.guidance, "none" if anchor == "direct" else anchor, request.negatives[0], progress=tick)
+    held = anchored(
+        pipe,
+        found,
+        request.guidance,
+        "none" if anchor == "direct" else anchor,
+        request.negatives[0],
+        progress=tick,
+    )
     n = len(request.seeds)
-    x, calls, masks = _run(pipe, replace(request, negatives=(held.negative,) * n), source, control, held, found, anchor == "direct", batch_size, progress)
+    x, calls, masks = _run(
+        pipe,
+        replace(request, negatives=(held.negative,) * n),
+        source,
+        control,
+        held,
+        found,
+        anchor == "direct",
+        batch_size,
+        progress,
+    )
     pixels = decoded(pipe, x, picture)
-    where = None if masks is None else F.interpolate(masks, picture.size, mode="nearest")[:, 0].cpu().double().numpy()
-    arrays = [picture.whole(p) if where is None else pasted(picture, p, where[i]) for i, p in enumerate(pixels[n:])]
-    options = _options(source, cross, self_, weights, local) | {"anchor": anchor, "method": method, "height": height, "width": width}
-    made = result(pipe, request, np.stack(arrays), count.calls + calls, "prompt-to-prompt", {"image": picture}, options)
+    where = (
+        None
+        if masks is None
+        else F.interpolate(masks, picture.size, mode="nearest")[:, 0].cpu().double().numpy()
+    )
+    arrays = [
+        picture.whole(p) if where is None else pasted(picture, p, where[i]) for i, p in enumerate(pixels[n:])
+    ]
+    options = _options(source, cross, self_, weights, local) | {
+        "anchor": anchor,
+        "method": method,
+        "height": height,
+        "width": width,
+    }
+    made = result(
+        pipe, request, np.stack(arrays), count.calls + calls, "prompt-to-prompt", {"image": picture}, options
+    )
     return Edited(made.arrays, made.seeds, made.nfe, made.recipes, pixels[:n], where)
 
 
-def _drawn(pipe: Pipeline, prompt: str | None, source: str, control: Control, height: int | None, width: int | None, batch_size: int | None,
-           progress: Progress | None, how: dict[str, Any]) -> Edited:
+def _drawn(
+    pipe: Pipeline,
+    prompt: str | None,
+    source: str,
+    control: Control,
+    height: int | None,
+    width: int | None,
+    batch_size: int | None,
+    progress: Progress | None,
+    how: dict[str, Any],
+) -> Edited:
     """Without an image: source and target of each seed."""
-    request = pipe.request(prompt, height=height, width=width, **{**how, "sampler": how.get("sampler") or "ddim"})
-    x, calls, masks = _run(pipe, request, source, control, Anchored(Steps(pipe.path(request)), ""), None, False, batch_size, progress)
+    request = pipe.request(
+        prompt, height=height, width=width, **{**how, "sampler": how.get("sampler") or "ddim"}
+    )
+    x, calls, masks = _run(
+        pipe,
+        request,
+        source,
+        control,
+        Anchored(Steps(pipe.path(request)), ""),
+        None,
+        False,
+        batch_size,
+        progress,
+    )
     n, pixels = len(request.seeds), pipe.decode(x)
-    options = _options(source, control.cross, control.self_, control.weights, control.local) | {"height": height, "width": width}
+    options = _options(source, control.cross, control.self_, control.weights, control.local) | {
+        "height": height,
+        "width": width,
+    }
     made = result(pipe, request, pixels[n:], calls, "prompt-to-prompt", {}, options)
-    where = None if masks is None else F.interpolate(masks, pixels.shape[1:3], mode="nearest")[:, 0].cpu().double().numpy()
+    where = (
+        None
+        if masks is None
+        else F.interpolate(masks, pixels.shape[1:3], mode="nearest")[:, 0].cpu().double().numpy()
+    )
     return Edited(made.arrays, made.seeds, made.nfe, made.recipes, pixels[:n], where)
 
 
 def _weights(given: Mapping[str, float] | None) -> dict[str, float]:
-    if given is None: return {}
-    if not isinstance(given, Mapping): raise BadInput(f"weights must be {{word: factor}}, given {short(given)}")
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise BadInput(f"weights must be {{word: factor}}, given {short(given)}")
     return {arguments.string("a word of weights", k): v for k, v in given.items()}
 
 
 def _words(given: Sequence[str]) -> list[str]:
-    if isinstance(given, str) or not isinstance(given, Sequence): raise BadInput(f"local must be a list of words, given {short(given)}")
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise BadInput(f"local must be a list of words, given {short(given)}")
     return [arguments.string("a word of local", w) for w in given]
 
 
-def _options(source: str, cross: float, self_: float, weights: Mapping[str, float] | None, local: Sequence[str]) -> dict[str, Any]:
-    return {"source": source, "cross": cross, "self_": self_, "weights": dict(weights or {}) or None, "local": list(local) or None}
+def _options(
+    source: str, cross: float, self_: float, weights: Mapping[str, float] | None, local: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "source": source,
+        "cross": cross,
+        "self_": self_,
+        "weights": dict(weights or {}) or None,
+        "local": list(local) or None,
+    }
 
 
-def _run(pipe: Pipeline, request: Request, source: str, control: Control, held: Anchored, found: Inversion | None, direct: bool,
-         batch_size: int | None, progress: Progress | None) -> tuple[Tensor, int, Tensor | None]:
-    """(x0 of all sources, then of all targets; network calls of a batch; masks of the targets) of a request for targets."""
+def _run(
+    pipe: Pipeline,
+    request: Request,
+    source: str,
+    control: Control,
+    held: Anchored,
+    found: Inversion | None,
+    direct: bool,
+    batch_size: int | None,
+    progress: Progress | None,
+) -> tuple[Tensor, int, Tensor | None]:
+    """(x0 of all sources, then of all targets; network calls of a batch; masks of the targets) of a request
+    for targets.
+    """
     n = len(request.seeds)
-    both = replace(request, prompts=(source,) * n + request.prompts, negatives=request.negatives * 2, seeds=request.seeds * 2)
+    both = replace(
+        request,
+        prompts=(source,) * n + request.prompts,
+        negatives=request.negatives * 2,
+        seeds=request.seeds * 2,
+    )
     masks: list[Any] = [None] * n
 
     def draw(places: list[int], count: Count) -> Tensor:
@@ -122,44 +248,68 @@ def _run(pipe: Pipeline, request: Request, source: str, control: Control, held: 
         pair = [*places, *(n + i for i in places)]
         now = control.begin(len(places), held.steps, found if direct else None)
         start = None if found is None else (lambda eps, l, x=found.xs[0]: x.expand_as(eps))
-        x = pipe.finish(both.only(pair), count, path=held.steps.path, start=start, wrap=now.wrap, net=held.net(hooked(pipe, now.hook)))
+        x = pipe.finish(
+            both.only(pair),
+            count,
+            path=held.steps.path,
+            start=start,
+            wrap=now.wrap,
+            net=held.net(hooked(pipe, now.hook)),
+        )
         if now.mask is not None:
-            for i, m in zip(places, now.mask): masks[i] = m
+            for i, m in zip(places, now.mask):
+                masks[i] = m
         return x.unflatten(0, (2, len(places))).transpose(0, 1)
+
     x, calls = batched(pipe, request, draw, batch_size, progress)
     return x.transpose(0, 1).flatten(0, 1), calls, None if masks[0] is None else torch.stack(masks)
 
 
-# --- words and tokens --------------------------------------------------------------------------------------------------------
+# --- words and tokens ---------------------------------------------------------------------------------------
+
 
 def token_ids(pipe: Pipeline, prompt: str) -> tuple[list[int], int]:
-    """(the ids that the text encoder sees, start and padding included; how many are the prompt's). BadInput for a prompt of several
-    chunks, one that blends or changes by step, and for a model without a text encoder."""
+    """(the ids that the text encoder sees, start and padding included; how many are the prompt's). BadInput
+    for a prompt of several chunks, one that blends or changes by step, and for a model without a text
+    encoder."""
     from unnoise.text.prompts import parse
 
-    if pipe.text is None: raise BadInput(f"prompt-to-prompt works on the words of a prompt: model {pipe.name!r} has no text encoder")
+    if pipe.text is None:
+        raise BadInput(
+            f"prompt-to-prompt works on the words of a prompt: model {pipe.name!r} has no text encoder"
+        )
     p = parse(prompt)
     chunks = [] if p.by_step else [pipe.text.tokenizer.chunks(segments) for _, segments in p.at().branches]
     if len(chunks) != 1 or len(chunks[0]) != 1:
-        raise BadInput(f"prompt-to-prompt takes plain prompts of at most {pipe.text.tokenizer.length - 2} tokens, without blends or changes: "
-                       f"given {prompt!r:.80}")
+        raise BadInput(
+            f"prompt-to-prompt takes plain prompts of at most {pipe.text.tokenizer.length - 2} tokens,"
+            f" without blends or changes: given {prompt!r:.80}"
+        )
     return list(chunks[0][0].ids), chunks[0][0].count
 
 
 def aligned(source: Sequence[int], target: Sequence[int], counts: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """(A (tokens, tokens), fresh (tokens,)): maps of the target's tokens are m A, but where `fresh` is 1 their own.
+    """(A (tokens, tokens), fresh (tokens,)): maps of the target's tokens are m A, but where `fresh` is 1
+    their own.
 
-    Runs of tokens that both prompts have are matched; what stands between them in both is exchanged: of k tokens for j each new one takes
-    the sum of the k maps over j, so that nothing of the attention is lost. The end and the padding are matched in order.
+    Runs of tokens that both prompts have are matched; what stands between them in both is exchanged: of k
+    tokens for j each new one takes the sum of the k maps over j, so that nothing of the attention is lost.
+    The end and the padding are matched in order.
     """
     n, (ns, nt) = len(target), counts
     a, fresh = torch.zeros(n, n), torch.zeros(n)
-    for tag, i, i2, j, j2 in SequenceMatcher(None, source[1 : 1 + ns], target[1 : 1 + nt], autojunk=False).get_opcodes():
-        if tag == "equal": a[range(1 + i, 1 + i2), range(1 + j, 1 + j2)] = 1
-        elif tag == "replace": a[1 + i : 1 + i2, 1 + j : 1 + j2] = 1 / (j2 - j)
-        elif tag == "insert": fresh[1 + j : 1 + j2] = 1
+    for tag, i, i2, j, j2 in SequenceMatcher(
+        None, source[1 : 1 + ns], target[1 : 1 + nt], autojunk=False
+    ).get_opcodes():
+        if tag == "equal":
+            a[range(1 + i, 1 + i2), range(1 + j, 1 + j2)] = 1
+        elif tag == "replace":
+            a[1 + i : 1 + i2, 1 + j : 1 + j2] = 1 / (j2 - j)
+        elif tag == "insert":
+            fresh[1 + j : 1 + j2] = 1
     a[0, 0] = 1
-    for j in range(1 + nt, n): a[min(j - nt + ns, n - 1), j] = 1
+    for j in range(1 + nt, n):
+        a[min(j - nt + ns, n - 1), j] = 1
     return a, fresh
 
 
@@ -167,10 +317,16 @@ def places_of(pipe: Pipeline, word: str, ids: Sequence[int]) -> list[int]:
     """Where a word's tokens stand in a prompt's ids, every time that it occurs; [] where it does not."""
     assert pipe.text is not None
     own = pipe.text.tokenizer.ids(word)
-    return [i + k for i in range(len(ids) - len(own) + 1) if own and list(ids[i : i + len(own)]) == own for k in range(len(own))]
+    return [
+        i + k
+        for i in range(len(ids) - len(own) + 1)
+        if own and list(ids[i : i + len(own)]) == own
+        for k in range(len(own))
+    ]
 
 
-# --- what happens at each attention ------------------------------------------------------------------------------------------
+# --- what happens at each attention -------------------------------------------------------------------------
+
 
 @dataclass
 class Control:
@@ -182,27 +338,41 @@ class Control:
     local: Sequence[str]
     align: Tensor
     fresh: Tensor
-    factor: Tensor                              # of each of the target's tokens
-    words: tuple[list[int], list[int]]          # places of the local words in source and target
-    n: int = 0                                  # sources in the batch
+    factor: Tensor  # of each of the target's tokens
+    words: tuple[list[int], list[int]]  # places of the local words in source and target
+    n: int = 0  # sources in the batch
     steps: Steps = field(default_factory=lambda: Steps(()))
-    found: Inversion | None = None              # whose way up the source retraces
-    seen: list[Tensor] = field(default_factory=list)  # sum over steps and layers of the words' maps (2 n, 1, h, w), by size
+    found: Inversion | None = None  # whose way up the source retraces
+    seen: list[Tensor] = field(
+        default_factory=list
+    )  # sum over steps and layers of the words' maps (2 n, 1, h, w), by size
     mask: Tensor | None = None
 
     @classmethod
-    def of(cls, pipe: Pipeline, source: str, target: str, cross: float, self_: float, weights: Mapping[str, float], local: Sequence[str]) -> Control:
+    def of(
+        cls,
+        pipe: Pipeline,
+        source: str,
+        target: str,
+        cross: float,
+        self_: float,
+        weights: Mapping[str, float],
+        local: Sequence[str],
+    ) -> Control:
         cross, self_ = arguments.number("cross", cross, 0, 1), arguments.number("self_", self_, 0, 1)
         (s, ns), (t, nt) = token_ids(pipe, source), token_ids(pipe, target)
         factor, words = torch.ones(len(t)), ([], [])
         for word, w in weights.items():
             at = places_of(pipe, word, t)
-            if not at: raise BadInput(f"the word {word!r} is not in the prompt {target!r}: it cannot be weighted")
+            if not at:
+                raise BadInput(f"the word {word!r} is not in the prompt {target!r}: it cannot be weighted")
             factor[at] = arguments.number(f"the weight of {word!r}", w, 0)
         for word in local:
             pair = places_of(pipe, word, s), places_of(pipe, word, t)
-            if not any(pair): raise BadInput(f"the word {word!r} is in neither prompt: given {source!r} and {target!r}")
-            for found, more in zip(words, pair): found.extend(more)
+            if not any(pair):
+                raise BadInput(f"the word {word!r} is in neither prompt: given {source!r} and {target!r}")
+            for found, more in zip(words, pair):
+                found.extend(more)
         align, fresh = aligned(s, t, (ns, nt))
         return cls(cross, self_, weights, list(local), align, fresh, factor, words)
 
@@ -219,33 +389,47 @@ class Control:
         out, s, t = attention(q, k, v), slice(0, self.n), slice(self.n, 2 * self.n)
         small = max(place.size) <= SIDE
         if place.kind == "self":
-            if self.done >= self.self_ or not small: return out
+            if self.done >= self.self_ or not small:
+                return out
             m = maps(q[s], k[s])
             out[s], out[t] = mixed(m, v[s]), mixed(m, v[t])
             return out
         replacing = self.done < self.cross
-        if not (replacing or self.weights or self.local): return out
+        if not (replacing or self.weights or self.local):
+            return out
         m, own = maps(q[s], k[s]), maps(q[t], k[t])
-        if self.local and small: self._locate(m, own, place)
-        if replacing: own = torch.where(self.fresh.to(m) > 0, own, m @ self.align.to(m))
+        if self.local and small:
+            self._locate(m, own, place)
+        if replacing:
+            own = torch.where(self.fresh.to(m) > 0, own, m @ self.align.to(m))
         out[s], out[t] = mixed(m, v[s]), mixed(own * self.factor.to(m), v[t])
         return out
 
     def _locate(self, m: Tensor, own: Tensor, place: Place) -> None:
-        both = [u[..., at].mean(1).sum(-1).unflatten(1, place.size)[:, None] for u, at in zip((m, own), self.words)]
+        both = [
+            u[..., at].mean(1).sum(-1).unflatten(1, place.size)[:, None]
+            for u, at in zip((m, own), self.words)
+        ]
         self.seen.append(torch.cat(both))
 
     def wrap(self, denoise: Denoiser) -> Denoiser:
-        """The denoiser of the batch with the source held to the way up, and the target to the source outside of the local words."""
+        """The denoiser of the batch with the source held to the way up, and the target to the source outside
+        of the local words.
+        """
+
         def controlled(x: Tensor, l: Level) -> Tensor:
             i = self.steps.now = self.steps.at(l)
             x0, (a, b), n = denoise(x, l), self.steps.path[i : i + 2], self.n
             if self.found is not None:
-                x0 = x0 + (landing(x[:n], self.found.xs[i + 1].to(x), a, b) - x0[:n]).repeat(2, *[1] * (x.ndim - 1))
-            if not self.local or self.done < LOCAL_FROM: return x0
+                x0 = x0 + (landing(x[:n], self.found.xs[i + 1].to(x), a, b) - x0[:n]).repeat(
+                    2, *[1] * (x.ndim - 1)
+                )
+            if not self.local or self.done < LOCAL_FROM:
+                return x0
             self.mask = self._where(x)
             outside = landing(x[n:], move(x[:n], x0[:n], a, b), a, b)
             return torch.cat([x0[:n], torch.where(self.mask > 0, x0[n:], outside)])
+
         return controlled
 
     def _where(self, x: Tensor) -> Tensor:

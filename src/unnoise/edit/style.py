@@ -2,18 +2,22 @@
 
     style(pipe, "reference.png", "a car")
 
-    aligned  (unless another is named) shared attention (StyleAligned; Hertz et al. 2024): the reference comes down beside the pictures, from its
-             DDIM inversion, and in every self-attention they take its keys and values beside their own:
-             softmax([q k_ref^T + log share, q k^T]) [v_ref, v], where q and k first get the reference's mean and spread over places (AdaIN),
-             by head and channel
-    loss     the Gram matrices of a recogniser's first layers (Gatys et al. 2016) as guidance, as `guides` "style=…": where
-             sigma / alpha <= guides.FORMED, as above that level what is drawn is still being decided
-    adapter  an image prompt (IP-Adapter; Ye et al. 2023): a small network that was trained for it, see `adapter`; recipes/style.py trains one
+    aligned  (unless another is named) shared attention (StyleAligned; Hertz et al. 2024): the reference comes
+             down beside the pictures, from its DDIM inversion, and in every self-attention they take its keys
+             and values beside their own: softmax([q k_ref^T + log share, q k^T]) [v_ref, v], where q and k
+             first get the reference's mean and spread over places (AdaIN), by head and channel
+    loss     the Gram matrices of a recogniser's first layers (Gatys et al. 2016) as guidance, as `guides`
+             "style=…": where sigma / alpha <= guides.FORMED, as above that level what is drawn is still being
+             decided
+    adapter  an image prompt (IP-Adapter; Ye et al. 2023): a small network that was trained for it, see
+             `adapter`; recipes/style.py trains one
 
-In `aligned` the reference's row is set anew at each call, alpha x0 + sigma eps with the eps that inversion found at that level, so that it is on
-its own way whatever the sampler does. Prompts and negative prompts share with the reference under its own prompt and under none. The paper's
-shared group norms are not built: hooks see attention alone.
+In `aligned` the reference's row is set anew at each call, alpha x0 + sigma eps with the eps that inversion
+found at that level, so that it is on its own way whatever the sampler does. Prompts and negative prompts
+share with the reference under its own prompt and under none. The paper's shared group norms are not built:
+hooks see attention alone.
 """
+
 from __future__ import annotations
 
 import os
@@ -42,64 +46,117 @@ from unnoise.pipeline import Count, Pipeline, Request, Result
 from unnoise.process.level import Level, spread
 from unnoise.sample import inversion
 
-METHODS = {"aligned": 2.0, "loss": 1.0, "adapter": 1.0}  # their amounts; log 2 is what StyleAligned's authors use for a real picture
+METHODS = {
+    "aligned": 2.0,
+    "loss": 1.0,
+    "adapter": 1.0,
+}  # their amounts; log 2 is what StyleAligned's authors use for a real picture
 
 
-def style(pipe: Pipeline, image: Given, prompt: str | None = None, *, method: str = "aligned", amount: float | None = None,
-          reference_prompt: str = "", adapter: str | os.PathLike | None = None, height: int | None = None, width: int | None = None,
-          batch_size: int | None = None, progress: Progress | None = None, **how: Any) -> Result:
+def style(
+    pipe: Pipeline,
+    image: Given,
+    prompt: str | None = None,
+    *,
+    method: str = "aligned",
+    amount: float | None = None,
+    reference_prompt: str = "",
+    adapter: str | os.PathLike | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    **how: Any,
+) -> Result:
     """Pictures of the prompt in the style of `image`, at the model's own size (or height x width).
 
-    method: "aligned", "loss" or "adapter". amount: of "aligned", how many times its own weight the reference gets in the attention (2; 0 is off);
-    of "loss", the guide's weight (1); of "adapter", the scale of its attention (1). reference_prompt: what the reference shows, which
-    tells "aligned" what in it is not style. adapter: the file of a trained one.
-    how: what `Pipeline.request` takes. nfe counts the calls an image; those of the inversion, one a step for all, are not in it.
-    Errors: BadInput.
+    method: "aligned", "loss" or "adapter". amount: of "aligned", how many times its own weight the reference
+    gets in the attention (2; 0 is off); of "loss", the guide's weight (1); of "adapter", the scale of its
+    attention (1). reference_prompt: what the reference shows, which tells "aligned" what in it is not style.
+    adapter: the file of a trained one. how: what `Pipeline.request` takes. nfe counts the calls an image;
+    those of the inversion, one a step for all, are not in it. Errors: BadInput.
     """
     method = arguments.choice("style method", method, METHODS)
     amount = arguments.number("amount", METHODS[method] if amount is None else amount, 0)
-    if isinstance(pipe.codec, Vectors): raise BadInput(f"model {pipe.name!r} makes numbers: it has no style")
+    if isinstance(pipe.codec, Vectors):
+        raise BadInput(f"model {pipe.name!r} makes numbers: it has no style")
     high = pipe.codec.height if height is None else arguments.integer("height", height, 1, LIMIT)
     wide = pipe.codec.width if width is None else arguments.integer("width", width, 1, LIMIT)
     picture, size = read(image), (high, wide)
     pipe.check_prompt(arguments.string("reference_prompt", reference_prompt))
-    if adapter is not None and not isinstance(adapter, str | os.PathLike): raise BadInput(f"adapter must name a file, given {short(adapter)}")
+    if adapter is not None and not isinstance(adapter, str | os.PathLike):
+        raise BadInput(f"adapter must name a file, given {short(adapter)}")
     request = asked(pipe, size, prompt, **how)
-    if not amount: x, nfe = drawn(pipe, request, progress=progress, batch_size=batch_size)
-    elif method == "loss": x, nfe = drawn(pipe, request, wrap=_by_loss(pipe, request, picture, amount, size), progress=progress, batch_size=batch_size)
-    elif method == "adapter": x, nfe = _adapted(pipe, request, picture, amount, adapter, progress, batch_size)
-    else: x, nfe = _aligned(pipe, request, picture, size, reference_prompt, amount, progress, batch_size)
-    options = {"method": method, "amount": amount, "reference_prompt": reference_prompt, "height": height, "width": width,
-               "adapter": str(adapter) if adapter else None}
+    if not amount:
+        x, nfe = drawn(pipe, request, progress=progress, batch_size=batch_size)
+    elif method == "loss":
+        x, nfe = drawn(
+            pipe,
+            request,
+            wrap=_by_loss(pipe, request, picture, amount, size),
+            progress=progress,
+            batch_size=batch_size,
+        )
+    elif method == "adapter":
+        x, nfe = _adapted(pipe, request, picture, amount, adapter, progress, batch_size)
+    else:
+        x, nfe = _aligned(pipe, request, picture, size, reference_prompt, amount, progress, batch_size)
+    options = {
+        "method": method,
+        "amount": amount,
+        "reference_prompt": reference_prompt,
+        "height": height,
+        "width": width,
+        "adapter": str(adapter) if adapter else None,
+    }
     return result(pipe, request, shown(pipe, x), nfe, "style", {"image": picture}, options)
 
 
-# --- by a loss --------------------------------------------------------------------------------------------------------------
+# --- by a loss ----------------------------------------------------------------------------------------------
 
-def _by_loss(pipe: Pipeline, r: Request, picture: Picture, weight: float, size: tuple[int, int]) -> Callable[..., Denoiser]:
+
+def _by_loss(
+    pipe: Pipeline, r: Request, picture: Picture, weight: float, size: tuple[int, int]
+) -> Callable[..., Denoiser]:
     wish, decode = gram_to(picture, pipe.runner.device), guides.pictures(pipe)
     chunk, until = max(1, guides.TOGETHER // (size[0] * size[1])), guides.formed(pipe, r)
+
     def wrap(denoise: Denoiser, places: Sequence[int]) -> Denoiser:
         steered = steer(denoise, [(lambda images, l: wish(images), weight)], decode, chunk=chunk)
         return lambda x, l: (steered if float(l.ratio.max()) <= until else denoise)(x, l)
+
     return wrap
 
 
 def gram_to(picture: Picture, device: torch.device = guides.CPU) -> Callable[[Tensor], Tensor]:
-    """Images (n, 3, h, w) in [0, 1] -> (n,) relative squared distances of the judge's Gram matrices to a picture's."""
+    """Images (n, 3, h, w) in [0, 1] -> (n,) relative squared distances of the judge's Gram matrices to a
+    picture's.
+    """
     features = guides.trunk(guides.judge(device))
     x = picture.tensor()
-    with torch.no_grad(): wanted = [losses.gram(f) for f in features(x)]
+    with torch.no_grad():
+        wanted = [losses.gram(f) for f in features(x)]
     return lambda images: losses.style(images, wanted, features)
 
 
-# --- by an image prompt -----------------------------------------------------------------------------------------------------
+# --- by an image prompt -------------------------------------------------------------------------------------
 
-def _adapted(pipe: Pipeline, request: Request, picture: Picture, scale: float, file: str | os.PathLike | None, progress: Progress | None,
-             batch_size: int | None) -> tuple[Tensor, int]:
+
+def _adapted(
+    pipe: Pipeline,
+    request: Request,
+    picture: Picture,
+    scale: float,
+    file: str | os.PathLike | None,
+    progress: Progress | None,
+    batch_size: int | None,
+) -> tuple[Tensor, int]:
     from unnoise.edit import adapter
 
-    if file is None: raise BadInput("style method 'adapter' needs a trained adapter: name its file (recipes/style.py trains one)")
+    if file is None:
+        raise BadInput(
+            "style method 'adapter' needs a trained adapter: name its file (recipes/style.py trains one)"
+        )
     net = adapter.load(file, pipe)
     f = adapter.vector(picture.tensor()).to(pipe.runner.device)
     hook = lambda n: net.hook(f.expand(n, -1), scale)
@@ -107,17 +164,34 @@ def _adapted(pipe: Pipeline, request: Request, picture: Picture, scale: float, f
     return batched(pipe, request, draw, batch_size, progress)
 
 
-# --- by shared attention ----------------------------------------------------------------------------------------------------
+# --- by shared attention ------------------------------------------------------------------------------------
 
-def _aligned(pipe: Pipeline, request: Request, picture: Picture, size: tuple[int, int], prompt: str, share: float, progress: Progress | None,
-             batch_size: int | None) -> tuple[Tensor, int]:
+
+def _aligned(
+    pipe: Pipeline,
+    request: Request,
+    picture: Picture,
+    size: tuple[int, int],
+    prompt: str,
+    share: float,
+    progress: Progress | None,
+    batch_size: int | None,
+) -> tuple[Tensor, int]:
     """Each batch is drawn with the reference as its first row, which is left out at the end."""
     reference = way(pipe, request, encoded(pipe, picture.pixels, size), prompt)
 
     def draw(places: list[int], count: Count) -> Tensor:
         r = request.only(places)
-        r = replace(r, prompts=(prompt, *r.prompts), negatives=("", *r.negatives), seeds=(r.seeds[0], *r.seeds))
-        return pipe.finish(r, count, wrap=lambda denoise: _beside(denoise, reference), net=hooked(pipe, sharing(len(r.seeds), share)))[1:]
+        r = replace(
+            r, prompts=(prompt, *r.prompts), negatives=("", *r.negatives), seeds=(r.seeds[0], *r.seeds)
+        )
+        return pipe.finish(
+            r,
+            count,
+            wrap=lambda denoise: _beside(denoise, reference),
+            net=hooked(pipe, sharing(len(r.seeds), share)),
+        )[1:]
+
     return batched(pipe, request, draw, batch_size, progress)
 
 
@@ -126,7 +200,9 @@ def _beside(denoise: Denoiser, reference: Callable[[Level], Tensor]) -> Denoiser
 
 
 def way(pipe: Pipeline, request: Request, x0: Tensor, prompt: str) -> Callable[[Level], Tensor]:
-    """Level -> x (1, …) of a picture x0 on its DDIM inversion, unguided: on the request's levels exactly; between them eps is interpolated."""
+    """Level -> x (1, …) of a picture x0 on its DDIM inversion, unguided: on the request's levels exactly;
+    between them eps is interpolated.
+    """
     denoise = pipe.denoiser([prompt], clip_skip=request.clip_skip)
     states = [s for s in inversion(denoise, x0, pipe.path(request)[::-1]) if not s.level.clean]
     times = [float(pipe.schedule.time(s.level)) for s in states]
@@ -136,31 +212,47 @@ def way(pipe: Pipeline, request: Request, x0: Tensor, prompt: str) -> Callable[[
         alpha, sigma = (float(v.reshape(-1)[0]) for v in l)
         u = float(pipe.schedule.time(Level(*(v.reshape(-1)[0] for v in l))))
         k = min(max(int(np.searchsorted(times, u)), 1), len(times) - 1) if len(times) > 1 else 0
-        if not k: return alpha * x0 + sigma * eps[0]
+        if not k:
+            return alpha * x0 + sigma * eps[0]
         w = min(max((u - times[k - 1]) / (times[k] - times[k - 1]), 0.0), 1.0)
         return alpha * x0 + sigma * torch.lerp(eps[k - 1], eps[k], w)
+
     return at
 
 
 def sharing(rows: int, share: float) -> Hook:
-    """The hook of shared self-attention. rows: of one group, the reference first; a batch is one such group or several (prompts, negatives)."""
+    """The hook of shared self-attention. rows: of one group, the reference first; a batch is one such group
+    or several (prompts, negatives).
+    """
+
     def hook(q: Tensor, k: Tensor, v: Tensor, place: Place) -> Tensor:
-        if place.kind != "self": return attention(q, k, v)
-        first = lambda u: u.reshape(-1, rows, *u.shape[1:])[:, :1].expand(-1, rows, *u.shape[1:]).reshape(u.shape)
+        if place.kind != "self":
+            return attention(q, k, v)
+        first = lambda u: (
+            u.reshape(-1, rows, *u.shape[1:])[:, :1].expand(-1, rows, *u.shape[1:]).reshape(u.shape)
+        )
         q, k = adain(q, first(q)), adain(k, first(k))
-        if share == 1: return attention(q, torch.cat([first(k), k], 2), torch.cat([first(v), v], 2))
-        return mixed(weighed(maps(q, torch.cat([first(k), k], 2)), k.shape[2], share), torch.cat([first(v), v], 2))
+        if share == 1:
+            return attention(q, torch.cat([first(k), k], 2), torch.cat([first(v), v], 2))
+        return mixed(
+            weighed(maps(q, torch.cat([first(k), k], 2)), k.shape[2], share), torch.cat([first(v), v], 2)
+        )
+
     return hook
 
 
 def weighed(weights: Tensor, tokens: int, share: float) -> Tensor:
-    """Attention weights (…, t) with the first `tokens` times `share`, to sum 1 again: log share added to their scores."""
+    """Attention weights (…, t) with the first `tokens` times `share`, to sum 1 again: log share added to
+    their scores.
+    """
     w = torch.cat([share * weights[..., :tokens], weights[..., tokens:]], -1)
     return w / w.sum(-1, keepdim=True)
 
 
 def adain(x: Tensor, like: Tensor, least: float = 1e-5) -> Tensor:
-    """x (…, places, d) with the mean and standard deviation over places of `like`, by channel (Huang & Belongie 2017)."""
+    """x (…, places, d) with the mean and standard deviation over places of `like`, by channel (Huang &
+    Belongie 2017).
+    """
     stats = lambda u: (u.mean(-2, keepdim=True), (u.var(-2, keepdim=True, correction=0) + least).sqrt())
     (m, s), (mean, std) = stats(x), stats(like)
     return (x - m) / s * std + mean

@@ -3,15 +3,19 @@
     upscale(unnoise.load("emoji-upscale"), "apple.png", scale=2)
     upscale(unnoise.load("emoji"), "apple.png", "a red apple", scale=2)
 
-With a network that is shown the small picture (`train.upscale`) samples of p(large | small) are drawn, by overlapping tiles, so that any size is
-taken; scale 4 is scale 2 twice. `noise` says how much noise the picture bears, `augment` adds some more before it is shown: what a network has
-learnt to disbelieve it also repairs (noise-conditioning augmentation; Ho et al. 2021). With 1 step it is the posterior mean, in one call.
+With a network that is shown the small picture (`train.upscale`) samples of p(large | small) are drawn, by
+overlapping tiles, so that any size is taken; scale 4 is scale 2 twice. `noise` says how much noise the
+picture bears, `augment` adds some more before it is shown: what a network has learnt to disbelieve it also
+repairs (noise-conditioning augmentation; Ho et al. 2021). With 1 step it is the posterior mean, in one call.
 
-With any other model it is a linear inverse problem, y = A x0, A = averages of the decoded picture: the run starts at the bicubic picture, noised
-by `strength`, and `guide.dps` holds it to y. No network was trained for it.
+With any other model it is a linear inverse problem, y = A x0, A = averages of the decoded picture: the run
+starts at the bicubic picture, noised by `strength`, and `guide.dps` holds it to y. No network was trained for
+it.
 
-consistency "range" puts what y tells into the outcome: the averages of its blocks are then y, to the byte, and what y does not tell stays.
+consistency "range" puts what y tells into the outcome: the averages of its blocks are then y, to the byte,
+and what y does not tell stays.
 """
+
 from __future__ import annotations
 
 import math
@@ -30,7 +34,17 @@ from unnoise.codec.scale import down, up
 from unnoise.denoiser import Denoiser
 from unnoise.edit.canvas import folded, numbers, shows, tensor, unfolded, whole
 from unnoise.edit.picture import LIMIT, Given, Picture, encoded, read, resized
-from unnoise.edit.run import Progress, asked, batched, check_no_size, drawn, noised_from, part, result, strength_of
+from unnoise.edit.run import (
+    Progress,
+    asked,
+    batched,
+    check_no_size,
+    drawn,
+    noised_from,
+    part,
+    result,
+    strength_of,
+)
 from unnoise.errors import BadInput
 from unnoise.evaluate.noise_level import SMALLEST, estimate_sigma
 from unnoise.guide import dps, interval
@@ -42,80 +56,185 @@ SCALES, CONSISTENCIES = (2, 4), ("range", "none")
 STRENGTH, ZETA, TRUST = 0.5, 0.5, 3.0  # of the inverse problem; TRUST as in `edit.inpaint`
 
 
-def upscale(pipe: Pipeline, image: Given, prompt: str | None = None, *, scale: int = 2, noise: float | str = 0.0, augment: float = 0.0,
-            consistency: str | None = None, strength: float | None = None, progress: Progress | None = None, batch_size: int | None = None,
-            **how: Any) -> Result:
+def upscale(
+    pipe: Pipeline,
+    image: Given,
+    prompt: str | None = None,
+    *,
+    scale: int = 2,
+    noise: float | str = 0.0,
+    augment: float = 0.0,
+    consistency: str | None = None,
+    strength: float | None = None,
+    progress: Progress | None = None,
+    batch_size: int | None = None,
+    **how: Any,
+) -> Result:
     """Pictures exactly `scale` times as large as the image, 2 or 4.
 
-    noise: the standard deviation of what the image bears, pictures running from -1 to 1 (a grey level is 1 / 127.5), or "estimate". augment: how much
-    more is added. consistency: "range" or "none"; by default range where the image is clean. strength, prompt: of a model that was not
-    trained for this. how: what `Pipeline.request` takes (num_inference_steps, seed, num_images, sampler, …). The Result's nfe counts looks
-    at the whole picture. Errors: BadInput.
+    noise: the standard deviation of what the image bears, pictures running from -1 to 1 (a grey level is 1 /
+    127.5), or "estimate". augment: how much more is added. consistency: "range" or "none"; by default range
+    where the image is clean. strength, prompt: of a model that was not trained for this. how: what
+    `Pipeline.request` takes (num_inference_steps, seed, num_images, sampler, …). The Result's nfe counts
+    looks at the whole picture. Errors: BadInput.
     """
     picture = read(image)
-    if arguments.integer("scale", scale) not in SCALES: raise BadInput(f"scale must be 2 or 4, given {short(scale)}")
+    if arguments.integer("scale", scale) not in SCALES:
+        raise BadInput(f"scale must be 2 or 4, given {short(scale)}")
     augment = arguments.number("augment", augment, 0)
-    if batch_size is not None: batch_size = arguments.integer("batch_size", batch_size, 1)
-    if scale * max(picture.size) > LIMIT: raise BadInput(f"{scale} times {max(picture.size)} pixels are more than {LIMIT}, the most that is accepted")
+    if batch_size is not None:
+        batch_size = arguments.integer("batch_size", batch_size, 1)
+    if scale * max(picture.size) > LIMIT:
+        raise BadInput(
+            f"{scale} times {max(picture.size)} pixels are more than {LIMIT}, the most that is accepted"
+        )
     borne = known(noise, picture)
-    consistency = ("none" if borne or augment else "range") if consistency is None else arguments.choice("consistency", consistency, CONSISTENCIES)
+    consistency = (
+        ("none" if borne or augment else "range")
+        if consistency is None
+        else arguments.choice("consistency", consistency, CONSISTENCIES)
+    )
     trained = shows(pipe)
-    if not trained and (borne or augment): raise BadInput(f"noise and augment are for a model that is shown the picture (emoji-upscale), given {pipe.name!r}")
-    if trained and (prompt or strength is not None): raise BadInput(f"model {pipe.name!r} takes no prompt and no strength: it is shown the picture")
+    if not trained and (borne or augment):
+        raise BadInput(
+            "noise and augment are for a model that is shown the picture (emoji-upscale), given"
+            f" {pipe.name!r}"
+        )
+    if trained and (prompt or strength is not None):
+        raise BadInput(f"model {pipe.name!r} takes no prompt and no strength: it is shown the picture")
     check_no_size(how)
     request = pipe.request(prompt, **how)
-    if trained: arrays, nfe = _cascade(pipe, request, picture.pixels, scale, borne, augment, consistency, progress, batch_size)
-    else: arrays, nfe = _inverse(pipe, request, picture, scale, strength_of(STRENGTH if strength is None else strength), consistency, progress, batch_size)
-    if picture.alpha is not None: arrays = [np.dstack([a, resized(np.repeat(picture.alpha[..., None], 3, 2), a.shape[:2])[..., 0]]) for a in arrays]
-    return result(pipe, request, np.stack(arrays), nfe, "upscale", {"image": picture},
-                  {"scale": scale, "noise": noise, "augment": augment, "consistency": consistency, "strength": strength})
+    if trained:
+        arrays, nfe = _cascade(
+            pipe, request, picture.pixels, scale, borne, augment, consistency, progress, batch_size
+        )
+    else:
+        arrays, nfe = _inverse(
+            pipe,
+            request,
+            picture,
+            scale,
+            strength_of(STRENGTH if strength is None else strength),
+            consistency,
+            progress,
+            batch_size,
+        )
+    if picture.alpha is not None:
+        arrays = [
+            np.dstack([a, resized(np.repeat(picture.alpha[..., None], 3, 2), a.shape[:2])[..., 0]])
+            for a in arrays
+        ]
+    return result(
+        pipe,
+        request,
+        np.stack(arrays),
+        nfe,
+        "upscale",
+        {"image": picture},
+        {
+            "scale": scale,
+            "noise": noise,
+            "augment": augment,
+            "consistency": consistency,
+            "strength": strength,
+        },
+    )
 
 
 def known(noise: float | str, picture: Picture) -> float:
-    """The standard deviation of a picture's noise: as given, or estimated from it where `noise` is "estimate"."""
+    """The standard deviation of a picture's noise: as given, or estimated from it where `noise` is
+    "estimate".
+    """
     if isinstance(noise, str) and noise == "estimate":
         if min(picture.size) < SMALLEST:
-            raise BadInput(f"to tell its noise a picture needs {SMALLEST} pixels a side, given {picture.size[1]} x {picture.size[0]}: say how much it is")
+            raise BadInput(
+                f"to tell its noise a picture needs {SMALLEST} pixels a side, given {picture.size[1]} x"
+                f" {picture.size[0]}: say how much it is"
+            )
         return float(estimate_sigma(picture.pixels[None])[0])
-    try: return arguments.number("noise", noise, 0)
-    except BadInput: raise BadInput(f"noise must be a number from 0 (pictures run from -1 to 1), or 'estimate', given {short(noise)}") from None
+    try:
+        return arguments.number("noise", noise, 0)
+    except BadInput:
+        raise BadInput(
+            f"noise must be a number from 0 (pictures run from -1 to 1), or 'estimate', given {short(noise)}"
+        ) from None
 
 
-# --- a network that is shown the small picture -------------------------------------------------------------------------------
+# --- a network that is shown the small picture --------------------------------------------------------------
 
-def _cascade(pipe: Pipeline, r: Request, small: np.ndarray, scale: int, borne: float, augment: float, consistency: str,
-             progress: Progress | None, batch_size: int | None) -> tuple[list[np.ndarray], int]:
+
+def _cascade(
+    pipe: Pipeline,
+    r: Request,
+    small: np.ndarray,
+    scale: int,
+    borne: float,
+    augment: float,
+    consistency: str,
+    progress: Progress | None,
+    batch_size: int | None,
+) -> tuple[list[np.ndarray], int]:
     trained = shows(pipe) or {}
     f, most = trained["factor"], trained["noise"]
     stages = round(math.log(scale, f))
-    if f**stages != scale: raise BadInput(f"model {pipe.name!r} makes pictures {f} times as large: scale {scale} is none of its powers")
+    if f**stages != scale:
+        raise BadInput(
+            f"model {pipe.name!r} makes pictures {f} times as large: scale {scale} is none of its powers"
+        )
     told = math.hypot(borne, augment)
-    if told > max(most, 1e-9) or augment < 0: raise BadInput(f"model {pipe.name!r} knows noise from 0 to {most}, given {told:.3g} (noise and augment together)")
+    if told > max(most, 1e-9) or augment < 0:
+        raise BadInput(
+            f"model {pipe.name!r} knows noise from 0 to {most}, given {told:.3g} (noise and augment together)"
+        )
 
     def draw(places: list[int], count: Count) -> Tensor:
         """The pictures of some places, uint8 (n, h, w, 3), through all stages."""
         arrays, own = [small] * len(places), r.only(places)
         for stage in range(stages):
             y = torch.cat([tensor(pipe, a) for a in arrays])
-            x = samples(pipe, own, y, told if stage == 0 else 0.0, augment if stage == 0 else 0.0, count, f"upscale/{stage}")
+            x = samples(
+                pipe,
+                own,
+                y,
+                told if stage == 0 else 0.0,
+                augment if stage == 0 else 0.0,
+                count,
+                f"upscale/{stage}",
+            )
             arrays = [_held(numbers(a[None])[0], s, consistency) for a, s in zip(x, arrays)]
         return torch.from_numpy(np.stack(arrays))
+
     p = pipe.codec.patch  # type: ignore[union-attr]
-    at_once = batch_size or pipe.runner.batch((1, 3, scale * small.shape[0] // p, scale * small.shape[1] // p))
+    at_once = batch_size or pipe.runner.batch(
+        (1, 3, scale * small.shape[0] // p, scale * small.shape[1] // p)
+    )
     x, nfe = batched(pipe, r, draw, at_once, progress)
     return list(x.numpy()), nfe
 
 
-def samples(pipe: Pipeline, r: Request, y: Tensor, told: float, augment: float, count: Count, stream: str = "upscale/0") -> Tensor:
-    """Large pictures (n, 3, f h, f w) in [-1, 1] for small ones y (n, 3, h, w): each from its own seed; told: the noise that y bears when it is shown."""
+def samples(
+    pipe: Pipeline,
+    r: Request,
+    y: Tensor,
+    told: float,
+    augment: float,
+    count: Count,
+    stream: str = "upscale/0",
+) -> Tensor:
+    """Large pictures (n, 3, f h, f w) in [-1, 1] for small ones y (n, 3, h, w): each from its own seed; told:
+    the noise that y bears when it is shown.
+    """
     f = (shows(pipe) or {})["factor"]
-    if augment: y = y + augment * seeded(r.seeds, stream + "/augment")(y)
+    if augment:
+        y = y + augment * seeded(r.seeds, stream + "/augment")(y)
     size = f * y.shape[2], f * y.shape[3]
     z = folded(pipe, up(y, f))
     condition = torch.cat([z, torch.full_like(z[:, :1], told)], dim=1)
     path = pipe.path(r)
     x = seeded(r.seeds, stream + "/init")(z) * float(path[0].sigma)
-    x = last(SAMPLERS[r.sampler](whole(pipe, condition, count), x, path, NOISES[r.noise](r.seeds), **r.options))
+    x = last(
+        SAMPLERS[r.sampler](whole(pipe, condition, count), x, path, NOISES[r.noise](r.seeds), **r.options)
+    )
     return unfolded(pipe, x / scales.GAIN + z, size)  # the network makes what the raised picture lacks
 
 
@@ -124,21 +243,42 @@ def _held(a: np.ndarray, small: np.ndarray, consistency: str) -> np.ndarray:
     return scales.exact(a, small) if consistency == "range" else a.round().clip(0, 255).astype(np.uint8)
 
 
-# --- a model that was not trained for it -------------------------------------------------------------------------------------
+# --- a model that was not trained for it --------------------------------------------------------------------
 
-def _inverse(pipe: Pipeline, request: Request, picture: Picture, scale: int, strength: float, consistency: str, progress: Progress | None,
-             batch_size: int | None) -> tuple[list[np.ndarray], int]:
+
+def _inverse(
+    pipe: Pipeline,
+    request: Request,
+    picture: Picture,
+    scale: int,
+    strength: float,
+    consistency: str,
+    progress: Progress | None,
+    batch_size: int | None,
+) -> tuple[list[np.ndarray], int]:
     codec = pipe.codec
     if not isinstance(codec, Latents):
-        raise BadInput(f"model {pipe.name!r} was not trained to upscale, and only models of latents can do so without (accepted: emoji-upscale, emoji, …)")
+        raise BadInput(
+            f"model {pipe.name!r} was not trained to upscale, and only models of latents can do so without"
+            " (accepted: emoji-upscale, emoji, …)"
+        )
     (h, w), m = picture.size, codec.net.config.factor
     size = tuple(max(-(-scale * s // m), 2) * m for s in (h, w))
-    small = np.pad(picture.pixels, [(0, -(-size[0] // scale) - h), (0, -(-size[1] // scale) - w), (0, 0)], mode="edge")
+    small = np.pad(
+        picture.pixels, [(0, -(-size[0] // scale) - h), (0, -(-size[1] // scale) - w), (0, 0)], mode="edge"
+    )
     size = scale * small.shape[0], scale * small.shape[1]
     request = replace(request, size=asked(pipe, size, seed=0).size)  # its seeds stay those that are recorded
     y = tensor(pipe, small)
-    x, nfe = drawn(pipe, request, path=part(pipe, request, strength), start=noised_from(encoded(pipe, resized(small, size))), progress=progress,
-                   batch_size=batch_size, wrap=lambda d, places: _measured(d, codec, y, scale))
+    x, nfe = drawn(
+        pipe,
+        request,
+        path=part(pipe, request, strength),
+        start=noised_from(encoded(pipe, resized(small, size))),
+        progress=progress,
+        batch_size=batch_size,
+        wrap=lambda d, places: _measured(d, codec, y, scale),
+    )
     made = [numbers(_pixels(codec, z[None]))[0] for z in x]
     return [_held(a, small, consistency)[: scale * h, : scale * w] for a in made], nfe
 

@@ -1,10 +1,13 @@
-"""Wishes about a picture as losses: images (n, 3, h, w), sRGB in [0, 1] -> (n,) numbers, 0 where the wish is granted, differentiable.
+"""Wishes about a picture as losses: images (n, 3, h, w), sRGB in [0, 1] -> (n,) numbers, 0 where the wish is
+granted, differentiable.
 
     steer(denoise, {lambda images: brightness(images, 0.6): 1.0}, decode)
 
-Each sample's loss is of that sample alone. They are squares (of a colour's distance, of what differs), so that the step of `guide.steer`
-lands near the wish and slows down there; the scale of a loss does not matter to it. Networks come in as functions.
+Each sample's loss is of that sample alone. They are squares (of a colour's distance, of what differs), so
+that the step of `guide.steer` lands near the wish and slows down there; the scale of a loss does not matter
+to it. Networks come in as functions.
 """
+
 from __future__ import annotations
 
 import math
@@ -16,8 +19,16 @@ from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)  # of Rec. 601
 CROPS = 4  # of CLIP, beside the whole picture and its mirror image
-_LMS = ((0.4122214708, 0.5363325363, 0.0514459929), (0.2119034982, 0.6806995451, 0.1073969566), (0.0883024619, 0.2817188376, 0.6299787005))
-_LAB = ((0.2104542553, 0.7936177850, -0.0040720468), (1.9779984951, -2.4285922050, 0.4505937099), (0.0259040371, 0.7827717662, -0.8086757660))
+_LMS = (
+    (0.4122214708, 0.5363325363, 0.0514459929),
+    (0.2119034982, 0.6806995451, 0.1073969566),
+    (0.0883024619, 0.2817188376, 0.6299787005),
+)
+_LAB = (
+    (0.2104542553, 0.7936177850, -0.0040720468),
+    (1.9779984951, -2.4285922050, 0.4505937099),
+    (0.0259040371, 0.7827717662, -0.8086757660),
+)
 Loss = Callable[[Tensor], Tensor]
 
 
@@ -37,7 +48,9 @@ def luma(images: Tensor) -> Tensor:
 
 
 def oklab(images: Tensor) -> Tensor:
-    """sRGB in [0, 1], (n, 3, h, w), as Oklab (Ottosson 2020), in which distances are as they are seen; its slope is held finite at black."""
+    """sRGB in [0, 1], (n, 3, h, w), as Oklab (Ottosson 2020), in which distances are as they are seen; its
+    slope is held finite at black.
+    """
     x = images.clamp(0, 1)
     linear = torch.where(x <= 0.04045, x / 12.92, ((x.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
     lms = torch.einsum("dc,nchw->ndhw", images.new_tensor(_LMS), linear)
@@ -47,11 +60,13 @@ def oklab(images: Tensor) -> Tensor:
 def object_colour(images: Tensor, rgb: Sequence[float], light: float = 0.1) -> Tensor:
     """How far the object's pixels are from a colour: the mean over them of Δa^2 + Δb^2 + light ΔL^2 in Oklab.
 
-    The object is what differs from the ground, which is the median colour of the picture's border: a pixel belongs to it by the share
-    1 - exp(-d^2 / 0.1^2), d its Oklab distance to the ground, which no gradient is taken of. Lightness counts little, so that shading stays.
+    The object is what differs from the ground, which is the median colour of the picture's border: a pixel
+    belongs to it by the share 1 - exp(-d^2 / 0.1^2), d its Oklab distance to the ground, which no gradient is
+    taken of. Lightness counts little, so that shading stays.
     """
     lab = oklab(images)
-    with torch.no_grad(): own = foreground(lab)
+    with torch.no_grad():
+        own = foreground(lab)
     d = lab - oklab(images.new_tensor(rgb).view(1, 3, 1, 1))
     each = d[:, 1:].square().sum(1) + light * d[:, 0].square()
     return (own * each).sum((1, 2)) / (own.sum((1, 2)) + 1e-3 * own[0].numel())
@@ -70,12 +85,16 @@ def target(images: Tensor, wanted: Tensor) -> Tensor:
 
 
 def edges(images: Tensor, sketch: Tensor) -> Tensor:
-    """1 - cos of two edge maps, of the pictures and of a sketch (1, 3, h, w): 0 where the edges lie alike, however strong they are."""
+    """1 - cos of two edge maps, of the pictures and of a sketch (1, 3, h, w): 0 where the edges lie alike,
+    however strong they are.
+    """
     return 1 - F.cosine_similarity(edge_map(images).flatten(1), edge_map(sketch).flatten(1), dim=1)
 
 
 def edge_map(images: Tensor, blur: int = 2) -> Tensor:
-    """(n, h, w): the size of the luma's slope (Sobel), spread by a box of 2 blur + 1 pixels, so that near edges are seen as near."""
+    """(n, h, w): the size of the luma's slope (Sobel), spread by a box of 2 blur + 1 pixels, so that near
+    edges are seen as near.
+    """
     kernel = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
     padded = F.pad(luma(images)[:, None], (1, 1, 1, 1), mode="replicate")
     slope = F.conv2d(padded, torch.stack([kernel, kernel.T])[:, None])
@@ -84,36 +103,52 @@ def edge_map(images: Tensor, blur: int = 2) -> Tensor:
 
 
 def variation(images: Tensor) -> Tensor:
-    """Total variation: the mean size of the difference to the next pixel, down and across (Rudin, Osher & Fatemi 1992, smoothed at 0)."""
+    """Total variation: the mean size of the difference to the next pixel, down and across (Rudin, Osher &
+    Fatemi 1992, smoothed at 0).
+    """
     d = images[:, :, :-1, :-1]
     down, across = images[:, :, 1:, :-1] - d, images[:, :, :-1, 1:] - d
     return ((down.square() + across.square() + 1e-6).sqrt() - 1e-3).flatten(1).mean(1)
 
 
 def gram(features: Tensor) -> Tensor:
-    """(n, c, h, w) -> (n, c, c): what occurs together, wherever it is; the mean over places of the products (Gatys et al. 2016)."""
+    """(n, c, h, w) -> (n, c, c): what occurs together, wherever it is; the mean over places of the products
+    (Gatys et al. 2016).
+    """
     f = features.flatten(2)
     return f @ f.transpose(1, 2) / f.shape[2]
 
 
 def style(images: Tensor, wanted: Sequence[Tensor], features: Callable[[Tensor], Sequence[Tensor]]) -> Tensor:
-    """|G - G*|^2 / |G*|^2 of the Gram matrices, the mean over layers. features: images -> layers (n, c, h, w); wanted: G* of each, (1 or n, c, c)."""
+    """|G - G*|^2 / |G*|^2 of the Gram matrices, the mean over layers. features: images -> layers (n, c, h,
+    w); wanted: G* of each, (1 or n, c, c).
+    """
     pairs = zip(features(images), wanted, strict=True)
-    return torch.stack([(gram(f) - g).square().sum((1, 2)) / g.square().sum((1, 2)) for f, g in pairs]).mean(0)
+    return torch.stack([(gram(f) - g).square().sum((1, 2)) / g.square().sum((1, 2)) for f, g in pairs]).mean(
+        0
+    )
 
 
-def similarity(images: Tensor, text: Tensor, encode: Callable[[Tensor], Tensor], crops: int = CROPS) -> Tensor:
-    """1 - cos of CLIP's vectors of the picture and of a text (1 or n, d): the mean over the whole, its mirror image and `crops` crops.
+def similarity(
+    images: Tensor, text: Tensor, encode: Callable[[Tensor], Tensor], crops: int = CROPS
+) -> Tensor:
+    """1 - cos of CLIP's vectors of the picture and of a text (1 or n, d): the mean over the whole, its mirror
+    image and `crops` crops.
 
-    encode: images of any size -> unit vectors (n, d). Several views make it harder to please the encoder alone, with a pattern.
+    encode: images of any size -> unit vectors (n, d). Several views make it harder to please the encoder
+    alone, with a pattern.
     """
     views = [images, images.flip(3), *(crop(images, k) for k in range(crops))]
     return torch.stack([1 - (encode(v) * text).sum(1) for v in views]).mean(0)
 
 
 def crop(images: Tensor, k: int, least: float = 0.7) -> Tensor:
-    """The k-th crop: its side `least` to 1 of the picture's, its place and side by a low-discrepancy sequence, the same for every picture."""
-    u = [(k + 1) * g % 1 for g in (0.8191725134, 0.6710436067, 0.5497004779)]  # powers of 1 / 1.2207…: the sequence R3 of Roberts 2018
+    """The k-th crop: its side `least` to 1 of the picture's, its place and side by a low-discrepancy
+    sequence, the same for every picture.
+    """
+    u = [
+        (k + 1) * g % 1 for g in (0.8191725134, 0.6710436067, 0.5497004779)
+    ]  # powers of 1 / 1.2207…: the sequence R3 of Roberts 2018
     h, w = (max(1, round(s * (least + (1 - least) * u[0]))) for s in images.shape[2:])
     top, left = (math.floor(v * (s - c + 1)) for v, s, c in zip(u[1:], images.shape[2:], (h, w)))
     return images[:, :, top : top + h, left : left + w]

@@ -1,4 +1,7 @@
-"""What the small files of a model folder may hold: one model for each, by which it is checked where it is read."""
+"""What the small files of a model folder may hold: one model for each, by which it is checked where it is
+read.
+"""
+
 from __future__ import annotations
 
 import os
@@ -11,20 +14,41 @@ from unnoise.base import read
 from unnoise.base.text import short
 from unnoise.errors import BadInput
 
-PARTS = ("unet", "mlp", "classifier", "recogniser", "vae", "codec", "text_encoder", "tokenizer", "words", "scheduler", "image_encoder")
+PARTS = (
+    "unet",
+    "mlp",
+    "classifier",
+    "recogniser",
+    "vae",
+    "codec",
+    "text_encoder",
+    "tokenizer",
+    "words",
+    "scheduler",
+    "image_encoder",
+)
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(max_length=1000)]
 
 
 def _below(name: str) -> str:
-    if not 0 < len(name) <= 500 or name.startswith("/") or "\\" in name or any(p in ("", ".", "..") for p in name.split("/")):
+    if (
+        not 0 < len(name) <= 500
+        or name.startswith("/")
+        or "\\" in name
+        or any(p in ("", ".", "..") for p in name.split("/"))
+    ):
         raise ValueError(f"{short(name)} must be the name of a file below the folder")
     return name
 
 
 Place = Annotated[str, AfterValidator(_below)]
-Setting = Annotated[bool, Field(strict=True)] | Annotated[int, Field(strict=True, ge=-(2**53), le=2**53)] | \
-    Annotated[float, Field(strict=True, allow_inf_nan=False)] | Name
+Setting = (
+    Annotated[bool, Field(strict=True)]
+    | Annotated[int, Field(strict=True, ge=-(2**53), le=2**53)]
+    | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+    | Name
+)
 Settings = dict[Name, Setting | list[Setting]]
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -88,7 +112,11 @@ class Index(_File):
     @model_validator(mode="after")
     def _pairs(self) -> Index:
         for key, value in (self.model_extra or {}).items():
-            pair = isinstance(value, list) and len(value) == 2 and all(v is None or isinstance(v, str) for v in value)
+            pair = (
+                isinstance(value, list)
+                and len(value) == 2
+                and all(v is None or isinstance(v, str) for v in value)
+            )
             if key in PARTS and not pair:
                 raise ValueError(f"{key} must be a pair of a library and a class, given {short(value)}")
         return self
@@ -97,7 +125,9 @@ class Index(_File):
 class Shards(_File):
     """*.safetensors.index.json: the file that each tensor is in."""
 
-    weight_map: Annotated[dict[str, Annotated[str, Field(pattern=r"^[^/\\]{1,250}\.safetensors$")]], Field(min_length=1)]
+    weight_map: Annotated[
+        dict[str, Annotated[str, Field(pattern=r"^[^/\\]{1,250}\.safetensors$")]], Field(min_length=1)
+    ]
 
 
 class Entry(_File):
@@ -108,7 +138,9 @@ class Entry(_File):
 
 
 class Manifest(_File):
-    """unnoise.json of a fetched folder. installing: its files are being put in their places, it is not whole yet."""
+    """unnoise.json of a fetched folder. installing: its files are being put in their places, it is not whole
+    yet.
+    """
 
     repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     commit: Name
@@ -119,7 +151,9 @@ class Manifest(_File):
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The checked index of a model folder, without the parts that it says it has not. BadInput: there is none, or it is broken."""
+    """The checked index of a model folder, without the parts that it says it has not. BadInput: there is
+    none, or it is broken.
+    """
     path = folder / "model_index.json"
     if not os.path.lexists(path):
         raise BadInput(f"{path} is missing: {_what(folder)}")

@@ -1,10 +1,15 @@
-"""What files of weights hold beside the weights: names that training tools wrap, and tensors that no network reads.
+"""What files of weights hold beside the weights: names that training tools wrap, and tensors that no network
+reads.
 
-`tidied` undoes the wrapping; `reason` says why a tensor that has no place is left out. Neither looks at a value.
+`tidied` undoes the wrapping; `reason` says why a tensor that has no place is left out. Neither looks at a
+value.
 
-    state_dict.x, module.x, x._orig_mod.y, x.base_layer.y     the same tensor: written from inside of a wrapper (DDP, torch.compile, PEFT)
-    lora_…, bundle_emb.…, model_ema.…, lm_head.weight, betas  of something else than the network: left out, and told by `info`
+    state_dict.x, module.x, x._orig_mod.y, x.base_layer.y     the same tensor: written from inside of a
+                                                              wrapper (DDP, torch.compile, PEFT)
+    lora_…, bundle_emb.…, model_ema.…, lm_head.weight, betas  of something else than the network: left out,
+                                                              and told by `info`
 """
+
 from __future__ import annotations
 
 import re
@@ -15,13 +20,28 @@ _INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "b
 _REASONS = (  # a piece of a name -> what such tensors are; the first that is found counts
     (r"lora[._]|lora_|hada_w|lokr_w|\.lora", "of a LoRA that lies in the file, which is not applied"),
     (r"string_to_param|emb_params|bundle_emb", "an embedding (textual inversion) that lies in the file"),
-    (r"(^|\.)model_ema(\.|_|$)|(^|\.)ema(\.|_|$)|ema_model|\.ema_", "an averaged copy (EMA) of weights, or its bookkeeping"),
-    (r"^(betas|alphas_|sqrt_|log_one|posterior_|lvlb|logvar|scale_factor|v_pred|ztsnr|edm_|noise_|snr|sigmas)", "a table of the schedule"),
-    (r"(^|\.)loss\.|discriminator|optimizer|global_step|(^|\.)(step|epoch|iteration)s?$|num_updates|decay|logit_scale", "of its training"),
+    (
+        r"(^|\.)model_ema(\.|_|$)|(^|\.)ema(\.|_|$)|ema_model|\.ema_",
+        "an averaged copy (EMA) of weights, or its bookkeeping",
+    ),
+    (
+        r"^(betas|alphas_|sqrt_|log_one|posterior_|lvlb|logvar|scale_factor|v_pred|ztsnr|edm_|noise_|snr|sigmas)",
+        "a table of the schedule",
+    ),
+    (
+        r"(^|\.)loss\.|discriminator|optimizer|global_step|(^|\.)(step|epoch|iteration)s?$|num_updates|decay|logit_scale",
+        "of its training",
+    ),
     (r"position_ids$|attn_mask$|causal_mask$", "a table that is computed here"),
     (r"lm_head\.", "a tied copy of the token embedding"),
-    (r"text_projection|visual_projection|(^|\.)visual\.|vision_model\.", "of CLIP's comparison with pictures, which is not used"),
-    (r"scale_(weight|input)$|(weight|input)_scale$|scaled_fp8$|comfy_quant", "a scale of 8-bit weights: used, and then gone"),
+    (
+        r"text_projection|visual_projection|(^|\.)visual\.|vision_model\.",
+        "of CLIP's comparison with pictures, which is not used",
+    ),
+    (
+        r"scale_(weight|input)$|(weight|input)_scale$|scaled_fp8$|comfy_quant",
+        "a scale of 8-bit weights: used, and then gone",
+    ),
 )
 
 
@@ -57,10 +77,12 @@ def reason(name: str) -> str | None:
 
 
 def stray(extra: Iterable[str], own: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Tensors that have no place in a network, parted: (those to be left out, with why; those that contradict its config).
+    """Tensors that have no place in a network, parted: (those to be left out, with why; those that contradict
+    its config).
 
-    own: the names that the network has. A name that begins like one of them (`down_blocks.3.…` of a network with three) is of a larger
-    network than the config says; a known leftover, or one of another beginning, is not.
+    own: the names that the network has. A name that begins like one of them (`down_blocks.3.…` of a network
+    with three) is of a larger network than the config says; a known leftover, or one of another beginning, is
+    not.
     """
     first = {n.split(".")[0] for n in own} | set(_MEANT)
     left: dict[str, str] = {}
@@ -74,4 +96,13 @@ def stray(extra: Iterable[str], own: Iterable[str]) -> tuple[dict[str, str], lis
     return left, wrong
 
 
-_MEANT = ("class_embedding", "add_embedding", "encoder_hid_proj", "position_net", "label_emb", "input_hint_block", "time_mix_blocks", "time_stack")
+_MEANT = (
+    "class_embedding",
+    "add_embedding",
+    "encoder_hid_proj",
+    "position_net",
+    "label_emb",
+    "input_hint_block",
+    "time_mix_blocks",
+    "time_stack",
+)

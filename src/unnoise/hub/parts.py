@@ -1,11 +1,16 @@
-"""Single parts of models: an autoencoder, a CLIP, a judge of scenes, as training makes them and later stages read them.
+"""Single parts of models: an autoencoder, a CLIP, a judge of scenes, as training makes them and later stages
+read them.
 
-    vae/                                            an autoencoder alone, or that of any model folder
-    text_encoder/, tokenizer/, image_encoder/, clip/   a CLIP: both encoders as published, and in clip/ what joins them: the text
-                                                    projection and the temperature (the text encoder is saved without its projection,
-                                                    since that is what a Stable Diffusion pipeline loads). Where the model reads prompts by
-                                                    another text encoder than CLIP's, clip/ holds CLIP's too, its config under "text_config"
+vae/                                            an autoencoder alone, or that of any model folder
+text_encoder/, tokenizer/, image_encoder/, clip/   a CLIP: both encoders as published, and in clip/ what joins
+                                                   them: the text
+                                                projection and the temperature (the text encoder is saved
+                                                without its projection, since that is what a Stable Diffusion
+                                                pipeline loads). Where the model reads prompts by another text
+                                                encoder than CLIP's, clip/ holds CLIP's too, its config under
+                                                "text_config"
 """
+
 from __future__ import annotations
 
 import os
@@ -53,8 +58,16 @@ class Clip:
     def images(self, images: np.ndarray, batch: int = 256) -> Tensor:
         """uint8 (n, h, w, 3) -> (n, d) unit vectors."""
         size = self.net.vision_model.config.image_size
-        rows = [torch.from_numpy(np.ascontiguousarray(images[i : i + batch])) for i in range(0, len(images), batch)]
-        return torch.cat([self.net.encode_image(clip.prepare(r.permute(0, 3, 1, 2).float() / 127.5 - 1, size)) for r in rows])
+        rows = [
+            torch.from_numpy(np.ascontiguousarray(images[i : i + batch]))
+            for i in range(0, len(images), batch)
+        ]
+        return torch.cat(
+            [
+                self.net.encode_image(clip.prepare(r.permute(0, 3, 1, 2).float() / 127.5 - 1, size))
+                for r in rows
+            ]
+        )
 
     @torch.inference_mode()
     def texts(self, texts: list[str], batch: int = 256) -> Tensor:
@@ -66,8 +79,12 @@ class Clip:
 
 def save_autoencoder(folder: str | os.PathLike, name: str, codec: Latents) -> Path:
     """Write a folder with an autoencoder alone."""
-    files = folders.weights_and_config(f"vae/{folders.WEIGHTS}", codec.net.state_dict(), folders.vae_config(codec), None)
-    return store.write_folder(folder, files, {**_index(name, "UnnoiseAutoencoder"), "vae": folders.TWINS["vae"]})
+    files = folders.weights_and_config(
+        f"vae/{folders.WEIGHTS}", codec.net.state_dict(), folders.vae_config(codec), None
+    )
+    return store.write_folder(
+        folder, files, {**_index(name, "UnnoiseAutoencoder"), "vae": folders.TWINS["vae"]}
+    )
 
 
 @torch.inference_mode(False)
@@ -89,16 +106,37 @@ def load_text(name: str | os.PathLike) -> PromptEncoder:
     return folders.read_text(_seen(name, "text_encoder"), torch.float32, None)
 
 
-def clip_files(net: clip.CLIP, dtype: torch.dtype | None = None, text: TextEncoder | None = None) -> dict[str, store.Content]:
-    """The files of image_encoder/ and clip/. text: the encoder in text_encoder/; where it is not the CLIP's own, clip/ gets that as well."""
+def clip_files(
+    net: clip.CLIP, dtype: torch.dtype | None = None, text: TextEncoder | None = None
+) -> dict[str, store.Content]:
+    """The files of image_encoder/ and clip/. text: the encoder in text_encoder/; where it is not the CLIP's
+    own, clip/ gets that as well.
+    """
     tensors = net.state_dict()
-    own = {} if text is None or _same(text.text_model, net.text_model) else {k: v for k, v in tensors.items() if k.startswith("text_model.")}
+    own = (
+        {}
+        if text is None or _same(text.text_model, net.text_model)
+        else {k: v for k, v in tensors.items() if k.startswith("text_model.")}
+    )
     image = {k: v for k, v in tensors.items() if k.startswith(("vision_model.", "visual_projection."))}
     c = net.vision_model.config
-    config = {"architectures": ["CLIPVisionModelWithProjection"], "model_type": "clip_vision_model", **folders.config_of(net.vision_model)}
-    return {**folders.weights_and_config("image_encoder/model.safetensors", image, config, dtype),
-            **folders.weights_and_config("clip/model.safetensors", {**{k: tensors[k] for k in JOIN}, **own},
-                                         {"projection_dim": c.projection_dim, **({"text_config": folders.config_of(net.text_model)} if own else {})}, dtype)}
+    config = {
+        "architectures": ["CLIPVisionModelWithProjection"],
+        "model_type": "clip_vision_model",
+        **folders.config_of(net.vision_model),
+    }
+    return {
+        **folders.weights_and_config("image_encoder/model.safetensors", image, config, dtype),
+        **folders.weights_and_config(
+            "clip/model.safetensors",
+            {**{k: tensors[k] for k in JOIN}, **own},
+            {
+                "projection_dim": c.projection_dim,
+                **({"text_config": folders.config_of(net.text_model)} if own else {}),
+            },
+            dtype,
+        ),
+    }
 
 
 def _same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -113,7 +151,11 @@ CLIP_INDEX = {"image_encoder": ["transformers", "CLIPVisionModelWithProjection"]
 def save_clip(folder: str | os.PathLike, name: str, net: clip.CLIP, tokenizer: Tokenizer) -> Path:
     """Write a folder with a CLIP and its tokenizer."""
     text = {k: v for k, v in net.state_dict().items() if k.startswith("text_model.")}
-    files = {**_text_files(text, folders.config_of(net.text_model)), **clip_files(net), "tokenizer": tokenizer.save}
+    files = {
+        **_text_files(text, folders.config_of(net.text_model)),
+        **clip_files(net),
+        "tokenizer": tokenizer.save,
+    }
     return store.write_folder(folder, files, {**_index(name, "UnnoiseClip"), **TEXT_INDEX, **CLIP_INDEX})
 
 
@@ -122,7 +164,10 @@ TEXT_INDEX = {k: folders.TWINS[k] for k in ("text_encoder", "tokenizer")}
 
 def save_text(folder: str | os.PathLike, name: str, text: PromptEncoder) -> Path:
     """Write a folder with a text encoder and its tokenizer alone."""
-    files = {**_text_files(text.net.state_dict(), folders.config_of(text.net)), "tokenizer": text.tokenizer.save}
+    files = {
+        **_text_files(text.net.state_dict(), folders.config_of(text.net)),
+        "tokenizer": text.tokenizer.save,
+    }
     return store.write_folder(folder, files, {**_index(name, "UnnoiseText"), **TEXT_INDEX})
 
 
@@ -135,24 +180,33 @@ def _text_files(tensors: dict[str, Tensor], config: dict) -> dict[str, store.Con
 def load_clip(name: str | os.PathLike) -> Clip:
     """The CLIP of a model folder or bundled name. BadInput when it has none."""
     seen = _seen(name, "_clip")
-    image = weights.read(seen.path / "image_encoder" / "model.safetensors", seen.known.get("image_encoder/model.safetensors"))
+    image = weights.read(
+        seen.path / "image_encoder" / "model.safetensors", seen.known.get("image_encoder/model.safetensors")
+    )
     join = weights.read(seen.path / "clip" / "model.safetensors", seen.known.get("clip/model.safetensors"))
     vision = clip.vision_config_from(folders.read_json(seen.path / "image_encoder" / "config.json"))
     file = seen.path / "clip" / "config.json"
     if own := read.fit(ClipFile, folders.read_json(file), str(file)).text_config:
-        config, tokenizer = clip.text_config_from({"model_type": "clip_text_model", **own}), Tokenizer.load(seen.path / "tokenizer")
+        config, tokenizer = (
+            clip.text_config_from({"model_type": "clip_text_model", **own}),
+            Tokenizer.load(seen.path / "tokenizer"),
+        )
     else:
         text = load_text(name)
         config, tokenizer = text.net.config, text.tokenizer
         join |= {k: v for k, v in text.net.state_dict().items() if k.startswith("text_model.")}
     both = config.model_copy(update={"projection_dim": vision.projection_dim})
     stored = folders.Stored.of({**clip.published_keys(image), **join})
-    return Clip(folders.filled(lambda: clip.CLIP(both, vision), stored, seen.path / "image_encoder", torch.float32), tokenizer)
+    return Clip(
+        folders.filled(lambda: clip.CLIP(both, vision), stored, seen.path / "image_encoder", torch.float32),
+        tokenizer,
+    )
 
 
 def clip_of(f: folders.Folder) -> clip.CLIP | None:
     """The CLIP that lies in a model's folder, or None."""
-    if f.path is None or not (f.path / "clip").is_dir(): return None
+    if f.path is None or not (f.path / "clip").is_dir():
+        return None
     return load_clip(f.path).net
 
 
@@ -160,7 +214,11 @@ def _seen(name: str | os.PathLike, part: str) -> folders.Seen:
     path = folders.model_of(folders.find(name))
     store.finish(path)
     index = read_index(path)
-    if part not in index: raise BadInput(f"{path} has no {'clip' if part == '_clip' else part} (it has {', '.join(k for k in index if not k.startswith('_'))})")
+    if part not in index:
+        raise BadInput(
+            f"{path} has no {'clip' if part == '_clip' else part} (it has"
+            f" {', '.join(k for k in index if not k.startswith('_'))})"
+        )
     return folders.Seen(path, index.get("_sha256", {}), None)
 
 
@@ -171,17 +229,23 @@ def _index(name: str, kind: str) -> dict:
 
 
 def measured(net: Autoencoder, images: Tensor, size: int) -> Latents:
-    """The codec of a trained autoencoder: scale and shift such that the latents of `images` (n, 3, size, size) have mean 0 and standard deviation 1."""
+    """The codec of a trained autoencoder: scale and shift such that the latents of `images` (n, 3, size,
+    size) have mean 0 and standard deviation 1.
+    """
     at = next(net.parameters()).device
-    with torch.inference_mode(): z = torch.cat([net.encode(x.to(at)).mean for x in images.split(64)])
+    with torch.inference_mode():
+        z = torch.cat([net.encode(x.to(at)).mean for x in images.split(64)])
     return centred(Latents(net, size, size, float(1 / z.std()), float(z.mean())))
 
 
 @torch.no_grad()
 def centred(codec: Latents) -> Latents:
-    """The same codec with its shift moved into its network's biases, where it has such: StableDiffusionPipeline reads no shift_factor."""
+    """The same codec with its shift moved into its network's biases, where it has such:
+    StableDiffusionPipeline reads no shift_factor.
+    """
     net, c = deepcopy(codec.net), codec.net.config.latent_channels
-    if not (net.config.use_quant_conv and net.config.use_post_quant_conv): return codec
+    if not (net.config.use_quant_conv and net.config.use_post_quant_conv):
+        return codec
     before, after = net.quant_conv, net.post_quant_conv
     assert before.bias is not None and after.bias is not None
     before.bias[:c] -= codec.shift

@@ -1,12 +1,15 @@
-"""Safetensors files: what a file is, is decided by its bytes, before anything of it is used. Nothing here runs code from a file.
+"""Safetensors files: what a file is, is decided by its bytes, before anything of it is used. Nothing here
+runs code from a file.
 
     8 bytes   n, little-endian
     n bytes   JSON: {name: {dtype, shape, data_offsets: [start, end]}, "__metadata__": {…}}
     the rest  the tensors, one after the other
 
-Files of more than `MAP_ABOVE` bytes are memory-mapped: tensors are views of the file, read when first touched, written to
-privately. `release` gives the pages of such tensors back to the system, which reads them again when they are needed.
+Files of more than `MAP_ABOVE` bytes are memory-mapped: tensors are views of the file, read when first
+touched, written to privately. `release` gives the pages of such tensors back to the system, which reads them
+again when they are needed.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -34,15 +37,32 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAP_ABOVE = 64 * 2**20  # bytes; a smaller file is read whole, the bundled ones among them
-_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
-          "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
+_SIZES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U64": 8,
+    "U32": 4,
+    "U16": 2,
+    "U8": 1,
+    "BOOL": 1,
+}
 _MAX_HEADER = 100_000_000
 FP16_MOST = 65504.0  # the largest number of float16
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor's place in a file: dtype as safetensors names it ("F16"), shape, and its bytes [start, end) of the whole file."""
+    """A tensor's place in a file: dtype as safetensors names it ("F16"), shape, and its bytes [start, end) of
+    the whole file.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -59,7 +79,9 @@ class Header:
 
 
 def header(path: Path) -> Header:
-    """The header of a safetensors file; reads no tensor. BadInput says what the file is instead, or what is wrong with it."""
+    """The header of a safetensors file; reads no tensor. BadInput says what the file is instead, or what is
+    wrong with it.
+    """
     size = read_.regular(path, "safetensors file").st_size
     try:
         with open(path, "rb") as f:
@@ -69,7 +91,9 @@ def header(path: Path) -> Header:
                 raise BadInput(f"{path} is truncated: {len(head)} bytes")
             n = struct.unpack("<Q", head[:8])[0]
             if n > min(size - 8, _MAX_HEADER):
-                raise BadInput(f"{path} is truncated or not safetensors: its header asks for {n} bytes of {size}")
+                raise BadInput(
+                    f"{path} is truncated or not safetensors: its header asks for {n} bytes of {size}"
+                )
             f.seek(8)
             raw = f.read(n)
     except OSError as e:
@@ -80,12 +104,30 @@ def header(path: Path) -> Header:
 def check_kind(head: bytes, path: Path) -> None:
     """BadInput when the first bytes of a file are those of something else than safetensors; names it."""
     text = head[:512].lstrip().lower()
-    what = ("a web page" if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")) else
-            "a zip archive (a PyTorch checkpoint?)" if head[:4] == b"PK\x03\x04" else
-            "a pickle" if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and head[1:2] and head[8:9] != b"{" else  # 640: a length
-            "a Git LFS pointer" if text.startswith(b"version https://git-lfs") else
-            "empty" if not head else None)
-    if what: raise BadInput(f"{path} is {what}, not safetensors; only safetensors files are read")
+    what = (
+        "a web page"
+        if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head"))
+        else (
+            "a zip archive (a PyTorch checkpoint?)"
+            if head[:4] == b"PK\x03\x04"
+            else (
+                "a pickle"
+                if head[:1] == b"\x80"
+                and head[1:2] in b"\x02\x03\x04\x05"
+                and head[1:2]
+                and head[8:9] != b"{"  # 640: a length
+                else (
+                    "a Git LFS pointer"
+                    if text.startswith(b"version https://git-lfs")
+                    else "empty"
+                    if not head
+                    else None
+                )
+            )
+        )
+    )
+    if what:
+        raise BadInput(f"{path} is {what}, not safetensors; only safetensors files are read")
 
 
 class _Entry(BaseModel):
@@ -99,16 +141,26 @@ class _Entry(BaseModel):
 
 
 def parse(raw: bytes, size: int, path: Path) -> Header:
-    """The header from its JSON bytes, checked against the file's size: every tensor's bytes are there, once, and fit its shape."""
+    """The header from its JSON bytes, checked against the file's size: every tensor's bytes are there, once,
+    and fit its shape.
+    """
     d = read_.parse_object(raw, f"{path}: its header, as of a safetensors file,")
     about = d.pop("__metadata__", None)
-    metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in about.items()} if isinstance(about, dict) else {}
-    entries = {k: read_.fit(_Entry, v, f"{path}: the header is damaged at tensor {short(k)}") for k, v in d.items()}
+    metadata = (
+        {k: v if isinstance(v, str) else json.dumps(v) for k, v in about.items()}
+        if isinstance(about, dict)
+        else {}
+    )
+    entries = {
+        k: read_.fit(_Entry, v, f"{path}: the header is damaged at tensor {short(k)}") for k, v in d.items()
+    }
     base, at, tensors = 8 + len(raw), 0, {}
     for name, t in sorted(entries.items(), key=lambda e: e[1].data_offsets):
         start, end = t.data_offsets
         if t.dtype not in _SIZES:
-            raise BadInput(f"{path}: tensor {short(name)} has dtype {short(t.dtype)} (accepted: {', '.join(_SIZES)})")
+            raise BadInput(
+                f"{path}: tensor {short(name)} has dtype {short(t.dtype)} (accepted: {', '.join(_SIZES)})"
+            )
         if start != at or end - start != math.prod(t.shape) * _SIZES[t.dtype]:
             raise BadInput(f"{path}: the header is damaged at tensor {short(name)}")
         tensors[name], at = TensorInfo(t.dtype, tuple(t.shape), base + start, base + end), end
@@ -117,13 +169,16 @@ def parse(raw: bytes, size: int, path: Path) -> Header:
     return Header(tensors, metadata)
 
 
-# --- tensors --------------------------------------------------------------------------------------------------------------
+# --- tensors ------------------------------------------------------------------------------------------------
 
-_MAPS: dict[int, tuple[int, weakref.ref]] = {}  # first address -> (length, the map), of the files that are mapped now
+_MAPS: dict[
+    int, tuple[int, weakref.ref]
+] = {}  # first address -> (length, the map), of the files that are mapped now
 
 
 def read(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, after checking its header and, where it is known, its hash; all finite.
+    """The tensors of a safetensors file, after checking its header and, where it is known, its hash; all
+    finite.
 
     BadInput names the file and what is wrong with it.
     """
@@ -142,7 +197,9 @@ def opened(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 
 
 def check_finite(some: dict[str, Tensor], where: StrPath, dtype: Any = None) -> None:
-    """BadInput that names the first tensor with a value that is not finite, or that would not be as `dtype`."""
+    """BadInput that names the first tensor with a value that is not finite, or that would not be as
+    `dtype`.
+    """
     import torch
 
     for name, t in some.items():
@@ -154,25 +211,45 @@ def check_finite(some: dict[str, Tensor], where: StrPath, dtype: Any = None) -> 
             raise BadInput(f"{where}: tensor {name!r} holds non-finite values")
         if dtype is not None and max(abs(low), abs(high)) > (most := torch.finfo(dtype).max):
             kind = str(dtype).removeprefix("torch.")
-            raise BadInput(f"{where}: tensor {name!r} has values up to {max(abs(low), abs(high)):.3g}, {kind} ends at {most:.5g}: "
-                           "use dtype fp32 or bf16")
+            raise BadInput(
+                f"{where}: tensor {name!r} has values up to {max(abs(low), abs(high)):.3g}, {kind} ends at"
+                f" {most:.5g}: use dtype fp32 or bf16"
+            )
 
 
 def types() -> dict[str, Any]:
     """safetensors' names of number types -> torch's."""
     import torch
 
-    return {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F8_E4M3": torch.float8_e4m3fn,
-            "F8_E5M2": torch.float8_e5m2, "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
-            "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool}
+    return {
+        "F64": torch.float64,
+        "F32": torch.float32,
+        "F16": torch.float16,
+        "BF16": torch.bfloat16,
+        "F8_E4M3": torch.float8_e4m3fn,
+        "F8_E5M2": torch.float8_e5m2,
+        "I64": torch.int64,
+        "I32": torch.int32,
+        "I16": torch.int16,
+        "I8": torch.int8,
+        "U64": torch.uint64,
+        "U32": torch.uint32,
+        "U16": torch.uint16,
+        "U8": torch.uint8,
+        "BOOL": torch.bool,
+    }
 
 
 def shapes(head: Header) -> dict[str, Tensor]:
-    """The tensors of a file as its header tells them: on the meta device, of the right shape and type, without memory."""
+    """The tensors of a file as its header tells them: on the meta device, of the right shape and type,
+    without memory.
+    """
     import torch
 
     kinds = types()
-    return {name: torch.empty(t.shape, dtype=kinds[t.dtype], device="meta") for name, t in head.tensors.items()}
+    return {
+        name: torch.empty(t.shape, dtype=kinds[t.dtype], device="meta") for name, t in head.tensors.items()
+    }
 
 
 def tensors(path: Path, head: Header) -> dict[str, Tensor]:
@@ -180,15 +257,19 @@ def tensors(path: Path, head: Header) -> dict[str, Tensor]:
     import torch
 
     kinds = types()
-    if not head.tensors: return {}
+    if not head.tensors:
+        return {}
     buffer = _buffer(path)
+
     def view(t: TensorInfo) -> Tensor:
         count = math.prod(t.shape)
-        if not count: return torch.empty(t.shape, dtype=kinds[t.dtype])
+        if not count:
+            return torch.empty(t.shape, dtype=kinds[t.dtype])
         if t.start % _SIZES[t.dtype]:  # a header of another length than a multiple of 8 puts them askew
             raw = torch.frombuffer(buffer, dtype=torch.uint8, count=t.end - t.start, offset=t.start)
             return raw.clone().view(kinds[t.dtype]).view(t.shape)
         return torch.frombuffer(buffer, dtype=kinds[t.dtype], count=count, offset=t.start).view(t.shape)
+
     with torch.inference_mode(False):  # where this is called inside it, the weights are still plain tensors
         made = {name: view(t) for name, t in head.tensors.items()}
         if isinstance(buffer, mmap.mmap):
@@ -202,14 +283,18 @@ _OF_FP8 = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
 
 
 def plain(some: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights without 8-bit floats, which nothing computes in: as float16, which holds them all; scaled ones in float32.
+    """The same weights without 8-bit floats, which nothing computes in: as float16, which holds them all;
+    scaled ones in float32.
 
-    A scaled weight (`x.weight` beside `x.scale_weight`, one number or one a row) is their product; the scales themselves are gone.
+    A scaled weight (`x.weight` beside `x.scale_weight`, one number or one a row) is their product; the scales
+    themselves are gone.
     """
     import torch
 
     small = {torch.float8_e4m3fn, torch.float8_e5m2}
-    scales = {k.removesuffix(end) + ".weight": v for k, v in some.items() for end in _SCALES if k.endswith(end)}
+    scales = {
+        k.removesuffix(end) + ".weight": v for k, v in some.items() for end in _SCALES if k.endswith(end)
+    }
     out: dict[str, Tensor] = {}
     for name, t in some.items():
         if name.endswith((*_SCALES, *_OF_FP8)):
@@ -217,7 +302,12 @@ def plain(some: dict[str, Tensor]) -> dict[str, Tensor]:
         if t.dtype in small:
             scale = scales.get(name)
             rows = (-1,) + (1,) * (t.ndim - 1)
-            t = t.to(torch.float16) if scale is None else t.float() * (scale.float().reshape(rows) if scale.numel() > 1 else scale.float().reshape(()))
+            t = (
+                t.to(torch.float16)
+                if scale is None
+                else t.float()
+                * (scale.float().reshape(rows) if scale.numel() > 1 else scale.float().reshape(()))
+            )
         out[name] = t
     return out
 
@@ -231,7 +321,8 @@ def _buffer(path: Path) -> bytearray | mmap.mmap:
                 f.readinto(raw)
                 return raw
             return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)
-    except (OSError, ValueError) as e: raise read_.unreadable(path, e) from None
+    except (OSError, ValueError) as e:
+        raise read_.unreadable(path, e) from None
 
 
 def mapped(t: Tensor) -> bool:
@@ -243,28 +334,37 @@ def _place(t: Tensor) -> tuple[mmap.mmap, int] | None:
     """The map that a tensor lies in, and where."""
     p = t.data_ptr()
     for base, (length, ref) in list(_MAPS.items()):
-        if base <= p < base + length: return (m, p - base) if (m := ref()) is not None else None
+        if base <= p < base + length:
+            return (m, p - base) if (m := ref()) is not None else None
     return None
 
 
 def release(some: Iterable[Tensor]) -> None:
-    """Give back the memory of mapped tensors that nobody has written to; their values stay readable, from the file."""
-    if not hasattr(mmap, "MADV_DONTNEED"): return
+    """Give back the memory of mapped tensors that nobody has written to; their values stay readable, from the
+    file.
+    """
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return
     page = mmap.PAGESIZE
     for t in some:
         if t.is_inference() or t.device.type != "cpu" or t._version:  # a written page would be lost
             continue
         place = _place(t)
-        if place is None: continue
+        if place is None:
+            continue
         m, start = place
         first, last = -(-start // page) * page, (start + t.numel() * t.element_size()) // page * page
-        if last > first: m.madvise(mmap.MADV_DONTNEED, first, last - first)
+        if last > first:
+            m.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
-# --- what is known of a file ----------------------------------------------------------------------------------------------
+# --- what is known of a file --------------------------------------------------------------------------------
+
 
 class Facts(BaseModel):
-    """What is known of a file: its sha256; the tensors that hold values that are not finite; those beyond float16, with their largest."""
+    """What is known of a file: its sha256; the tensors that hold values that are not finite; those beyond
+    float16, with their largest.
+    """
 
     model_config = ConfigDict(strict=True)
 
@@ -288,15 +388,27 @@ def sha256_of(path: Path) -> str:
 def examine(path: Path) -> Facts:
     """The facts of a file, in one pass; kept for large files."""
     s = read_.regular(path)
-    large, key = s.st_size > MAP_ABOVE, [str(read_.resolved(path)), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
-    note = _notes() / (hashlib.sha256(str(key[0]).encode(errors="surrogateescape")).hexdigest()[:32] + ".json")
+    large, key = (
+        s.st_size > MAP_ABOVE,
+        [
+            str(read_.resolved(path)),
+            s.st_size,
+            s.st_mtime_ns,
+            s.st_ctime_ns,
+            s.st_ino,
+        ],
+    )
+    note = _notes() / (
+        hashlib.sha256(str(key[0]).encode(errors="surrogateescape")).hexdigest()[:32] + ".json"
+    )
     if large and os.path.isfile(note):
         with suppress(BadInput):
             kept = read_.fit(_Note, read_.object_file(note), str(note))
             if kept.key == key:
                 return kept.facts
     facts = _examine(path)
-    if large: _keep(note, {"key": key, "facts": facts.model_dump()})
+    if large:
+        _keep(note, {"key": key, "facts": facts.model_dump()})
     return facts
 
 
@@ -304,7 +416,8 @@ def _examine(path: Path) -> Facts:
     hasher, bad, large = hashlib.sha256(), [], {}
     try:
         with path.open("rb") as f:
-            while chunk := f.read(2**22): hasher.update(chunk)
+            while chunk := f.read(2**22):
+                hasher.update(chunk)
     except OSError as e:
         raise read_.unreadable(path, e) from None
     if path.suffix.lower() == ".safetensors" and path.stat().st_size:
@@ -314,8 +427,10 @@ def _examine(path: Path) -> Facts:
             low, high = _range(t)
             release([t])
             most = max(abs(low), abs(high))
-            if not (math.isfinite(low) and math.isfinite(high)): bad.append(name)
-            elif most > FP16_MOST: large[name] = most
+            if not (math.isfinite(low) and math.isfinite(high)):
+                bad.append(name)
+            elif most > FP16_MOST:
+                large[name] = most
     return Facts(sha256=hasher.hexdigest(), bad=bad, large=large)
 
 
@@ -343,7 +458,9 @@ def _keep(note: Path, d: dict) -> None:
 
 
 def write(tensors: dict[str, Tensor], file: Path, about: dict[str, str] | None = None) -> Path:
-    """Write a safetensors file with these notes, whole or not at all; returns its path. BadInput when it cannot be written."""
+    """Write a safetensors file with these notes, whole or not at all; returns its path. BadInput when it
+    cannot be written.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

@@ -1,7 +1,10 @@
-"""A small residual convolutional classifier: the judge of generated images, and the source of features for FID and KID.
+"""A small residual convolutional classifier: the judge of generated images, and the source of features for
+FID and KID.
 
-With `time` it is told how noisy its input is, and every stage adds what it makes of that: p(class | x, level), for guidance.
+With `time` it is told how noisy its input is, and every stage adds what it makes of that: p(class | x,
+level), for guidance.
 """
+
 from __future__ import annotations
 
 from itertools import pairwise
@@ -30,7 +33,8 @@ class ClassifierConfig(BaseModel):
 class _Stage(nn.Module):
     def __init__(self, cin: int, cout: int, time: int = 0):
         super().__init__()
-        if time: self.time = nn.Linear(time, cout)
+        if time:
+            self.time = nn.Linear(time, cout)
         self.conv1, self.norm1 = nn.Conv2d(cin, cout, 3, padding=1, bias=False), nn.BatchNorm2d(cout)
         self.conv2, self.norm2 = nn.Conv2d(cout, cout, 3, padding=1, bias=False), nn.BatchNorm2d(cout)
         self.short = nn.Conv2d(cin, cout, 1, bias=False)
@@ -42,28 +46,39 @@ class _Stage(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Images (n, channels, h, w) in [-1, 1] -> logits (n, classes); `embed` gives the features below the last layer.
+    """Images (n, channels, h, w) in [-1, 1] -> logits (n, classes); `embed` gives the features below the last
+    layer.
 
-    With `config.time`, images at any level and its time, (), (1,) or (n,). Errors: BadInput if the time is given without need, or missing.
+    With `config.time`, images at any level and its time, (), (1,) or (n,). Errors: BadInput if the time is
+    given without need, or missing.
     """
 
     def __init__(self, config: ClassifierConfig):
         super().__init__()
         self.config = c = config
         ins = (c.channels, *c.widths)
-        if c.time: self.time_embedding = TimestepEmbedding(c.features, c.features)
+        if c.time:
+            self.time_embedding = TimestepEmbedding(c.features, c.features)
         self.stages = nn.ModuleList(_Stage(a, b, c.features if c.time else 0) for a, b in pairwise(ins))
         self.project = nn.Linear(2 * c.widths[-1], c.features)
         self.head = nn.Linear(c.features, c.classes)
         self.dropout = nn.Dropout(c.dropout)
 
     def embed(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        """(n, features), non-negative: mean and maximum over pixels of the last stage, projected, rectified."""
+        """(n, features), non-negative: mean and maximum over pixels of the last stage, projected,
+        rectified.
+        """
         c, t = self.config, None
         if c.time != (time is not None):
-            raise BadInput(f"this classifier {'needs the time of its noisy images' if c.time else 'takes clean images and no time'}, given {time}")
-        if time is not None: t = F.silu(self.time_embedding(sinusoid(time.reshape(-1), c.features)))
-        for stage in self.stages: x = stage(x, t)
+            raise BadInput(
+                "this classifier"
+                f" {'needs the time of its noisy images' if c.time else 'takes clean images and no time'},"
+                f" given {time}"
+            )
+        if time is not None:
+            t = F.silu(self.time_embedding(sinusoid(time.reshape(-1), c.features)))
+        for stage in self.stages:
+            x = stage(x, t)
         return F.relu(self.project(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)))
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:

@@ -1,20 +1,24 @@
-"""The UNet and the autoencoder for inference on x86 CPUs, with the weights laid out once as oneDNN wants them.
+"""The UNet and the autoencoder for inference on x86 CPUs, with the weights laid out once as oneDNN wants
+them.
 
-PyTorch's eager convolution reorders its weights on every call, its linear layers and its attention go to a library that is slow on
-some CPUs. Here every layer becomes a closure over packed weights (the ops are those that PyTorch's own compiler emits), walked in
-the same order by `unet.walk` and `autoencoder.walk_decoder`:
-  q, k, v are one product, and so are the time projections of all resnets; a 1x1 convolution is a product over pixels;
-  attention is, for one head and a block of queries at a time, two products around a softmax: memory is bounded by `SCORES`;
-  "repeat 2 x 2, then 3x3 convolution" is four 2x2 convolutions of the small image, 4/9 of the work: the repeated pixels of a
-  row are multiplied by sums of taps, (w0, w1 + w2) for the even outputs and (w0 + w1, w2) for the odd ones;
-  wide 3x3 convolutions do half of their products (`_winograd`), by bands of rows.
-Equal to the plain network up to rounding; a sample's result does not depend on the others in its batch. Activations are
-channels-last throughout: (n, c, h, w) is a view of (n, h, w, c).
+PyTorch's eager convolution reorders its weights on every call, its linear layers and its attention go to a
+library that is slow on some CPUs. Here every layer becomes a closure over packed weights (the ops are those
+that PyTorch's own compiler emits), walked in the same order by `unet.walk` and `autoencoder.walk_decoder`:
+  q, k, v are one product, and so are the time projections of all resnets; a 1x1 convolution is a product over
+  pixels; attention is, for one head and a block of queries at a time, two products around a softmax: memory
+  is bounded by `SCORES`; "repeat 2 x 2, then 3x3 convolution" is four 2x2 convolutions of the small image,
+  4/9 of the work: the repeated pixels of a row are multiplied by sums of taps, (w0, w1 + w2) for the even
+  outputs and (w0 + w1, w2) for the odd ones; wide 3x3 convolutions do half of their products (`_winograd`),
+  by bands of rows.
+Equal to the plain network up to rounding; a sample's result does not depend on the others in its batch.
+Activations are channels-last throughout: (n, c, h, w) is a view of (n, h, w, c).
 
-Weights. A layer is packed in its first call, from plain parameters of any float type, one layer at a time; after that the plain
-parameters are not touched (except by another size of image, which oneDNN may want other layouts for, and by gradients). So they may
-be views of a file whose pages are given back (`release`). With `resident`, what does not fit is packed anew in each call.
+Weights. A layer is packed in its first call, from plain parameters of any float type, one layer at a time;
+after that the plain parameters are not touched (except by another size of image, which oneDNN may want other
+layouts for, and by gradients). So they may be views of a file whose pages are given back (`release`). With
+`resident`, what does not fit is packed anew in each call.
 """
+
 from __future__ import annotations
 
 import copy
@@ -35,10 +39,16 @@ from unnoise.nets.unet import Hooked, Prepared, UNet
 
 Layer = Callable[..., Tensor]
 Release = Callable[[nn.Module], None]
-_OPS = ("_reorder_convolution_weight", "_convolution_pointwise", "_reorder_linear_weight", "_linear_pointwise")
+_OPS = (
+    "_reorder_convolution_weight",
+    "_convolution_pointwise",
+    "_reorder_linear_weight",
+    "_linear_pointwise",
+)
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
-# Floats that one step keeps at a time: scores of attention; sums of `_winograd`; activations of the rows that run together.
+# Floats that one step keeps at a time: scores of attention; sums of `_winograd`; activations of the rows that
+# run together.
 SCORES, BAND, TOGETHER = 2**19, 2**20, 2**22
 LEAN_LIMIT = 2**22  # numbers in the weights of the largest convolution that is shortened where memory counts
 WORTH = 2**22  # products of a tap from which on a shortened convolution pays
@@ -50,12 +60,15 @@ class Packed:
     make(*key) -> the packed tensor. A key is what the layout depends on; one is kept at a time.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], make: Callable[..., Tensor], size: int, release: Release | None):
+    def __init__(
+        self, modules: Sequence[nn.Module], make: Callable[..., Tensor], size: int, release: Release | None
+    ):
         self.modules, self.make, self.size, self.release = modules, make, size, release
         self.kept, self.last, self.lock = True, None, Lock()
 
     def __call__(self, *key: Any) -> Tensor:
-        if not self.kept: return self._made(key)
+        if not self.kept:
+            return self._made(key)
         last = self.last
         if last is None or last[0] != key:
             with self.lock:  # one thread packs, the others wait
@@ -68,7 +81,8 @@ class Packed:
     def _made(self, key: tuple) -> Tensor:
         w = self.make(*key)
         if self.release is not None:
-            for m in self.modules: self.release(m)
+            for m in self.modules:
+                self.release(m)
         return w
 
 
@@ -86,7 +100,9 @@ class Kit:
         return self.packed[-1]
 
     def settle(self) -> bool:
-        """Decides what stays: the small layers first, as many as fit in `resident` bytes. Returns whether some do not."""
+        """Decides what stays: the small layers first, as many as fit in `resident` bytes. Returns whether
+        some do not.
+        """
         left = float("inf") if self.resident is None else self.resident
         for p in sorted(self.packed, key=lambda p: p.size):
             left -= p.size
@@ -94,77 +110,122 @@ class Kit:
         return left < 0
 
 
-# --- what is public -------------------------------------------------------------------------------------------------------
+# --- what is public -----------------------------------------------------------------------------------------
+
 
 class _Fast:
-    """What the fast forms have in common: the weights that they stand for, and the plain network for calls that they cannot take."""
+    """What the fast forms have in common: the weights that they stand for, and the plain network for calls
+    that they cannot take.
+    """
 
     def __init__(self, net: Any, lean: bool, resident: int | None, release: Release | None):
-        self.net, self.config, self.stamp, self.options = net, net.config, _stamp(net), (lean, resident, release)
+        self.net, self.config, self.stamp, self.options = (
+            net,
+            net.config,
+            _stamp(net),
+            (lean, resident, release),
+        )
         self.kit, self._plain, self._lock = Kit(lean, resident, release), None, Lock()
 
     def plain(self) -> Any:
         """The network itself, as a copy in float32 where its parameters are stored otherwise."""
-        if all(p.dtype == torch.float32 or p.requires_grad for p in self.net.parameters()): return self.net
+        if all(p.dtype == torch.float32 or p.requires_grad for p in self.net.parameters()):
+            return self.net
         with self._lock:
-            if self._plain is None: self._plain = copy.deepcopy(self.net).float()
+            if self._plain is None:
+                self._plain = copy.deepcopy(self.net).float()
         return self._plain
 
     def drop(self) -> None:
         """Forget the packed weights: the next call makes them again from the plain parameters."""
-        for p in self.kit.packed: p.last = None
+        for p in self.kit.packed:
+            p.last = None
 
     def differentiates(self, *given: Tensor | None) -> bool:
         """Whether this call must be differentiated."""
-        return torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (*given, *self.net.parameters()))
+        return torch.is_grad_enabled() and any(
+            v is not None and v.requires_grad for v in (*given, *self.net.parameters())
+        )
 
 
 class Fused(_Fast):
-    """A UNet's forward pass, for weights that stay as they were when `fuse` was called: same arguments, same result up to rounding.
+    """A UNet's forward pass, for weights that stay as they were when `fuse` was called: same arguments, same
+    result up to rounding.
 
     Any number of threads may call it at once, with the results that they would have one after the other.
     """
 
-    def __init__(self, net: UNet, lean: bool = False, resident: int | None = None, release: Release | None = None):
+    def __init__(
+        self, net: UNet, lean: bool = False, resident: int | None = None, release: Release | None = None
+    ):
         super().__init__(net, lean, resident, release)
-        self.prompts: list[tuple[Layer, int]] = []  # of each cross-attention: keys and values of a context; number of heads
+        self.prompts: list[
+            tuple[Layer, int]
+        ] = []  # of each cross-attention: keys and values of a context; number of heads
         self.parts = _unet(self.kit, net, self.prompts)
         self.streams = self.kit.settle()
 
-    def __call__(self, x: Tensor, t: Tensor | None = None, context: Tensor | Prepared | Hooked | None = None,
-                 labels: Tensor | None = None) -> Tensor:
-        """As `UNet.forward`. A call that must be differentiated, or whose attention is hooked, goes to the plain network."""
-        if isinstance(context, Hooked): return self.plain()(x, t, context, labels)
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor | None = None,
+        context: Tensor | Prepared | Hooked | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """As `UNet.forward`. A call that must be differentiated, or whose attention is hooked, goes to the
+        plain network.
+        """
+        if isinstance(context, Hooked):
+            return self.plain()(x, t, context, labels)
         if self.differentiates(x, t, context.context if isinstance(context, Prepared) else context):
             return self.plain()(x, t, context, labels)
-        with torch.inference_mode(): y = self._run(x, t, context, labels)
+        with torch.inference_mode():
+            y = self._run(x, t, context, labels)
         return _out(y)
 
     def prepare(self, context: Tensor) -> Prepared:
-        """The keys and values of a prompt (n, tokens, cross_attention_dim) for every layer that attends to it: once a run."""
-        if self.prompts: unet.attended(context, self.config.cross_attention_dim)
-        if self.differentiates(context): return Prepared(context)  # each call makes them anew
+        """The keys and values of a prompt (n, tokens, cross_attention_dim) for every layer that attends to
+        it: once a run.
+        """
+        if self.prompts:
+            unet.attended(context, self.config.cross_attention_dim)
+        if self.differentiates(context):
+            return Prepared(context)  # each call makes them anew
         with torch.inference_mode():
             c = context.detach().float()
-            made = [[_heads(u, heads).contiguous() for u in kv(c).chunk(2, dim=-1)] for kv, heads in self.prompts]
+            made = [
+                [_heads(u, heads).contiguous() for u in kv(c).chunk(2, dim=-1)] for kv, heads in self.prompts
+            ]
             return Prepared(context, tuple((k, v, _turned(v)) for k, v in made), self)
 
-    def _run(self, x: Tensor, t: Tensor | None, context: Tensor | Prepared | None, labels: Tensor | None) -> Tensor:
+    def _run(
+        self, x: Tensor, t: Tensor | None, context: Tensor | Prepared | None, labels: Tensor | None
+    ) -> Tensor:
         self.net.check_input(x)
         context = self._prompt(context, len(x))
         emb = unet.embed(self.parts, self.config, t, len(x), labels)
         temb = None if emb is None or self.parts.times is None else self.parts.times(emb)
         x = x.float().contiguous(memory_format=torch.channels_last)
-        # Few rows at a time stay in the cache and bound the memory; weights that are made in each call are made once.
-        rows = len(x) if self.streams else max(1, TOGETHER // (x.shape[2] * x.shape[3] * self.config.block_out_channels[0]))
+        # Few rows at a time stay in the cache and bound the memory; weights that are made in each call are
+        # made once.
+        rows = (
+            len(x)
+            if self.streams
+            else max(1, TOGETHER // (x.shape[2] * x.shape[3] * self.config.block_out_channels[0]))
+        )
         return torch.cat([self._rows(x, temb, context, slice(i, i + rows)) for i in range(0, len(x), rows)])
 
     def _rows(self, x: Tensor, temb: Tensor | None, context: Prepared | None, rows: slice) -> Tensor:
-        times = None if temb is None else (temb if len(temb) == 1 else temb[rows]).split(self.parts.widths, dim=-1)
+        times = (
+            None
+            if temb is None
+            else (temb if len(temb) == 1 else temb[rows]).split(self.parts.widths, dim=-1)
+        )
         return unet.walk(self.parts, x[rows], times, None if context is None else context[rows])
 
     def _prompt(self, context: Tensor | Prepared | None, n: int) -> Prepared | None:
-        if not self.prompts: return None
+        if not self.prompts:
+            return None
         if not (isinstance(context, Prepared) and context.owner is self):
             plain = context.context if isinstance(context, Prepared) else context
             context = self.prepare(unet.attended(plain, self.config.cross_attention_dim))
@@ -174,9 +235,17 @@ class Fused(_Fast):
 
 
 class FusedAutoencoder(_Fast):
-    """An autoencoder's two directions, one image at a time, for weights that stay as they were when `fuse` was called."""
+    """An autoencoder's two directions, one image at a time, for weights that stay as they were when `fuse`
+    was called.
+    """
 
-    def __init__(self, net: Autoencoder, lean: bool = False, resident: int | None = None, release: Release | None = None):
+    def __init__(
+        self,
+        net: Autoencoder,
+        lean: bool = False,
+        resident: int | None = None,
+        release: Release | None = None,
+    ):
         super().__init__(net, lean, resident, release)
         self.decoder, self.encoder = _decoder(self.kit, net.decoder), _encoder(self.kit, net.encoder)
         self.before, self.after = (_small(getattr(net, k, None)) for k in ("post_quant_conv", "quant_conv"))
@@ -184,17 +253,22 @@ class FusedAutoencoder(_Fast):
 
     def decode(self, z: Tensor) -> Tensor:
         """As `Autoencoder.decode`."""
-        if self.differentiates(z): return self.plain().decode(z)
-        if z.ndim != 4 or z.shape[1] != self.config.latent_channels or 0 in z.shape: self.net.before(z)  # says what is accepted
+        if self.differentiates(z):
+            return self.plain().decode(z)
+        if z.ndim != 4 or z.shape[1] != self.config.latent_channels or 0 in z.shape:
+            self.net.before(z)  # says what is accepted
         return self._each(z, lambda v: autoencoder.walk_decoder(self.decoder, self.before(v)))
 
     __call__ = decode
 
     def encode(self, x: Tensor) -> Posterior:
         """As `Autoencoder.encode`."""
-        if self.differentiates(x): return self.plain().encode(x)
+        if self.differentiates(x):
+            return self.plain().encode(x)
         self.net.check_images(x)
-        mean, logvar = self._each(x, lambda v: self.after(autoencoder.walk_encoder(self.encoder, v))).chunk(2, dim=1)
+        mean, logvar = self._each(x, lambda v: self.after(autoencoder.walk_encoder(self.encoder, v))).chunk(
+            2, dim=1
+        )
         return Posterior(mean, logvar.clamp(-30, 20))
 
     def _each(self, x: Tensor, f: Layer) -> Tensor:
@@ -204,28 +278,48 @@ class FusedAutoencoder(_Fast):
         return _out(y)
 
 
-def fuse(net: nn.Module, old: Any = None, lean: bool = False, resident: int | None = None, release: Release | None = None) -> Any:
-    """`net` in its fast form (`Fused`, `FusedAutoencoder`); `net` itself where there is none: another class, in training, on another
-    device, of other types than float32, float16 and bfloat16, another CPU, or ops not in this PyTorch.
+def fuse(
+    net: nn.Module,
+    old: Any = None,
+    lean: bool = False,
+    resident: int | None = None,
+    release: Release | None = None,
+) -> Any:
+    """`net` in its fast form (`Fused`, `FusedAutoencoder`); `net` itself where there is none: another class,
+    in training, on another device, of other types than float32, float16 and bfloat16, another CPU, or ops not
+    in this PyTorch.
 
     old: an earlier answer, returned again as long as neither the weights nor the options have changed since.
-    lean: convolutions of many weights keep no more numbers than these. (Others twice as many, in exchange for half of the products.)
-    resident: bytes of packed weights that stay between calls (None: all; the limit is for weights, lean, not for activations). The
-        largest layers go first; each call packs them again from the plain parameters, with equal results to the bit.
+    lean: convolutions of many weights keep no more numbers than these. (Others twice as many, in exchange for
+    half of the products.) resident: bytes of packed weights that stay between calls (None: all; the limit is
+    for weights, lean, not for activations). The
+        largest layers go first; each call packs them again from the plain parameters, with equal results to
+        the bit.
     release: called with each module that was packed: its parameters are not needed for now.
     """
     kind = {UNet: Fused, Autoencoder: FusedAutoencoder}.get(type(net))
-    if kind is None or net.training or not available(): return net
-    if any(p.dtype not in FLOATS or p.device.type != "cpu" for p in net.parameters()): return net
-    same = isinstance(old, _Fast) and old.net is net and old.stamp == _stamp(net) and old.options == (lean, resident, release)
+    if kind is None or net.training or not available():
+        return net
+    if any(p.dtype not in FLOATS or p.device.type != "cpu" for p in net.parameters()):
+        return net
+    same = (
+        isinstance(old, _Fast)
+        and old.net is net
+        and old.stamp == _stamp(net)
+        and old.options == (lean, resident, release)
+    )
     return old if same else kind(net, lean, resident, release)
 
 
 def available() -> bool:
     """Whether this machine and this PyTorch have what the fast form is made of."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return (x86 and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
-            and all(hasattr(torch.ops.mkldnn, op) for op in _OPS))
+    return (
+        x86
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and all(hasattr(torch.ops.mkldnn, op) for op in _OPS)
+    )
 
 
 def _stamp(net: nn.Module) -> tuple:
@@ -234,10 +328,13 @@ def _stamp(net: nn.Module) -> tuple:
 
 
 def _out(y: Tensor) -> Tensor:
-    return y if torch.is_inference_mode_enabled() else y.clone()  # an inference tensor could not enter a graph
+    return (
+        y if torch.is_inference_mode_enabled() else y.clone()
+    )  # an inference tensor could not enter a graph
 
 
-# --- layers: each function turns modules into a closure ------------------------------------------------------------------
+# --- layers: each function turns modules into a closure -----------------------------------------------------
+
 
 def _own(p: Tensor | None) -> Any:
     """A small parameter in float32, no view of the plain one."""
@@ -253,37 +350,55 @@ def _product(x: Tensor, w: Tensor, b: Tensor | None = None, act: tuple[str, str]
     return torch.ops.mkldnn._linear_pointwise(x, w, b, act[0], [], act[1])
 
 
-def _linear(kit: Kit, *layers: Any, rows: slice = slice(None), act: tuple[str, str] = ("none", ""), scale: float = 1.0) -> Layer:
-    """Linear layers (or 1x1 convolutions) of one input, as one product over the last axis; `rows` picks outputs; `scale`: of the
-    first layer. One row alone would want another layout: it is given twice."""
+def _linear(
+    kit: Kit, *layers: Any, rows: slice = slice(None), act: tuple[str, str] = ("none", ""), scale: float = 1.0
+) -> Layer:
+    """Linear layers (or 1x1 convolutions) of one input, as one product over the last axis; `rows` picks
+    outputs; `scale`: of the first layer. One row alone would want another layout: it is given twice."""
+
     def make() -> Tensor:
         w = torch.cat([_full(m).flatten(1) * (scale if m is layers[0] else 1.0) for m in layers])[rows]
         return torch.ops.mkldnn._reorder_linear_weight(w.contiguous(), 64)
 
     packed = kit.pack(layers, make, 1 if rows == slice(None) else 0.5)
-    bias = None if layers[0].bias is None else torch.cat([_own(m.bias) * (scale if m is layers[0] else 1.0) for m in layers])[rows].clone()
+    bias = (
+        None
+        if layers[0].bias is None
+        else torch.cat([_own(m.bias) * (scale if m is layers[0] else 1.0) for m in layers])[rows].clone()
+    )
 
     def run(x: Tensor) -> Tensor:
-        if x.shape[:-1].numel() > 1: return _product(x, packed(), bias, act)
+        if x.shape[:-1].numel() > 1:
+            return _product(x, packed(), bias, act)
         return _product(x.flatten(0, -2).expand(2, -1), packed(), bias, act)[:1].view(*x.shape[:-1], -1)
+
     return run
 
 
 def _small(m: Any) -> Layer:
     """A convolution of few channels, as it is; the identity for None."""
-    if m is None: return lambda x: x
+    if m is None:
+        return lambda x: x
     w, b = _own(m.weight), _own(m.bias)
     return lambda x: torch.conv2d(x, w, b)
 
 
 def _packed(w: Tensor, size: Sequence[int], pad: Sequence[int], stride: int = 1, groups: int = 1) -> Tensor:
-    """Weights for images of that size. (The layout depends on height and width, not on the number of images.)"""
+    """Weights for images of that size. (The layout depends on height and width, not on the number of
+    images.)
+    """
     shape = [2, groups * w.shape[1], *size]
-    return torch.ops.mkldnn._reorder_convolution_weight(w.contiguous(), list(pad), [stride] * 2, [1, 1], groups, shape)
+    return torch.ops.mkldnn._reorder_convolution_weight(
+        w.contiguous(), list(pad), [stride] * 2, [1, 1], groups, shape
+    )
 
 
-def _convolve(x: Tensor, w: Tensor, b: Tensor | None, pad: Sequence[int], stride: int = 1, groups: int = 1) -> Tensor:
-    return torch.ops.mkldnn._convolution_pointwise(x, w, b, list(pad), [stride] * 2, [1, 1], groups, "none", [], "")
+def _convolve(
+    x: Tensor, w: Tensor, b: Tensor | None, pad: Sequence[int], stride: int = 1, groups: int = 1
+) -> Tensor:
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, w, b, list(pad), [stride] * 2, [1, 1], groups, "none", [], ""
+    )
 
 
 def _tokens(x: Tensor) -> Tensor:
@@ -292,7 +407,9 @@ def _tokens(x: Tensor) -> Tensor:
 
 
 def _image(v: Tensor, like: Tensor) -> Tensor:
-    """(n, h w, c) -> (n, c, h, w) channels-last, a view. (In this order the strides of a single image say so too.)"""
+    """(n, h w, c) -> (n, c, h, w) channels-last, a view. (In this order the strides of a single image say so
+    too.)
+    """
     return v.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
 
 
@@ -305,9 +422,10 @@ def _activate(v: Tensor, a: Affine, out: Tensor | None = None) -> Tensor:
 
 
 def _norm(m: nn.GroupNorm) -> Callable[..., tuple[Tensor, Affine | None]]:
-    """silu(group norm(x + t)), t (n or 1, c) or None, as (y, None), or as (x, what remains to be done to it) where the
-    convolution does that better: to large images, band by band. PyTorch's kernel takes as long for a narrow group as for a wide
-    one. x is overwritten where t is given. (What is chosen must not depend on the number of images.)"""
+    """silu(group norm(x + t)), t (n or 1, c) or None, as (y, None), or as (x, what remains to be done to it)
+    where the convolution does that better: to large images, band by band. PyTorch's kernel takes as long for
+    a narrow group as for a wide one. x is overwritten where t is given. (What is chosen must not depend on
+    the number of images.)"""
     g, w, b, eps, k = m.num_groups, _own(m.weight), _own(m.bias), m.eps, m.num_channels // m.num_groups
     zero = torch.zeros(1, m.num_channels)
 
@@ -321,22 +439,29 @@ def _norm(m: nn.GroupNorm) -> Callable[..., tuple[Tensor, Affine | None]]:
         return _image(F.silu(d, inplace=True), x)
 
     def run(x: Tensor, t: Tensor | None = None) -> tuple[Tensor, Affine | None]:
-        watched = torch.overrides.has_torch_function((x,))  # by `nets.tiles`, which gives statistics of its own
+        watched = torch.overrides.has_torch_function(
+            (x,)
+        )  # by `nets.tiles`, which gives statistics of its own
         size = x[0].numel()
-        if k < 6 and size <= 2**16 and not watched: return narrow(x, t), None
-        if (k < 6 or size > TOGETHER) and not watched: return x, _moments(x, t, g, w, b, eps)
-        if t is not None: x.add_(t[:, :, None, None])
+        if k < 6 and size <= 2**16 and not watched:
+            return narrow(x, t), None
+        if (k < 6 or size > TOGETHER) and not watched:
+            return x, _moments(x, t, g, w, b, eps)
+        if t is not None:
+            x.add_(t[:, :, None, None])
         return F.silu(F.group_norm(x, g, w, b, eps), inplace=True), None
+
     return run
 
 
 def _moments(x: Tensor, t: Tensor | None, g: int, w: Tensor, b: Tensor, eps: float) -> Affine:
-    """group norm(x + t) as a scale and a shift of each channel. Means and squares are taken of parts of each channel, then put
-    together (Chan et al. 1979): centred before it is squared, nothing cancels."""
+    """group norm(x + t) as a scale and a shift of each channel. Means and squares are taken of parts of each
+    channel, then put together (Chan et al. 1979): centred before it is squared, nothing cancels."""
     v = _tokens(x)
     n, pixels, c = v.shape
     parts = 1
-    while pixels % (2 * parts) == 0 and pixels * c > 2**16 * parts: parts *= 2
+    while pixels % (2 * parts) == 0 and pixels * c > 2**16 * parts:
+        parts *= 2
     u, p, step = v.reshape(n * parts, -1, c), pixels // parts, max(1, 2**16 * parts // (pixels * c))
     mean, square = (v.new_empty(n * parts, 1, c) for _ in "ms")
     for i in range(0, n * parts, step):
@@ -344,7 +469,8 @@ def _moments(x: Tensor, t: Tensor | None, g: int, w: Tensor, b: Tensor, eps: flo
         d = u[at] - torch.sum(u[at], 1, keepdim=True, out=mean[at]).mul_(1 / p)
         torch.sum(d.mul_(d), 1, keepdim=True, out=square[at])
     mean, square = mean.view(n, parts, g, -1), square.view(n, parts, g, -1)
-    if t is not None: mean = mean + t.view(-1, 1, g, c // g)
+    if t is not None:
+        mean = mean + t.view(-1, 1, g, c // g)
     whole = mean.mean((1, 3), keepdim=True)
     var = square.sum((1, 3)).add_((mean - whole).square_().sum((1, 3)), alpha=p).mul_(g / (pixels * c))
     scale = (w.view(g, -1) * var.add_(eps).rsqrt_()[..., None]).view(n, 1, 1, c)
@@ -357,21 +483,28 @@ def _normed(m: nn.GroupNorm) -> Layer:
     g, w, b, eps, k = m.num_groups, _own(m.weight), _own(m.bias), m.eps, m.num_channels // m.num_groups
 
     def run(x: Tensor) -> Tensor:
-        if k >= 6 or torch.overrides.has_torch_function((x,)): return _tokens(F.group_norm(x, g, w, b, eps))
+        if k >= 6 or torch.overrides.has_torch_function((x,)):
+            return _tokens(F.group_norm(x, g, w, b, eps))
         scale, shift = _moments(x, None, g, w, b, eps)
         return torch.addcmul(shift.flatten(1, 2), _tokens(x), scale.flatten(1, 2))
+
     return run
 
 
 def _conv(kit: Kit, m: nn.Conv2d, pad: int | None = None) -> Callable[..., Tensor]:
-    """run(x, affine = None, add = None) -> conv(silu of the affine of x) + add(images, rows). x is overwritten if add is given."""
+    """run(x, affine = None, add = None) -> conv(silu of the affine of x) + add(images, rows). x is
+    overwritten if add is given.
+    """
     stride, padding = m.stride[0], [int(m.padding[0]) if pad is None else pad] * 2
     bias = _own(m.bias)
     wide = _wide(kit, m)
 
     def make(quick: bool, *size: int) -> Tensor:
-        if not quick: return _packed(_full(m), size, padding, stride)
-        return _packed(torch.einsum("kr,oirs->kois", _G, _full(m)).flatten(0, 1)[:, :, None], size, (0, 1), groups=6)
+        if not quick:
+            return _packed(_full(m), size, padding, stride)
+        return _packed(
+            torch.einsum("kr,oirs->kois", _G, _full(m)).flatten(0, 1)[:, :, None], size, (0, 1), groups=6
+        )
 
     packed = kit.pack([m], make, 2 if wide else 1)
     bias6 = F.pad(bias, (m.out_channels, 4 * m.out_channels)) if wide and bias is not None else None
@@ -384,22 +517,47 @@ def _conv(kit: Kit, m: nn.Conv2d, pad: int | None = None) -> Callable[..., Tenso
             x = _activate(v, affine, v if add is not None else None).permute(0, 3, 1, 2)
         y = _convolve(x, packed(False, *x.shape[2:]), bias, padding, stride)
         return y if add is None else y.add_(add().permute(0, 3, 1, 2))
+
     return run
 
 
 def _wide(kit: Kit, m: nn.Conv2d) -> bool:
-    """Whether a convolution may be shortened: sums grow with the channels, products squared; and not where weights weigh most."""
+    """Whether a convolution may be shortened: sums grow with the channels, products squared; and not where
+    weights weigh most.
+    """
     usual = m.kernel_size == (3, 3) and m.stride == m.padding == (1, 1)
-    return usual and min(m.in_channels, m.out_channels) >= 32 and m.weight.numel() <= (LEAN_LIMIT if kit.lean else 2**23)
+    return (
+        usual
+        and min(m.in_channels, m.out_channels) >= 32
+        and m.weight.numel() <= (LEAN_LIMIT if kit.lean else 2**23)
+    )
 
 
 # Winograd's F(4, 3) with the points 0, 1, -1, 2, -2, infinity: from three taps to six factors.
-_G = torch.tensor([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]])
+_G = torch.tensor(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ]
+)
 
 
-def _winograd(x: Tensor, weights: Callable[..., Tensor], bias: Tensor | None, cout: int, affine: Affine | None, add: Callable | None) -> Tensor:
-    """A 3x3 convolution with half of the products: along columns, four outputs of three taps by six products of sums (Winograd's
-    F(4, 3); Lavin & Gray 2016), one group of channels each. By bands of rows, all of one height, so that sums stay in the cache."""
+def _winograd(
+    x: Tensor,
+    weights: Callable[..., Tensor],
+    bias: Tensor | None,
+    cout: int,
+    affine: Affine | None,
+    add: Callable | None,
+) -> Tensor:
+    """A 3x3 convolution with half of the products: along columns, four outputs of three taps by six products
+    of sums (Winograd's F(4, 3); Lavin & Gray 2016), one group of channels each. By bands of rows, all of one
+    height, so that sums stay in the cache.
+    """
     v = x.permute(0, 2, 3, 1)
     n, h, w, c = v.shape
     tiles = (h + 3) // 4
@@ -408,17 +566,23 @@ def _winograd(x: Tensor, weights: Callable[..., Tensor], bias: Tensor | None, co
         z = _sums(_edged(v, rows, 4 * top, 4 * k, affine), k)
         y = _convolve(z.flatten(3).permute(0, 3, 1, 2), weights(k, w), bias, (0, 1), groups=6)
         band = out[rows, 4 * top : 4 * (top + k)]
-        _outputs(y.permute(0, 2, 3, 1).unflatten(-1, (6, cout)).unbind(3), band.unflatten(1, (k, 4)).unbind(2))
-        if add is not None: band[:, : h - 4 * top] += add(rows, slice(4 * top, 4 * (top + k)))
+        _outputs(
+            y.permute(0, 2, 3, 1).unflatten(-1, (6, cout)).unbind(3), band.unflatten(1, (k, 4)).unbind(2)
+        )
+        if add is not None:
+            band[:, : h - 4 * top] += add(rows, slice(4 * top, 4 * (top + k)))
     return out[:, :h].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def _bands(n: int, h: int, width: int) -> Iterator[tuple[slice, int, int]]:
-    """(images, first row, number of rows): bands of `BAND` numbers, `width` a row; of many images where one is less than that."""
+    """(images, first row, number of rows): bands of `BAND` numbers, `width` a row; of many images where one
+    is less than that.
+    """
     k = min(h, max(1, BAND // width))
     m = max(1, BAND // (h * width)) if k == h else 1
     for i in range(0, n, m):
-        for top in [*range(0, h - k, k), h - k]: yield slice(i, i + m), top, k  # the last band may overlap the one before
+        for top in [*range(0, h - k, k), h - k]:
+            yield slice(i, i + m), top, k  # the last band may overlap the one before
 
 
 def _edged(v: Tensor, rows: slice, top: int, k: int, affine: Affine | None = None) -> Tensor:
@@ -426,31 +590,41 @@ def _edged(v: Tensor, rows: slice, top: int, k: int, affine: Affine | None = Non
     h = v.shape[1]
     lo, hi = max(top - 1, 0), min(top + k + 1, h)
     u = v[rows, lo:hi]
-    if affine is None and hi - lo == k + 2: return u
+    if affine is None and hi - lo == k + 2:
+        return u
     e = v.new_empty(len(u), k + 2, *v.shape[2:])
     e[:, : lo - top + 1], e[:, hi - top + 1 :] = 0, 0
     inner = e[:, lo - top + 1 : hi - top + 1]
-    if affine is None: inner.copy_(u)
-    else: _activate(u, (affine[0][rows], affine[1][rows]), inner)
+    if affine is None:
+        inner.copy_(u)
+    else:
+        _activate(u, (affine[0][rows], affine[1][rows]), inner)
     return e
 
 
 def _sums(e: Tensor, tiles: int) -> Tensor:
-    """(n, 4 tiles + 2, w, c) -> (n, tiles, w, 6, c): of each tile's six rows, the six sums that are multiplied."""
+    """(n, 4 tiles + 2, w, c) -> (n, tiles, w, 6, c): of each tile's six rows, the six sums that are
+    multiplied.
+    """
     a = [e[:, j : j + 4 * tiles - 3 : 4] for j in range(6)]
     z = e.new_empty(*a[0].shape[:3], 6, e.shape[-1])
     z0, z1, z2, z3, z4, z5 = z.unbind(3)
     s, d = torch.sub(a[4], a[2], alpha=4), torch.sub(a[3], a[1], alpha=4)
-    torch.add(s, d, out=z1); torch.sub(s, d, out=z2)
-    torch.sub(a[4], a[2], out=s); torch.sub(a[3], a[1], out=d)
-    torch.add(s, d, alpha=2, out=z3); torch.sub(s, d, alpha=2, out=z4)
+    torch.add(s, d, out=z1)
+    torch.sub(s, d, out=z2)
+    torch.sub(a[4], a[2], out=s)
+    torch.sub(a[3], a[1], out=d)
+    torch.add(s, d, alpha=2, out=z3)
+    torch.sub(s, d, alpha=2, out=z4)
     torch.add(s, a[0], alpha=4, out=z0).sub_(a[2], alpha=4)
     torch.sub(a[5], a[3], out=z5).sub_(d, alpha=4)
     return z
 
 
 def _outputs(y: Sequence[Tensor], o: Sequence[Tensor]) -> None:
-    """Six products to each tile's four outputs. The bias comes with product 1, which is in each of them with a plus."""
+    """Six products to each tile's four outputs. The bias comes with product 1, which is in each of them with
+    a plus.
+    """
     s1, d1, s2, d2 = y[1] + y[2], y[1] - y[2], y[3] + y[4], y[3] - y[4]
     torch.add(s1, s2, out=o[0]).add_(y[0])
     torch.add(d1, d2, alpha=2, out=o[1])
@@ -461,15 +635,21 @@ def _outputs(y: Sequence[Tensor], o: Sequence[Tensor]) -> None:
 def _up(kit: Kit, m: nn.Conv2d) -> Layer:
     """conv(repeat 2 x 2(x)) as one 2x2 convolution of x to the four outputs of each pixel, by bands of rows.
 
-    size: (height, width) of the output where it is not twice that of x, but one less: the last row or column is not repeated.
+    size: (height, width) of the output where it is not twice that of x, but one less: the last row or column
+    is not repeated.
     """
-    taps = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])  # (output parity, tap on x, tap of m)
+    taps = torch.tensor(
+        [[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]]
+    )  # (output parity, tap on x, tap of m)
     bias = _own(m.bias)
     bias4 = None if bias is None else bias.repeat(4)
 
     def make(even: bool, *size: int) -> Tensor:
-        if not even: return _packed(_full(m), size, (1, 1))
-        return _packed(torch.einsum("aur,bvs,oirs->aboiuv", taps, taps, _full(m)).flatten(0, 2), size[:2], size[2:])
+        if not even:
+            return _packed(_full(m), size, (1, 1))
+        return _packed(
+            torch.einsum("aur,bvs,oirs->aboiuv", taps, taps, _full(m)).flatten(0, 2), size[:2], size[2:]
+        )
 
     packed = kit.pack([m], make, 16 / 9)
 
@@ -482,10 +662,16 @@ def _up(kit: Kit, m: nn.Conv2d) -> Layer:
         for rows, top, k in _bands(n, h, 4 * (w + 1) * m.out_channels):
             pad = (1, 1) if k == h else (0, 1)  # where all rows are at hand, the border costs nothing
             e = (v[rows] if k == h else _edged(v, rows, top, k)).permute(0, 3, 1, 2)
-            y = _convolve(e, packed(True, *e.shape[2:], *pad), bias4, pad).permute(0, 2, 3, 1).unflatten(-1, (2, 2, -1))
+            y = (
+                _convolve(e, packed(True, *e.shape[2:], *pad), bias4, pad)
+                .permute(0, 2, 3, 1)
+                .unflatten(-1, (2, 2, -1))
+            )
             for a in (0, 1):
-                for b in (0, 1): out[rows, top : top + k, a, :, b] = y[:, a : a + k, b : b + w, a, b]
+                for b in (0, 1):
+                    out[rows, top : top + k, a, :, b] = y[:, a : a + k, b : b + w, a, b]
         return out.view(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
+
     return run
 
 
@@ -503,6 +689,7 @@ def _resnet(kit: Kit, m: unet.ResnetBlock2D, i: int = 0) -> Layer:
 
         h = conv1(*norm1(x))
         return conv2(*norm2(h, None if temb is None else temb[i]), add)
+
     return run
 
 
@@ -512,13 +699,15 @@ def _heads(k: Tensor, heads: int) -> Tensor:
 
 
 def _turned(v: Tensor) -> Tensor:
-    """Values (n, heads, t, d) as `_attend` multiplies by them, (n, heads, d, t). Whole vectors of outputs are as quick as parts of
-    them: rows of zeros make d a multiple of 16."""
+    """Values (n, heads, t, d) as `_attend` multiplies by them, (n, heads, d, t). Whole vectors of outputs are
+    as quick as parts of them: rows of zeros make d a multiple of 16."""
     return F.pad(v.transpose(2, 3), (0, 0, 0, -v.shape[3] % 16)).contiguous()
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, turned: Tensor | None = None) -> Tensor:
-    """softmax(q k^T) v, q (n, s, c) times 1 / sqrt(d) already, k and v (n, heads, t, d) (or of one row, for all) -> (n, s, c)."""
+    """softmax(q k^T) v, q (n, s, c) times 1 / sqrt(d) already, k and v (n, heads, t, d) (or of one row, for
+    all) -> (n, s, c).
+    """
     (n, s, _), (_, heads, t, d) = q.shape, k.shape
     if s * t * d < 2**21:  # too small to be worth a loop
         k, v = (u.expand(n, -1, -1, -1) for u in (k, v))
@@ -542,6 +731,7 @@ def _self_attention(kit: Kit, m: unet.SelfAttention2D) -> Layer:
     def run(x: Tensor, context: Prepared | None = None) -> Tensor:
         q, k, v = qkv(norm(x)).chunk(3, dim=-1)
         return _image(out(_attend(q, _heads(k, m.heads), _heads(v, m.heads))).add_(_tokens(x)), x)
+
     return run
 
 
@@ -551,8 +741,10 @@ def _transformer(kit: Kit, m: unet.Transformer2DModel, prompts: list) -> Layer:
 
     def run(x: Tensor, context: Prepared) -> Tensor:
         h = enter(norm(x))
-        for block in blocks: h = block(h, context)
+        for block in blocks:
+            h = block(h, context)
         return _image(leave(h).add_(_tokens(x)), x)
+
     return run
 
 
@@ -566,7 +758,12 @@ def _block(kit: Kit, m: Any, prompts: list) -> Layer:
     norm1, norm2, norm3 = map(_layer_norm, (m.norm1, m.norm2, m.norm3))
     scale = (a.to_q.out_features // a.heads) ** -0.5
     qkv, out1 = _linear(kit, a.to_q, a.to_k, a.to_v, scale=scale), _linear(kit, a.to_out[0])
-    q, out2, feed, place = _linear(kit, b.to_q, scale=scale), _linear(kit, b.to_out[0]), _feed(kit, m.ff), len(prompts)
+    q, out2, feed, place = (
+        _linear(kit, b.to_q, scale=scale),
+        _linear(kit, b.to_out[0]),
+        _feed(kit, m.ff),
+        len(prompts),
+    )
     prompts.append((_linear(kit, b.to_k, b.to_v), b.heads))
 
     def run(x: Tensor, context: Prepared) -> Tensor:
@@ -574,29 +771,38 @@ def _block(kit: Kit, m: Any, prompts: list) -> Layer:
         x = out1(_attend(p, _heads(k, a.heads), _heads(v, a.heads))).add_(x)
         x = out2(_attend(q(norm2(x)), *context.layers[place])).add_(x)
         return feed(norm3(x)).add_(x)
+
     return run
 
 
 def _feed(kit: Kit, m: Any) -> Layer:
     """The wide middle is made for few tokens at a time."""
     up, half = m.net[0].proj, m.net[0].proj.out_features // 2
-    value, gate = _linear(kit, up, rows=slice(half)), _linear(kit, up, rows=slice(half, None), act=("gelu", "none"))
+    value, gate = (
+        _linear(kit, up, rows=slice(half)),
+        _linear(kit, up, rows=slice(half, None), act=("gelu", "none")),
+    )
     down, rows = _linear(kit, m.net[2]), max(256, 2**20 // half)
 
     def run(x: Tensor) -> Tensor:
         flat = x.flatten(0, 1)
         return torch.cat([down(value(v).mul_(gate(v))) for v in flat.split(rows)]).view(x.shape)
+
     return run
 
 
-# --- the whole ------------------------------------------------------------------------------------------------------------
+# --- the whole ----------------------------------------------------------------------------------------------
+
 
 def _stage(kit: Kit, m: Any, resnet: Callable, attention: Callable) -> SimpleNamespace:
     """One resolution, as the walks expect it."""
     parts = SimpleNamespace(resnets=[resnet(r) for r in m.resnets])
-    if hasattr(m, "attentions"): parts.attentions = [attention(a) for a in m.attentions]
-    if hasattr(m, "downsamplers"): parts.downsamplers = [_down(kit, m.downsamplers[0])]
-    if hasattr(m, "upsamplers"): parts.upsamplers = [_up(kit, m.upsamplers[0].conv)]
+    if hasattr(m, "attentions"):
+        parts.attentions = [attention(a) for a in m.attentions]
+    if hasattr(m, "downsamplers"):
+        parts.downsamplers = [_down(kit, m.downsamplers[0])]
+    if hasattr(m, "upsamplers"):
+        parts.upsamplers = [_up(kit, m.upsamplers[0].conv)]
     return parts
 
 
@@ -619,14 +825,19 @@ def _unet(kit: Kit, net: UNet, prompts: list) -> SimpleNamespace:
         return _resnet(kit, m, len(timed) - 1)
 
     def attention(m: Any) -> Layer:
-        return _self_attention(kit, m) if isinstance(m, unet.SelfAttention2D) else _transformer(kit, m, prompts)
+        return (
+            _self_attention(kit, m) if isinstance(m, unet.SelfAttention2D) else _transformer(kit, m, prompts)
+        )
 
     u = SimpleNamespace(conv_in=_conv(kit, net.conv_in), finish=_finish(kit, net), times=None)
     u.down_blocks = [_stage(kit, m, resnet, attention) for m in net.down_blocks]
-    if hasattr(net, "mid_block"): u.mid_block = _stage(kit, net.mid_block, resnet, attention)
+    if hasattr(net, "mid_block"):
+        u.mid_block = _stage(kit, net.mid_block, resnet, attention)
     u.up_blocks = [_stage(kit, m, resnet, attention) for m in net.up_blocks]
-    if timed: u.times, u.widths = _linear(kit, *timed), [m.out_features for m in timed]
-    if hasattr(net, "time_embedding"): u.time_embedding = _time(kit, net.time_embedding)
+    if timed:
+        u.times, u.widths = _linear(kit, *timed), [m.out_features for m in timed]
+    if hasattr(net, "time_embedding"):
+        u.time_embedding = _time(kit, net.time_embedding)
     if hasattr(net, "class_embedding"):
         table = _own(net.class_embedding.weight)
         u.class_embedding = lambda labels: F.embedding(labels, table)
@@ -640,11 +851,19 @@ def _time(kit: Kit, m: unet.TimestepEmbedding) -> Layer:
 
 def _decoder(kit: Kit, d: autoencoder.Decoder) -> SimpleNamespace:
     stage = lambda m: _stage(kit, m, lambda r: _resnet(kit, r), lambda a: _self_attention(kit, a))
-    return SimpleNamespace(conv_in=_conv(kit, d.conv_in), mid_block=stage(d.mid_block), up_blocks=[stage(m) for m in d.up_blocks],
-                           finish=_finish(kit, d))
+    return SimpleNamespace(
+        conv_in=_conv(kit, d.conv_in),
+        mid_block=stage(d.mid_block),
+        up_blocks=[stage(m) for m in d.up_blocks],
+        finish=_finish(kit, d),
+    )
 
 
 def _encoder(kit: Kit, e: autoencoder.Encoder) -> SimpleNamespace:
     stage = lambda m: _stage(kit, m, lambda r: _resnet(kit, r), lambda a: _self_attention(kit, a))
-    return SimpleNamespace(conv_in=_conv(kit, e.conv_in), down_blocks=[stage(m) for m in e.down_blocks], mid_block=stage(e.mid_block),
-                           finish=_finish(kit, e))
+    return SimpleNamespace(
+        conv_in=_conv(kit, e.conv_in),
+        down_blocks=[stage(m) for m in e.down_blocks],
+        mid_block=stage(e.mid_block),
+        finish=_finish(kit, e),
+    )

@@ -1,10 +1,12 @@
 """A convolutional network by overlapping tiles: the same result as for the whole image, to rounding.
 
-A tile differs from its place in the whole image in two ways. Its cut sides are padded: what the padding can reach is thrown away
-as far as the overlap allows, the rest blended linearly. Its group norms see the tile alone: here they take mean and variance of the
-whole image. All tiles run up to the first norm to measure those, then up to the second, and so on: with k norms and layers that
-cost alike, about k / 2 + 1 times the work, so networks are best cut into short stretches.
+A tile differs from its place in the whole image in two ways. Its cut sides are padded: what the padding can
+reach is thrown away as far as the overlap allows, the rest blended linearly. Its group norms see the tile
+alone: here they take mean and variance of the whole image. All tiles run up to the first norm to measure
+those, then up to the second, and so on: with k norms and layers that cost alike, about k / 2 + 1 times the
+work, so networks are best cut into short stretches.
 """
+
 from __future__ import annotations
 
 import math
@@ -24,7 +26,9 @@ from unnoise.errors import BadInput
 
 @dataclass(frozen=True)
 class Axis:
-    """One side of an image of `size` cells, cut into tiles that overlap; `reach`: how far in from a cut its padding shows."""
+    """One side of an image of `size` cells, cut into tiles that overlap; `reach`: how far in from a cut its
+    padding shows.
+    """
 
     size: int
     tile: int
@@ -48,13 +52,17 @@ class Axis:
         return slice(start * unit, (start + self.tile) * unit)
 
     def rise(self, start: int, unit: int) -> Tensor:
-        """For each pixel of the side: 1 inside a tile, falling to 0 where another takes over, as far as `reach` from the cut."""
+        """For each pixel of the side: 1 inside a tile, falling to 0 where another takes over, as far as
+        `reach` from the cut.
+        """
         margin = min(self.reach, max(self.overlap // 2 - 1, 0))  # two cells or more stay to blend over
         ramp = max(self.overlap - 2 * margin, 1e-6)
         p = (torch.arange(self.size * unit, dtype=torch.float64) + 0.5) / unit
         left, right = (p - start - margin) / ramp, (start + self.tile - margin - p) / ramp
-        if start == 0: left = torch.ones_like(p)  # the image ends here: nothing was cut
-        if start + self.tile >= self.size: right = torch.ones_like(p)
+        if start == 0:
+            left = torch.ones_like(p)  # the image ends here: nothing was cut
+        if start + self.tile >= self.size:
+            right = torch.ones_like(p)
         return torch.minimum(left, right).clamp(0, 1)
 
 
@@ -71,8 +79,10 @@ class _Stop(Exception):
 
 
 class Statistics(TorchFunctionMode):
-    """Inside, the k-th group norm of a tile takes mean and variance from known[k]; at the first that is not known, what the tile adds
-    to the whole image's is kept, and the tile stops. It holds for one thread, and changes nothing in the network."""
+    """Inside, the k-th group norm of a tile takes mean and variance from known[k]; at the first that is not
+    known, what the tile adds to the whole image's is kept, and the tile stops. It holds for one thread, and
+    changes nothing in the network.
+    """
 
     def __init__(self, axes: list[Axis], known: list[tuple[Tensor, Tensor]]):
         super().__init__()
@@ -84,8 +94,10 @@ class Statistics(TorchFunctionMode):
         """work(x) for the tile x that starts at `at`, None where it stopped."""
         self.at, self.k = at, 0
         try:
-            with self: return work(x)
-        except _Stop: return None
+            with self:
+                return work(x)
+        except _Stop:
+            return None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return (self._norm if func is F.group_norm else func)(*args, **(kwargs or {}))
@@ -97,13 +109,16 @@ class Statistics(TorchFunctionMode):
         mean, var = (v.repeat_interleave(x.shape[1] // groups, 1) for v in self.known[self.k])
         self.k += 1
         r = (var + eps).rsqrt() * weight
-        return torch.addcmul((bias - mean * r).to(x.dtype)[..., None, None], x, r.to(x.dtype)[..., None, None])
+        return torch.addcmul(
+            (bias - mean * r).to(x.dtype)[..., None, None], x, r.to(x.dtype)[..., None, None]
+        )
 
     def _add(self, x: Tensor) -> None:
         """x (n, groups, channels, h, w). Sums are about the first tile's mean: nothing cancels."""
         unit = x.shape[-1] // self.axes[1].tile
         wy, wx = (_shares(a, unit)[s].to(x.device) for a, s in zip(self.axes, self.at))
-        if not self.sums: self.about = x.mean((2, 3, 4), keepdim=True)
+        if not self.sums:
+            self.about = x.mean((2, 3, 4), keepdim=True)
         self.pixels = x.shape[2] * unit**2 * math.prod(a.size for a in self.axes)
         d = x - self.about
         first = (d @ wx @ wy).double().sum(2)
@@ -115,17 +130,27 @@ class Statistics(TorchFunctionMode):
         return self.about.flatten(1) + first.float(), (second - first**2).float()
 
 
-def tiled(work: Callable[[Tensor], Tensor], x: Tensor, units: tuple[int, int], tile: int, overlap: int, reach: int,
-          exact: bool = True) -> Tensor:
-    """work(x) by tiles of `tile` cells a side that overlap by `overlap` at most, less where `reach` needs less.
+def tiled(
+    work: Callable[[Tensor], Tensor],
+    x: Tensor,
+    units: tuple[int, int],
+    tile: int,
+    overlap: int,
+    reach: int,
+    exact: bool = True,
+) -> Tensor:
+    """work(x) by tiles of `tile` cells a side that overlap by `overlap` at most, less where `reach` needs
+    less.
 
-    units: pixels of a cell in x and in the result. Once more over all tiles for each group norm, as far as that norm, measures its
-    statistics; where not `exact` every tile is normalised by itself instead. An image that is one tile is worked on as it is.
+    units: pixels of a cell in x and in the result. Once more over all tiles for each group norm, as far as
+    that norm, measures its statistics; where not `exact` every tile is normalised by itself instead. An image
+    that is one tile is worked on as it is.
     """
     check_tiling(tile, overlap)
     axes = [Axis.of(s // units[0], tile, min(overlap, 2 * reach + 2), reach) for s in x.shape[2:]]
     places = list(product(*(a.starts for a in axes)))
-    if len(places) == 1: return work(x)
+    if len(places) == 1:
+        return work(x)
     known, out = [], None
     while out is None:
         stats = Statistics(axes, known)
@@ -133,14 +158,17 @@ def tiled(work: Callable[[Tensor], Tensor], x: Tensor, units: tuple[int, int], t
             rows, columns = (a.span(s, units[0]) for a, s in zip(axes, at))
             part = x[:, :, rows, columns]
             y = stats.run(work, part, at) if exact else work(part)
-            if y is not None: out = _lay(out, y, axes, at, units[1])
-        if out is None: known.append(stats.whole())
+            if y is not None:
+                out = _lay(out, y, axes, at, units[1])
+        if out is None:
+            known.append(stats.whole())
     return out
 
 
 def _lay(out: Tensor | None, y: Tensor, axes: list[Axis], at: tuple[int, ...], unit: int) -> Tensor:
     """Add a tile's share to the image (a new one for the first tile)."""
-    if out is None: out = y.new_zeros(*y.shape[:2], *(a.size * unit for a in axes))
+    if out is None:
+        out = y.new_zeros(*y.shape[:2], *(a.size * unit for a in axes))
     rows, columns = (a.span(s, unit) for a, s in zip(axes, at))
     wy, wx = (_shares(a, unit)[s].to(y) for a, s in zip(axes, at))
     out[:, :, rows, columns].addcmul_(y, wy[:, None] * wx)
@@ -150,5 +178,9 @@ def _lay(out: Tensor | None, y: Tensor, axes: list[Axis], at: tuple[int, ...], u
 def check_tiling(tile: int, overlap: int) -> None:
     """BadInput for numbers that are no tiling."""
     for given in (tile, overlap):
-        if isinstance(given, bool) or not isinstance(given, int): raise BadInput(f"tile and overlap must be whole numbers, given {given!r}")
-    if not 0 <= overlap < tile: raise BadInput(f"a tile must be at least 1 and overlap by less than itself, given tile {tile}, overlap {overlap}")
+        if isinstance(given, bool) or not isinstance(given, int):
+            raise BadInput(f"tile and overlap must be whole numbers, given {given!r}")
+    if not 0 <= overlap < tile:
+        raise BadInput(
+            f"a tile must be at least 1 and overlap by less than itself, given tile {tile}, overlap {overlap}"
+        )

@@ -1,10 +1,13 @@
-"""The conditional UNet of Stable Diffusion 1.x and 2.x, with the parameter names of the published checkpoints.
+"""The conditional UNet of Stable Diffusion 1.x and 2.x, with the parameter names of the published
+checkpoints.
 
-One class covers those and small pixel-space nets by configuration: blocks with text cross-attention ("CrossAttnDownBlock2D"),
-with self-attention only ("AttnDownBlock2D") or without ("DownBlock2D"); class conditioning (`num_class_embeds`); no time input
-(`time = false`, ours). The config keys and their defaults are those of diffusers' UNet2DConditionModel, so that a folder opens in
-both; an option of theirs that would change the maths and that is not built here is refused.
+One class covers those and small pixel-space nets by configuration: blocks with text cross-attention
+("CrossAttnDownBlock2D"), with self-attention only ("AttnDownBlock2D") or without ("DownBlock2D"); class
+conditioning (`num_class_embeds`); no time input (`time = false`, ours). The config keys and their defaults
+are those of diffusers' UNet2DConditionModel, so that a folder opens in both; an option of theirs that would
+change the maths and that is not built here is refused.
 """
+
 from __future__ import annotations
 
 import math
@@ -37,7 +40,9 @@ class UNetConfig(BaseModel):
     down_block_types: Kinds = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
     mid_block_type: str | None = "UNetMidBlock2DCrossAttn"
     up_block_types: Kinds = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
-    attention_head_dim: Width | Widths = 8  # the number of heads in cross-attention blocks (published misnomer), their width in others
+    attention_head_dim: Width | Widths = (
+        8  # the number of heads in cross-attention blocks (published misnomer), their width in others
+    )
     cross_attention_dim: Width = 1280
     use_linear_projection: Flag = False
     norm_num_groups: Width = 32
@@ -49,36 +54,73 @@ class UNetConfig(BaseModel):
     time: Flag = True
 
 
-# What diffusers writes beside those keys, and the only value that is built here (the published SD 1.x / 2.x one).
+# What diffusers writes beside those keys, and the only value that is built here (the published SD 1.x / 2.x
+# one).
 FIXED: dict[str, tuple] = {
-    "act_fn": ("silu",), "center_input_sample": (False,), "downsample_padding": (1,), "mid_block_scale_factor": (1, 1.0),
-    "only_cross_attention": (False, None), "transformer_layers_per_block": (1,), "dual_cross_attention": (False,),
-    "resnet_time_scale_shift": ("default",), "resnet_skip_time_act": (False,), "resnet_out_scale_factor": (1, 1.0),
-    "time_embedding_type": ("positional",), "conv_in_kernel": (3,), "conv_out_kernel": (3,), "attention_type": ("default",),
-    "class_embeddings_concat": (False,), "addition_embed_type_num_heads": (64,), "upcast_attention": (False, True, None),
+    "act_fn": ("silu",),
+    "center_input_sample": (False,),
+    "downsample_padding": (1,),
+    "mid_block_scale_factor": (1, 1.0),
+    "only_cross_attention": (False, None),
+    "transformer_layers_per_block": (1,),
+    "dual_cross_attention": (False,),
+    "resnet_time_scale_shift": ("default",),
+    "resnet_skip_time_act": (False,),
+    "resnet_out_scale_factor": (1, 1.0),
+    "time_embedding_type": ("positional",),
+    "conv_in_kernel": (3,),
+    "conv_out_kernel": (3,),
+    "attention_type": ("default",),
+    "class_embeddings_concat": (False,),
+    "addition_embed_type_num_heads": (64,),
+    "upcast_attention": (False, True, None),
 }
-_NONE = ("class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "num_attention_heads", "addition_embed_type",
-         "addition_time_embed_dim", "time_embedding_dim", "time_embedding_act_fn", "timestep_post_act", "time_cond_proj_dim",
-         "projection_class_embeddings_input_dim", "cross_attention_norm", "reverse_transformer_layers_per_block",
-         "mid_block_only_cross_attention")
+_NONE = (
+    "class_embed_type",
+    "encoder_hid_dim",
+    "encoder_hid_dim_type",
+    "num_attention_heads",
+    "addition_embed_type",
+    "addition_time_embed_dim",
+    "time_embedding_dim",
+    "time_embedding_act_fn",
+    "timestep_post_act",
+    "time_cond_proj_dim",
+    "projection_class_embeddings_input_dim",
+    "cross_attention_norm",
+    "reverse_transformer_layers_per_block",
+    "mid_block_only_cross_attention",
+)
 FIXED |= dict.fromkeys(_NONE, (None,))
 
 
 def config_from(d: dict) -> UNetConfig:
-    """A UNetConfig from a published `config.json`: BadInput names a key whose value asks for maths that is not built here."""
+    """A UNetConfig from a published `config.json`: BadInput names a key whose value asks for maths that is
+    not built here.
+    """
     own, rest = {}, {}
-    for k, v in d.items(): (own if k in UNetConfig.model_fields else rest)[k] = v
+    for k, v in d.items():
+        (own if k in UNetConfig.model_fields else rest)[k] = v
     for k, v in rest.items():
-        if k.startswith("_"): continue
-        if k not in FIXED: raise BadInput(f"UNet config key {short(k)} is not known (accepted: {', '.join(UNetConfig.model_fields)})")
-        if v not in FIXED[k]: raise BadInput(f"UNet config {k} = {short(v)} is not supported (accepted: {FIXED[k][0]!r})")
+        if k.startswith("_"):
+            continue
+        if k not in FIXED:
+            raise BadInput(
+                f"UNet config key {short(k)} is not known (accepted: {', '.join(UNetConfig.model_fields)})"
+            )
+        if v not in FIXED[k]:
+            raise BadInput(f"UNet config {k} = {short(v)} is not supported (accepted: {FIXED[k][0]!r})")
     return fit(UNetConfig, own, "UNet config")
 
 
 def sinusoid(t: Tensor, dim: int, flip: bool = True, shift: int = 0) -> Tensor:
-    """(n,) times -> (n, dim) sines and cosines at frequencies 10000^(-i / (dim/2 - shift)); cosines first where `flip` (SD)."""
+    """(n,) times -> (n, dim) sines and cosines at frequencies 10000^(-i / (dim/2 - shift)); cosines first
+    where `flip` (SD).
+    """
     half = dim // 2
-    freq = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / (half - shift))
+    freq = torch.exp(
+        -math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / (half - shift)
+    )
     arg = t.float()[:, None] * freq
     emb = torch.cat([arg.cos(), arg.sin()] if flip else [arg.sin(), arg.cos()], dim=-1)
     return F.pad(emb, (0, dim % 2))
@@ -96,14 +138,21 @@ class TimestepEmbedding(nn.Module):
 
 
 def embed(u: Any, c: UNetConfig, t: Tensor | None, n: int, labels: Tensor | None) -> Tensor | None:
-    """silu of the time (and class) embedding by u's parts: (n, 4 block_out_channels[0]), or (1, …) where all rows would be equal."""
+    """silu of the time (and class) embedding by u's parts: (n, 4 block_out_channels[0]), or (1, …) where all
+    rows would be equal.
+    """
     emb = None
     if c.time:
-        if t is None: raise BadInput("this UNet needs a time t, given None")
-        emb = u.time_embedding(sinusoid(t.reshape(-1), c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift))
-        if len(emb) not in (1, n): raise BadInput(f"times for {len(emb)} samples given with a batch of {n}")
+        if t is None:
+            raise BadInput("this UNet needs a time t, given None")
+        emb = u.time_embedding(
+            sinusoid(t.reshape(-1), c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift)
+        )
+        if len(emb) not in (1, n):
+            raise BadInput(f"times for {len(emb)} samples given with a batch of {n}")
     if c.num_class_embeds:
-        if labels is None: raise BadInput(f"this UNet needs labels in 0 … {c.num_class_embeds - 1}, given None")
+        if labels is None:
+            raise BadInput(f"this UNet needs labels in 0 … {c.num_class_embeds - 1}, given None")
         label = u.class_embedding(labels)
         emb = label if emb is None else emb + label
     return None if emb is None else F.silu(emb)
@@ -116,7 +165,8 @@ class ResnetBlock2D(nn.Module):
         super().__init__()
         self.norm1 = nn.GroupNorm(c.norm_num_groups, cin, c.norm_eps)
         self.conv1 = nn.Conv2d(cin, cout, 3, padding=1)
-        if temb is not None: self.time_emb_proj = nn.Linear(temb, cout)
+        if temb is not None:
+            self.time_emb_proj = nn.Linear(temb, cout)
         self.norm2 = nn.GroupNorm(c.norm_num_groups, cout, c.norm_eps)
         self.dropout = nn.Dropout(c.dropout)
         self.conv2 = nn.Conv2d(cout, cout, 3, padding=1)
@@ -138,7 +188,9 @@ def _flat(x: Tensor) -> Tensor:
 
 
 class Place(NamedTuple):
-    """Where in the network an attention is: the layer's name ("up_blocks.0.attentions.1"), "self" or "cross", and (height, width)."""
+    """Where in the network an attention is: the layer's name ("up_blocks.0.attentions.1"), "self" or "cross",
+    and (height, width).
+    """
 
     layer: str
     kind: str
@@ -150,10 +202,12 @@ Hook = Callable[[Tensor, Tensor, Tensor, Place], Tensor]
 
 @dataclass(frozen=True)
 class Hooked:
-    """A prompt (n, tokens, width), and what to call in place of softmax(q k^T / sqrt(d)) v in every attention of the network.
+    """A prompt (n, tokens, width), and what to call in place of softmax(q k^T / sqrt(d)) v in every attention
+    of the network.
 
-    hook(q (n, heads, s, d), k and v (n, heads, t, d), place) -> (n, heads, s, d); `layers.attention(q, k, v)` is what it stands for.
-    A network takes it wherever it takes the prompt itself. Prompt-to-prompt, shared attention and word maps are hooks.
+    hook(q (n, heads, s, d), k and v (n, heads, t, d), place) -> (n, heads, s, d); `layers.attention(q, k, v)`
+    is what it stands for. A network takes it wherever it takes the prompt itself. Prompt-to-prompt, shared
+    attention and word maps are hooks.
     """
 
     context: Tensor | None
@@ -161,7 +215,9 @@ class Hooked:
 
 
 class Attention(nn.Module):
-    """Self- or cross-attention over tokens, as in the transformer blocks of Stable Diffusion (no bias on q, k, v)."""
+    """Self- or cross-attention over tokens, as in the transformer blocks of Stable Diffusion (no bias on q,
+    k, v).
+    """
 
     def __init__(self, dim: int, heads: int, context: int | None = None):
         super().__init__()
@@ -170,7 +226,9 @@ class Attention(nn.Module):
         self.to_k, self.to_v = (nn.Linear(context or dim, dim, bias=False) for _ in "kv")
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
 
-    def forward(self, x: Tensor, context: Tensor | None = None, hook: Callable[..., Tensor] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, hook: Callable[..., Tensor] | None = None
+    ) -> Tensor:
         """hook(q, k, v), heads apart, in place of the attention itself."""
         c = x if context is None else context
         q, k, v = (_heads(m(u), self.heads) for m, u in ((self.to_q, x), (self.to_k, c), (self.to_v, c)))
@@ -188,7 +246,10 @@ class SelfAttention2D(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
 
     def forward(self, x: Tensor, context: Tensor | Hooked | None = None) -> Tensor:
-        q, k, v = (_heads(u, self.heads) for u in layers.pixel(layers.norm(self.group_norm, x, act=False), self.to_q, self.to_k, self.to_v))
+        q, k, v = (
+            _heads(u, self.heads)
+            for u in layers.pixel(layers.norm(self.group_norm, x, act=False), self.to_q, self.to_k, self.to_v)
+        )
         attention = _at(context, self.place, "self", x) or layers.attention
         h = layers.image(_flat(attention(q, k, v)), x)
         return x + layers.image(layers.pixel(h, self.to_out[0])[0], x)
@@ -207,7 +268,9 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
-        self.net = nn.ModuleList([GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)])  # net.1 is dropout in the checkpoints
+        self.net = nn.ModuleList(
+            [GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)]
+        )  # net.1 is dropout in the checkpoints
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net[2](self.net[0](x))
@@ -230,36 +293,51 @@ class BasicTransformerBlock(nn.Module):
 
 
 def _at(context: Any, layer: str, kind: str, x: Tensor) -> Callable[..., Tensor] | None:
-    """The hook of a `Hooked` context for one attention over the pixels of x (n, c, h, w); None without one."""
-    if not isinstance(context, Hooked): return None
+    """The hook of a `Hooked` context for one attention over the pixels of x (n, c, h, w); None without
+    one.
+    """
+    if not isinstance(context, Hooked):
+        return None
     place = Place(layer, kind, (x.shape[2], x.shape[3]))
     return lambda q, k, v: context.hook(q, k, v, place)
 
 
 def attended(context: Tensor | None, width: int) -> Tensor:
     """The prompt itself. BadInput when there is none, or one of another shape than (n, tokens, width)."""
-    if context is None: raise BadInput(f"this UNet attends to a prompt: context (n, tokens, {width}) is needed, given None")
-    if context.ndim == 3 and context.shape[2] == width and 0 not in context.shape: return context
+    if context is None:
+        raise BadInput(f"this UNet attends to a prompt: context (n, tokens, {width}) is needed, given None")
+    if context.ndim == 3 and context.shape[2] == width and 0 not in context.shape:
+        return context
     raise BadInput(f"context must be (n, tokens, {width}), given {tuple(context.shape)}")
 
 
 class Transformer2DModel(nn.Module):
-    """Pixels as tokens through transformer blocks; projections by 1x1 convolution (SD 1.x) or linear layers (2.x)."""
+    """Pixels as tokens through transformer blocks; projections by 1x1 convolution (SD 1.x) or linear layers
+    (2.x).
+    """
 
     def __init__(self, dim: int, heads: int, c: UNetConfig):
         super().__init__()
         self.linear, self.width, self.place = c.use_linear_projection, c.cross_attention_dim, ""
         self.norm = nn.GroupNorm(c.norm_num_groups, dim, 1e-6)
-        self.proj_in, self.proj_out = (nn.Linear(dim, dim) if self.linear else nn.Conv2d(dim, dim, 1) for _ in "io")
+        self.proj_in, self.proj_out = (
+            nn.Linear(dim, dim) if self.linear else nn.Conv2d(dim, dim, 1) for _ in "io"
+        )
         self.transformer_blocks = nn.ModuleList([BasicTransformerBlock(dim, heads, c.cross_attention_dim)])
 
     def forward(self, x: Tensor, context: Tensor | Hooked | None) -> Tensor:
         hooks = [_at(context, self.place, kind, x) for kind in ("self", "cross")]
         context = attended(context.context if isinstance(context, Hooked) else context, self.width)
         h = self.norm(x)
-        h = self.proj_in(h.flatten(2).transpose(1, 2)) if self.linear else self.proj_in(h).flatten(2).transpose(1, 2)
-        for block in self.transformer_blocks: h = block(h, context, hooks)
-        if self.linear: return x + self.proj_out(h).transpose(1, 2).reshape(x.shape)
+        h = (
+            self.proj_in(h.flatten(2).transpose(1, 2))
+            if self.linear
+            else self.proj_in(h).flatten(2).transpose(1, 2)
+        )
+        for block in self.transformer_blocks:
+            h = block(h, context, hooks)
+        if self.linear:
+            return x + self.proj_out(h).transpose(1, 2).reshape(x.shape)
         return x + self.proj_out(h.transpose(1, 2).reshape(x.shape))
 
 
@@ -277,13 +355,15 @@ class _Conv(nn.Module):
 class _UpConv(_Conv):
     """Every pixel repeated 2 x 2, then the convolution.
 
-    size: (height, width) of the output, each twice that of x or one less. An odd side was rounded up on the way down: there the last
-    pixel is not repeated, and the convolution's border of zeros begins right after it.
+    size: (height, width) of the output, each twice that of x or one less. An odd side was rounded up on the
+    way down: there the last pixel is not repeated, and the convolution's border of zeros begins right after
+    it.
     """
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         h, w = x.shape[2:]
-        if size is None or tuple(size) == (2 * h, 2 * w): return layers.up(self.conv, x)
+        if size is None or tuple(size) == (2 * h, 2 * w):
+            return layers.up(self.conv, x)
         return layers.conv(self.conv, doubled(x)[:, :, : size[0], : size[1]])
 
 
@@ -293,22 +373,37 @@ def doubled(x: Tensor) -> Tensor:
 
 
 def _attention(kind: str, dim: int, head: int, c: UNetConfig) -> nn.Module | None:
-    if kind.startswith("CrossAttn"): return Transformer2DModel(dim, head, c)
-    if kind.startswith("Attn"): return SelfAttention2D(dim, head, c)
+    if kind.startswith("CrossAttn"):
+        return Transformer2DModel(dim, head, c)
+    if kind.startswith("Attn"):
+        return SelfAttention2D(dim, head, c)
     return None
 
 
 class Block(nn.Module):
-    """One resolution, on the way down or up: resnets, each followed by attention where its type has it, then resampling."""
+    """One resolution, on the way down or up: resnets, each followed by attention where its type has it, then
+    resampling.
+    """
 
-    def __init__(self, kind: str, channels: Sequence[tuple[int, int]], head: int, temb: int | None, c: UNetConfig, resample: str):
+    def __init__(
+        self,
+        kind: str,
+        channels: Sequence[tuple[int, int]],
+        head: int,
+        temb: int | None,
+        c: UNetConfig,
+        resample: str,
+    ):
         super().__init__()
         self.resnets = nn.ModuleList(ResnetBlock2D(cin, cout, temb, c) for cin, cout in channels)
         out = channels[0][1]
         layers = [a for a in (_attention(kind, out, head, c) for _ in channels) if a is not None]
-        if layers: self.attentions = nn.ModuleList(layers)
-        if resample == "down": self.downsamplers = nn.ModuleList([_Conv(out, 2)])
-        if resample == "up": self.upsamplers = nn.ModuleList([_UpConv(out, 1)])
+        if layers:
+            self.attentions = nn.ModuleList(layers)
+        if resample == "down":
+            self.downsamplers = nn.ModuleList([_Conv(out, 2)])
+        if resample == "up":
+            self.upsamplers = nn.ModuleList([_UpConv(out, 1)])
 
 
 DOWN = ("DownBlock2D", "AttnDownBlock2D", "CrossAttnDownBlock2D")
@@ -318,7 +413,8 @@ MID = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prompt (n, tokens, width), and what the attention layers of one fast form (`nets.fuse`) made of it; `[rows]` picks samples.
+    """A prompt (n, tokens, width), and what the attention layers of one fast form (`nets.fuse`) made of it;
+    `[rows]` picks samples.
 
     A network takes it wherever it takes the prompt itself; one that did not make it looks at `context` only.
     """
@@ -328,12 +424,19 @@ class Prepared:
     owner: Any = None
 
     def __getitem__(self, rows: slice) -> Prepared:
-        if len(self.context) == 1: return self
-        return replace(self, context=self.context[rows], layers=tuple(tuple(u[rows] for u in made) for made in self.layers))
+        if len(self.context) == 1:
+            return self
+        return replace(
+            self,
+            context=self.context[rows],
+            layers=tuple(tuple(u[rows] for u in made) for made in self.layers),
+        )
 
 
 class UNet(nn.Module):
-    """(x, t) -> prediction of x's shape (with out_channels channels); the meaning of the prediction is the caller's."""
+    """(x, t) -> prediction of x's shape (with out_channels channels); the meaning of the prediction is the
+    caller's.
+    """
 
     def __init__(self, config: UNetConfig | None = None, **options):
         super().__init__()
@@ -343,8 +446,10 @@ class UNet(nn.Module):
         head = (c.attention_head_dim,) * n if isinstance(c.attention_head_dim, int) else c.attention_head_dim
         temb = 4 * ch[0] if c.time or c.num_class_embeds else None
         self.conv_in = nn.Conv2d(c.in_channels, ch[0], 3, padding=1)
-        if c.time: self.time_embedding = TimestepEmbedding(ch[0], 4 * ch[0])
-        if c.num_class_embeds: self.class_embedding = nn.Embedding(c.num_class_embeds, 4 * ch[0])
+        if c.time:
+            self.time_embedding = TimestepEmbedding(ch[0], 4 * ch[0])
+        if c.num_class_embeds:
+            self.class_embedding = nn.Embedding(c.num_class_embeds, 4 * ch[0])
 
         skips = [ch[0]]
         self.down_blocks = nn.ModuleList()
@@ -357,7 +462,8 @@ class UNet(nn.Module):
         if c.mid_block_type is not None:
             cross = c.mid_block_type == "UNetMidBlock2DCrossAttn"
             self.mid_block = Block("Mid", [(ch[-1], ch[-1])] * (2 if cross else 1), head[-1], temb, c, "")
-            if cross: self.mid_block.attentions = nn.ModuleList([Transformer2DModel(ch[-1], head[-1], c)])
+            if cross:
+                self.mid_block.attentions = nn.ModuleList([Transformer2DModel(ch[-1], head[-1], c)])
 
         self.up_blocks = nn.ModuleList()
         prev = ch[-1]
@@ -369,19 +475,28 @@ class UNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(c.norm_num_groups, ch[0], c.norm_eps)
         self.conv_out = nn.Conv2d(ch[0], c.out_channels, 3, padding=1)
         for name, m in self.named_modules():
-            if isinstance(m, (Transformer2DModel, SelfAttention2D)): m.place = name
+            if isinstance(m, (Transformer2DModel, SelfAttention2D)):
+                m.place = name
 
     def check_input(self, x: Tensor) -> None:
         """BadInput when x has a shape that the network cannot take."""
         if x.ndim != 4 or x.shape[1] != self.config.in_channels or 0 in x.shape[2:]:
             raise BadInput(f"UNet input must be (n, {self.config.in_channels}, h, w), given {tuple(x.shape)}")
 
-    def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | Prepared | Hooked | None = None,
-                labels: Tensor | None = None) -> Tensor:
-        """x (n, in_channels, h, w); t (), (1,) or (n,) in the units it was trained with; context (n, tokens, cross_attention_dim);
-        labels (n,) int64. Returns (n, out_channels, h, w). h and w need not be even at any block: see `_UpConv`."""
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor | None = None,
+        context: Tensor | Prepared | Hooked | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """x (n, in_channels, h, w); t (), (1,) or (n,) in the units it was trained with; context (n, tokens,
+        cross_attention_dim); labels (n,) int64. Returns (n, out_channels, h, w). h and w need not be even at
+        any block: see `_UpConv`.
+        """
         self.check_input(x)
-        if isinstance(context, Prepared): context = context.context
+        if isinstance(context, Prepared):
+            context = context.context
         return walk(self, x, embed(self, self.config, t, len(x), labels), context)
 
     def finish(self, x: Tensor) -> Tensor:
@@ -390,13 +505,16 @@ class UNet(nn.Module):
 
 
 def walk(u: Any, x: Tensor, temb: Any, context: Any) -> Tensor:
-    """The way down, across and up again, through the parts of `u`: a UNet's modules, or what `nets.fuse` makes of them."""
+    """The way down, across and up again, through the parts of `u`: a UNet's modules, or what `nets.fuse`
+    makes of them.
+    """
     x = u.conv_in(x)
     skips = [x]
     for block in u.down_blocks:
         for resnet, attention in _layers(block):
             x = resnet(x, temb)
-            if attention is not None: x = attention(x, context)
+            if attention is not None:
+                x = attention(x, context)
             skips.append(x)
         if hasattr(block, "downsamplers"):
             x = block.downsamplers[0](x)
@@ -408,8 +526,10 @@ def walk(u: Any, x: Tensor, temb: Any, context: Any) -> Tensor:
     for block in u.up_blocks:
         for resnet, attention in _layers(block):
             x = resnet(torch.cat([x, skips.pop()], dim=1), temb)
-            if attention is not None: x = attention(x, context)
-        if hasattr(block, "upsamplers"): x = block.upsamplers[0](x, skips[-1].shape[2:])
+            if attention is not None:
+                x = attention(x, context)
+        if hasattr(block, "upsamplers"):
+            x = block.upsamplers[0](x, skips[-1].shape[2:])
     return u.finish(x)
 
 
@@ -422,17 +542,26 @@ def _check(c: UNetConfig) -> None:
     n = len(c.block_out_channels)
     for key, accepted in (("down_block_types", DOWN), ("up_block_types", UP)):
         given = getattr(c, key)
-        if len(given) != n: raise BadInput(f"UNet {key} has {len(given)} entries for {n} block_out_channels")
+        if len(given) != n:
+            raise BadInput(f"UNet {key} has {len(given)} entries for {n} block_out_channels")
         for kind in given:
-            if kind not in accepted: raise BadInput(f"UNet block type {kind!r} is not supported (accepted: {', '.join(accepted)})")
+            if kind not in accepted:
+                raise BadInput(f"UNet block type {kind!r} is not supported (accepted: {', '.join(accepted)})")
     if c.mid_block_type not in (*MID, None):
-        raise BadInput(f"UNet mid_block_type {c.mid_block_type!r} is not supported (accepted: {', '.join(MID)}, null)")
+        raise BadInput(
+            f"UNet mid_block_type {c.mid_block_type!r} is not supported (accepted: {', '.join(MID)}, null)"
+        )
     for width in c.block_out_channels:
-        if width % c.norm_num_groups: raise BadInput(f"UNet width {width} is not divisible by norm_num_groups = {c.norm_num_groups}")
+        if width % c.norm_num_groups:
+            raise BadInput(f"UNet width {width} is not divisible by norm_num_groups = {c.norm_num_groups}")
     if not isinstance(c.attention_head_dim, int) and len(c.attention_head_dim) != n:
-        raise BadInput(f"UNet attention_head_dim has {len(c.attention_head_dim)} entries for {n} block_out_channels")
+        raise BadInput(
+            f"UNet attention_head_dim has {len(c.attention_head_dim)} entries for {n} block_out_channels"
+        )
     if c.time and c.block_out_channels[0] // 2 <= c.freq_shift:
-        raise BadInput(f"UNet block_out_channels begins with {c.block_out_channels[0]}, too few for a time's sines")
+        raise BadInput(
+            f"UNet block_out_channels begins with {c.block_out_channels[0]}, too few for a time's sines"
+        )
     _check_heads(c)
 
 
@@ -441,7 +570,11 @@ def _check_heads(c: UNetConfig) -> None:
     n, ch = len(c.block_out_channels), c.block_out_channels
     head = (c.attention_head_dim,) * n if isinstance(c.attention_head_dim, int) else c.attention_head_dim
     mid = ["CrossAttn"] if c.mid_block_type == "UNetMidBlock2DCrossAttn" else []
-    places = [*zip(c.down_block_types, ch, head), *zip(c.up_block_types, ch[::-1], head[::-1]), *((k, ch[-1], head[-1]) for k in mid)]
+    places = [
+        *zip(c.down_block_types, ch, head),
+        *zip(c.up_block_types, ch[::-1], head[::-1]),
+        *((k, ch[-1], head[-1]) for k in mid),
+    ]
     for kind, width, size in places:
         heads = size if kind.startswith("CrossAttn") else width // size if kind.startswith("Attn") else 1
         if not heads or width % heads:

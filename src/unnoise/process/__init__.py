@@ -1,4 +1,7 @@
-"""What corruption is: levels, schedules, parameterisations, weights and noise. Pure maths; needs torch and numpy only."""
+"""What corruption is: levels, schedules, parameterisations, weights and noise. Pure maths; needs torch and
+numpy only.
+"""
+
 from unnoise.process import level, noise, posterior, predict, schedule, weight
 from unnoise.process.level import Level
 

@@ -1,9 +1,11 @@
 """How a sample is corrupted: x = alpha * x0 + sigma * eps, with eps ~ N(0, I).
 
-A Level is that pair (alpha, sigma). Variance preserving (DDPM, Stable Diffusion), variance exploding (EDM) and flow
-matching are curves of Levels; a path is a sequence of them, noisy to clean. Data is at sigma = 0; pure noise at alpha = 0.
-Paths are kept in float64 on the CPU, so that a test such as "is this the last step?" never waits for a device.
+A Level is that pair (alpha, sigma). Variance preserving (DDPM, Stable Diffusion), variance exploding (EDM)
+and flow matching are curves of Levels; a path is a sequence of them, noisy to clean. Data is at sigma = 0;
+pure noise at alpha = 0. Paths are kept in float64 on the CPU, so that a test such as "is this the last step?"
+never waits for a device.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -15,7 +17,9 @@ _NARROW = {"mps"}  # kinds of device without float64
 
 
 class Level(NamedTuple):
-    """x = alpha * x0 + sigma * eps. Both are tensors of one shape: () for a whole batch, or (n,) one a sample."""
+    """x = alpha * x0 + sigma * eps. Both are tensors of one shape: () for a whole batch, or (n,) one a
+    sample.
+    """
 
     alpha: Tensor
     sigma: Tensor
@@ -27,12 +31,16 @@ class Level(NamedTuple):
 
     @property
     def ratio(self) -> Tensor:
-        """sigma / alpha: the noise level in variance-exploding coordinates, 0 at clean data, inf at pure noise."""
+        """sigma / alpha: the noise level in variance-exploding coordinates, 0 at clean data, inf at pure
+        noise.
+        """
         return self.sigma / self.alpha
 
     def like(self, x: Tensor) -> Level:
         """The level in x's dtype and device, with trailing axes added so that it broadcasts against x."""
-        return Level(*(v.to(x).reshape(v.shape + (1,) * (x.ndim - v.ndim)) if v.ndim else v.to(x) for v in self))
+        return Level(
+            *(v.to(x).reshape(v.shape + (1,) * (x.ndim - v.ndim)) if v.ndim else v.to(x) for v in self)
+        )
 
     @property
     def clean(self) -> bool:
@@ -74,12 +82,15 @@ def noisier(a: Level, b: Level) -> bool:
 
 
 def spread(c: Tensor, x: Tensor) -> Tensor | float:
-    """A coefficient computed from levels, () or (n,), made ready to multiply x (n, …) without changing x's dtype or device.
+    """A coefficient computed from levels, () or (n,), made ready to multiply x (n, …) without changing x's
+    dtype or device.
 
-    Differences such as alpha_b - alpha_a r are taken in the levels' own precision (float64) and only the result is rounded,
-    so half-precision samples move as exactly as they can; a number for the whole batch never touches the device.
+    Differences such as alpha_b - alpha_a r are taken in the levels' own precision (float64) and only the
+    result is rounded, so half-precision samples move as exactly as they can; a number for the whole batch
+    never touches the device.
     """
-    if c.ndim == 0 and c.device.type == "cpu" and not c.requires_grad: return c.item()
+    if c.ndim == 0 and c.device.type == "cpu" and not c.requires_grad:
+        return c.item()
     return c.to(x).reshape(c.shape + (1,) * (x.ndim - c.ndim))
 
 
@@ -91,8 +102,9 @@ def wide(v: Tensor) -> Tensor:
 def move(x: Tensor, x0: Tensor, a: Level, b: Level) -> Tensor:
     """x at level b, on the straight line through x (at level a) and its estimate x0.
 
-    DDIM with eta = 0 (Song et al. 2021, eq. 12), DPM-Solver++(1), and Euler in variance-exploding coordinates are this one
-    formula; exact when x0 is. Finite at alpha = 0 and at sigma = 0 of b; a.sigma must be positive.
+    DDIM with eta = 0 (Song et al. 2021, eq. 12), DPM-Solver++(1), and Euler in variance-exploding coordinates
+    are this one formula; exact when x0 is. Finite at alpha = 0 and at sigma = 0 of b; a.sigma must be
+    positive.
     """
     r = b.sigma / a.sigma
     return spread(r, x) * x + spread(b.alpha - a.alpha * r, x) * x0

@@ -1,9 +1,10 @@
 """Noise = callable (like, a, b) -> unit normals in the shape of `like`, for the move from level a to level b.
 
 Sample i of a batch is drawn from seeds[i] alone, on the CPU, by a counter-based generator (Philox) keyed by
-(seed, stream): it does not depend on the batch it sits in, the device, or what other streams drew. Draw k of a stream is
-a function of (seed, stream, k), so it can be asked for again without replaying what came before.
+(seed, stream): it does not depend on the batch it sits in, the device, or what other streams drew. Draw k of
+a stream is a function of (seed, stream, k), so it can be asked for again without replaying what came before.
 """
+
 from __future__ import annotations
 
 import math
@@ -22,13 +23,18 @@ REVISION = 1  # bump when any (seed, stream, draw) gives other numbers: saved im
 
 
 def _generator(seed: int, stream: str, draw: int) -> np.random.Generator:
-    # 128-bit key: the seed and the stream's name; the counter's third word: the draw (the lower two count within a draw).
-    key = np.array([seed & 0xFFFFFFFFFFFFFFFF, crc32(stream.encode())], dtype=np.uint64)  # a list would pass through floats
+    # 128-bit key: the seed and the stream's name; the counter's third word: the draw (the lower two count
+    # within a draw).
+    key = np.array(
+        [seed & 0xFFFFFFFFFFFFFFFF, crc32(stream.encode())], dtype=np.uint64
+    )  # a list would pass through floats
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, draw, 0]))
 
 
 def draw(seed: int, stream: str, k: int, shape: Sequence[int]) -> Tensor:
-    """Draw k of a stream: float64 unit normals of `shape`, on the CPU; the same for ever for the same arguments."""
+    """Draw k of a stream: float64 unit normals of `shape`, on the CPU; the same for ever for the same
+    arguments.
+    """
     return torch.from_numpy(_generator(seed, stream, k).standard_normal(tuple(shape)))
 
 
@@ -48,7 +54,9 @@ def _check(seeds: Sequence[int], like: Tensor) -> None:
 
 
 def seeded(seeds: Sequence[int], stream: str = "sampler") -> Noise:
-    """Per-sample noise: call n returns draw n of (seeds[i], stream) as sample i, in the dtype and device of `like`."""
+    """Per-sample noise: call n returns draw n of (seeds[i], stream) as sample i, in the dtype and device of
+    `like`.
+    """
     seeds, calls = [int(s) for s in seeds], 0
 
     def noise(like: Tensor, a: Level | None = None, b: Level | None = None) -> Tensor:
@@ -62,20 +70,27 @@ def seeded(seeds: Sequence[int], stream: str = "sampler") -> Noise:
 
 
 def brownian(seeds: Sequence[int], stream: str = "brownian", depth: int = 22) -> Noise:
-    """Interval-consistent noise: the normalised increment of one Brownian path a sample between the times of two levels.
+    """Interval-consistent noise: the normalised increment of one Brownian path a sample between the times of
+    two levels.
 
-    The path's time is log-SNR squashed to (0, 1), so the increments over [a, b] and [b, c] add up to that over [a, c] and an
-    SDE sampler draws the same path however many steps it takes. Brownian bridge by midpoint bisection (Li et al. 2020),
-    on a grid of 2^-depth; positive from the noisier level to the cleaner.
+    The path's time is log-SNR squashed to (0, 1), so the increments over [a, b] and [b, c] add up to that
+    over [a, c] and an SDE sampler draws the same path however many steps it takes. Brownian bridge by
+    midpoint bisection (Li et al. 2020), on a grid of 2^-depth; positive from the noisier level to the
+    cleaner.
     """
     seeds = [int(s) for s in seeds]
-    kept: dict[tuple[int, int], Tensor] = {}  # the nodes that the last call needed: the next one begins where it ended
+    kept: dict[
+        tuple[int, int], Tensor
+    ] = {}  # the nodes that the last call needed: the next one begins where it ended
 
     def node(k: int, n: int, shape: torch.Size, found: dict[tuple[int, int], Tensor]) -> Tensor:
         """W at k / 2^n of every sample, k odd or n = 0; by the bridge between its two parents."""
-        if k == 0: return torch.zeros(len(seeds), *shape, dtype=torch.float64)
-        while n > 0 and k % 2 == 0: k, n = k // 2, n - 1
-        if (k, n) in found: return found[k, n]
+        if k == 0:
+            return torch.zeros(len(seeds), *shape, dtype=torch.float64)
+        while n > 0 and k % 2 == 0:
+            k, n = k // 2, n - 1
+        if (k, n) in found:
+            return found[k, n]
         ends = [node(p, n - 1, shape, found) for p in ((k - 1) // 2, (k + 1) // 2)] if n else []
         made = kept.get((k, n))
         if made is None:
@@ -100,17 +115,24 @@ def brownian(seeds: Sequence[int], stream: str = "brownian", depth: int = 22) ->
 
 
 def places(a: Level | None, b: Level | None, depth: int = 22) -> tuple[int, int]:
-    """Where two levels lie on a Brownian path's grid of 2^-depth. BadInput: one is missing, or both are the same place."""
-    if a is None or b is None: raise BadInput("brownian noise is a function of an interval: it needs both levels")
+    """Where two levels lie on a Brownian path's grid of 2^-depth. BadInput: one is missing, or both are the
+    same place.
+    """
+    if a is None or b is None:
+        raise BadInput("brownian noise is a function of an interval: it needs both levels")
     s, t = (round(_time(l) * 2**depth) for l in (a, b))
-    if s == t: raise BadInput(f"brownian noise cannot tell two levels closer than 2^-{depth} of the path apart")
+    if s == t:
+        raise BadInput(f"brownian noise cannot tell two levels closer than 2^-{depth} of the path apart")
     return s, t
 
 
 def _time(l: Level) -> float:
-    """A level's place on the path's clock: 0 at pure noise, 1 at clean data, smooth and monotone in log-SNR."""
+    """A level's place on the path's clock: 0 at pure noise, 1 at clean data, smooth and monotone in
+    log-SNR.
+    """
     times = {(float(a), float(s)) for a, s in zip(l.alpha.flatten(), l.sigma.flatten())}
-    if len(times) > 1: raise BadInput("brownian noise needs one level for the whole batch, given one a sample")
+    if len(times) > 1:
+        raise BadInput("brownian noise needs one level for the whole batch, given one a sample")
     a, s = times.pop()
     return 2 / math.pi * math.atan2(a, s)
 

@@ -1,9 +1,11 @@
 """What a network predicts: out = p * x0 + q * eps, with (p, q) a function of the level.
 
-Together with x = alpha * x0 + sigma * eps that is a 2x2 system, so one `solve` converts between all parameterisations.
-Its determinant alpha*q - sigma*p tells where a parameterisation is usable: alpha for eps (fails at pure noise), -sigma for
-x0 (eps is undefined at clean data), sqrt(alpha^2 + sigma^2) for v and alpha + sigma for velocity (never zero).
+Together with x = alpha * x0 + sigma * eps that is a 2x2 system, so one `solve` converts between all
+parameterisations. Its determinant alpha*q - sigma*p tells where a parameterisation is usable: alpha for eps
+(fails at pure noise), -sigma for x0 (eps is undefined at clean data), sqrt(alpha^2 + sigma^2) for v and alpha
++ sigma for velocity (never zero).
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -28,7 +30,9 @@ def x0(l: Level) -> tuple[Tensor, Tensor]:
 
 
 def v(l: Level) -> tuple[Tensor, Tensor]:
-    """v = (alpha * eps - sigma * x0) / sqrt(alpha^2 + sigma^2) (Salimans & Ho 2022); the root is 1 on VP paths."""
+    """v = (alpha * eps - sigma * x0) / sqrt(alpha^2 + sigma^2) (Salimans & Ho 2022); the root is 1 on VP
+    paths.
+    """
     r = (l.alpha**2 + l.sigma**2).sqrt()
     return -l.sigma / r, l.alpha / r
 
@@ -44,12 +48,16 @@ def score(l: Level) -> tuple[Tensor, Tensor]:
 
 
 def edm(sigma_data: float = 0.5) -> Kind:
-    """EDM's target F (Karras et al. 2022, eq. 7) for data of standard deviation sigma_data: unit variance at every level."""
+    """EDM's target F (Karras et al. 2022, eq. 7) for data of standard deviation sigma_data: unit variance at
+    every level.
+    """
     sd = float(sigma_data)
-    if not sd > 0: raise BadInput(f"sigma_data must be positive, given {sigma_data}")
+    if not sd > 0:
+        raise BadInput(f"sigma_data must be positive, given {sigma_data}")
 
     def kind(l: Level) -> tuple[Tensor, Tensor]:
-        # In the frame alpha = 1, F = (x0 - c_skip (x0 + s eps)) / c_out; multiplied out it is finite at alpha = 0 too.
+        # In the frame alpha = 1, F = (x0 - c_skip (x0 + s eps)) / c_out; multiplied out it is finite at alpha
+        # = 0 too.
         root = (l.sigma**2 + (sd * l.alpha) ** 2).sqrt()
         return l.sigma / (sd * root), -sd * l.alpha / root
 
@@ -61,13 +69,18 @@ _ALIASES = {"epsilon": "eps", "sample": "x0", "v_prediction": "v", "flow_predict
 
 
 def kind(name: str) -> Kind:
-    """The parameterisation of that name, ours or diffusers' (`epsilon`, `v_prediction`); "edm:0.6" sets sigma_data."""
+    """The parameterisation of that name, ours or diffusers' (`epsilon`, `v_prediction`); "edm:0.6" sets
+    sigma_data.
+    """
     base, _, sd = name.partition(":")
     if base == "edm" and sd:
-        try: return edm(float(sd))
-        except ValueError as e: raise BadInput(f"{name!r}: sigma_data must be a positive number, as in 'edm:0.5'") from e
+        try:
+            return edm(float(sd))
+        except ValueError as e:
+            raise BadInput(f"{name!r}: sigma_data must be a positive number, as in 'edm:0.5'") from e
     key = _ALIASES.get(name, name)
-    if key not in KINDS: raise unknown("parameterisation", name, [*KINDS, *_ALIASES])
+    if key not in KINDS:
+        raise unknown("parameterisation", name, [*KINDS, *_ALIASES])
     return KINDS[key]
 
 
@@ -80,7 +93,8 @@ def target(kind: Kind, x0: Tensor, eps: Tensor, l: Level) -> Tensor:
 def solve(kind: Kind, x: Tensor, out: Tensor, l: Level) -> tuple[Tensor, Tensor]:
     """The (x0, eps) for which x = alpha x0 + sigma eps and out = p x0 + q eps.
 
-    Non-finite where the determinant is zero: eps-prediction at alpha = 0, and the eps part of x0-prediction at sigma = 0.
+    Non-finite where the determinant is zero: eps-prediction at alpha = 0, and the eps part of x0-prediction
+    at sigma = 0.
     """
     l = l.like(x)
     (a, s), (p, q) = l, kind(l)
@@ -92,5 +106,6 @@ def solve_x0(kind: Kind, x: Tensor, out: Tensor, l: Level) -> Tensor:
     """The x0 half of `solve`, finite also at sigma = 0 for x0-prediction."""
     l = l.like(x)
     (a, s), (p, q) = l, kind(l)
-    if kind is KINDS["x0"]: return out + 0 * x
+    if kind is KINDS["x0"]:
+        return out + 0 * x
     return (q * x - s * out) / (a * q - s * p)

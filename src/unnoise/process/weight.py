@@ -1,9 +1,10 @@
 """Loss weights and level densities: how much each noise level counts, and how often it is drawn.
 
-A weight is given relative to the squared error on x0 ("x0 space"), so that it means the same for every parameterisation:
-`in_space` divides by the square of dout/dx0 to use it on a network's own output. A density maps u in [0, 1) to a level, by
-inverse transform, so that drawing levels is a pure function of uniforms.
+A weight is given relative to the squared error on x0 ("x0 space"), so that it means the same for every
+parameterisation: `in_space` divides by the square of dout/dx0 to use it on a network's own output. A density
+maps u in [0, 1) to a level, by inverse transform, so that drawing levels is a pure function of uniforms.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -50,7 +51,9 @@ def p2(k: float = 1.0, gamma: float = 1.0) -> Weight:
 
 
 def edm(sigma_data: float = 0.5) -> Weight:
-    """(s^2 + sd^2) / (s sd)^2 at s = sigma/alpha: unit weight on EDM's own target (Karras et al. 2022, table 1)."""
+    """(s^2 + sd^2) / (s sd)^2 at s = sigma/alpha: unit weight on EDM's own target (Karras et al. 2022, table
+    1).
+    """
     return lambda l: 1 / l.ratio**2 + 1 / sigma_data**2
 
 
@@ -60,32 +63,44 @@ def soft_min_snr(sigma_data: float = 0.5) -> Weight:
 
 
 WEIGHTS: dict[str, Callable[..., Weight]] = {
-    "snr": lambda: snr, "uniform": lambda: uniform, "truncated": lambda: truncated, "v": lambda: v,
-    "min_snr": min_snr, "p2": p2, "edm": edm, "soft_min_snr": soft_min_snr,
+    "snr": lambda: snr,
+    "uniform": lambda: uniform,
+    "truncated": lambda: truncated,
+    "v": lambda: v,
+    "min_snr": min_snr,
+    "p2": p2,
+    "edm": edm,
+    "soft_min_snr": soft_min_snr,
 }
 
 
 def weight(name: str, **options) -> Weight:
     """The weight called `name` (one of WEIGHTS)."""
-    if name not in WEIGHTS: raise unknown("weight", name, WEIGHTS)
-    try: return WEIGHTS[name](**options)
-    except TypeError as e: raise BadInput(f"weight {name!r}: {e}") from e
+    if name not in WEIGHTS:
+        raise unknown("weight", name, WEIGHTS)
+    try:
+        return WEIGHTS[name](**options)
+    except TypeError as e:
+        raise BadInput(f"weight {name!r}: {e}") from e
 
 
 def in_space(weight: Weight, kind: Kind) -> Weight:
     """`weight` on x0 turned into the weight on a network's own squared error in parameterisation `kind`.
 
-    At a given x, eps = (x - alpha x0) / sigma, so out moves by p - q alpha / sigma per unit of x0. The product is taken
-    where it is finite: at zero SNR the weight is 0 for eps (which carries nothing there) and finite for v and x0.
+    At a given x, eps = (x - alpha x0) / sigma, so out moves by p - q alpha / sigma per unit of x0. The
+    product is taken where it is finite: at zero SNR the weight is 0 for eps (which carries nothing there) and
+    finite for v and x0.
     """
+
     def w(l: Level) -> Tensor:
         p, q = kind(l)
         slope = (p - q * l.alpha / l.sigma) ** 2
         return torch.where(slope > 0, weight(l) / slope.clamp(min=1e-38), torch.zeros_like(slope))
+
     return w
 
 
-# --- densities: uniforms (n,) in [0, 1) -> Level (n,) ---------------------------------------------------------------------
+# --- densities: uniforms (n,) in [0, 1) -> Level (n,) -------------------------------------------------------
 
 Density = Callable[[Tensor], Level]
 
@@ -101,22 +116,30 @@ def discrete(schedule: Schedule) -> Density:
 
 
 def lognormal(mean: float = -1.2, std: float = 1.2) -> Density:
-    """log(sigma/alpha) ~ N(mean, std^2), alpha = 1 (Karras et al. 2022; the defaults were tuned for CIFAR-10)."""
+    """log(sigma/alpha) ~ N(mean, std^2), alpha = 1 (Karras et al. 2022; the defaults were tuned for
+    CIFAR-10).
+    """
     return lambda u: ve((mean + std * _normal_quantile(u)).exp())
 
 
 def logit_normal(mean: float = 0.0, std: float = 1.0) -> Density:
-    """t = sigmoid(N(mean, std^2)) on the flow path alpha = 1 - t, sigma = t (Esser et al. 2024, SD3 eq. 19)."""
+    """t = sigmoid(N(mean, std^2)) on the flow path alpha = 1 - t, sigma = t (Esser et al. 2024, SD3 eq.
+    19).
+    """
+
     def density(u: Tensor) -> Level:
         t = torch.sigmoid(mean + std * _normal_quantile(u))
         return Level(1 - t, t)
+
     return density
 
 
 def stratified(u: Tensor) -> Tensor:
-    """n uniforms with one in each of n equal strata, from any n uniforms: the same marginal, less variance over a batch.
+    """n uniforms with one in each of n equal strata, from any n uniforms: the same marginal, less variance
+    over a batch.
 
-    The strata are visited in an order given by the uniforms themselves, so that sample i is not tied to stratum i.
+    The strata are visited in an order given by the uniforms themselves, so that sample i is not tied to
+    stratum i.
     """
     n = len(u)
     return (torch.argsort(torch.argsort(u)) + (u * 2**20) % 1.0) / n

@@ -1,12 +1,17 @@
-"""DDIM inversion: the deterministic path from clean data up to noise, to be come down again by `ddim` at eta = 0.
+"""DDIM inversion: the deterministic path from clean data up to noise, to be come down again by `ddim` at eta
+= 0.
 
-Plain inversion makes the upward move with eps of the level it leaves (Song et al. 2021, sec. 4.3), which returns to the
-image to first order in the step. The downward move from b to a uses eps at b, so its exact inverse is the x_b that solves
-    x_b = (alpha_b / alpha_a) (x_a - sigma_a eps) + sigma_b eps,   eps = (x_b - alpha_b denoise(x_b, b)) / sigma_b,
-found by fixed-point iteration (AIDI, Pan et al. 2023; ReNoise, Garibi et al. 2024), which converges where steps are short enough; most slowly at
-the first step away from clean data, where a network is steepest. From the second iteration on it is accelerated (Anderson 1965;
-Walker & Ni 2011, eq. 2.1): the next x_b is where the last residuals, taken to change linearly, would add up to least.
+Plain inversion makes the upward move with eps of the level it leaves (Song et al. 2021, sec. 4.3), which
+returns to the image to first order in the step. The downward move from b to a uses eps at b, so its exact
+inverse is the x_b that solves
+    x_b = (alpha_b / alpha_a) (x_a - sigma_a eps) + sigma_b eps,   eps = (x_b - alpha_b denoise(x_b, b)) /
+                                                                   sigma_b,
+found by fixed-point iteration (AIDI, Pan et al. 2023; ReNoise, Garibi et al. 2024), which converges where
+steps are short enough; most slowly at the first step away from clean data, where a network is steepest. From
+the second iteration on it is accelerated (Anderson 1965; Walker & Ni 2011, eq. 2.1): the next x_b is where
+the last residuals, taken to change linearly, would add up to least.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -24,17 +29,20 @@ MEMORY = 3  # residuals of earlier iterations that the acceleration looks back o
 
 
 def invert(denoise: Denoiser, x: Tensor, path: Path, iterations: int = 0) -> Tensor:
-    """x (n, …) at path[0], usually clean data, taken up to path[-1]: the noise from which `ddim` comes down to x again.
+    """x (n, …) at path[0], usually clean data, taken up to path[-1]: the noise from which `ddim` comes down
+    to x again.
 
-    path: levels of growing noise, such as schedule.path(50)[::-1]. iterations: of the fixed point at each move; 0 is plain
-    DDIM inversion, with 1 call a move and none in the first if that starts from clean data; otherwise `iterations` calls a
-    move. Errors: BadInput.
+    path: levels of growing noise, such as schedule.path(50)[::-1]. iterations: of the fixed point at each
+    move; 0 is plain DDIM inversion, with 1 call a move and none in the first if that starts from clean data;
+    otherwise `iterations` calls a move. Errors: BadInput.
     """
     return last(inversion(denoise, x, path, iterations))
 
 
 def inversion(denoise: Denoiser, x: Tensor, path: Path, iterations: int = 0) -> Iterator[State]:
-    """The States of `invert`, one a level: x at that level, with the estimate that the next move was made from."""
+    """The States of `invert`, one a level: x at that level, with the estimate that the next move was made
+    from.
+    """
     whole("iterations", iterations, 0)
     path = checked(path, len(x))
     if not all(noisier(a, b) for a, b in pairwise(path)):
@@ -47,7 +55,8 @@ def _run(denoise: Denoiser, x: Tensor, path: Path, iterations: int) -> Iterator[
     # At clean data eps is taken as 0, its mean there: the first plain move is x_b = alpha_b x0.
     eps, x0 = torch.zeros_like(x), x
     for a, b in pairwise(path):
-        if not iterations and not a.clean: eps = eps_of(x, x0 := denoise(x, a), a)
+        if not iterations and not a.clean:
+            eps = eps_of(x, x0 := denoise(x, a), a)
         yield State(x, a, x0)
         y, tried, found = _lift(x, eps, a, b), [], []
         for _ in range(iterations):
@@ -60,13 +69,16 @@ def _run(denoise: Denoiser, x: Tensor, path: Path, iterations: int) -> Iterator[
 
 def _accelerated(tried: list[Tensor], found: list[Tensor]) -> Tensor:
     """The next guess at y = f(y), sample by sample, from guesses y (n, …) and their f(y)."""
-    if len(found) == 1: return found[0]
+    if len(found) == 1:
+        return found[0]
     flat = lambda u: wide(u.flatten(1))
     off = torch.stack([flat(f - y) for y, f in zip(tried, found)], 1)
     moved, changes = torch.stack([flat(b - a) for a, b in pairwise(found)], 1), off.diff(dim=1)
     gram = changes @ changes.mT
     ridge = 1e-10 * gram.diagonal(dim1=1, dim2=2).sum(1) + torch.finfo(torch.float64).tiny
-    share = torch.linalg.solve(gram + ridge[:, None, None] * torch.eye(len(gram[0])).to(gram), changes @ off[:, -1:].mT)
+    share = torch.linalg.solve(
+        gram + ridge[:, None, None] * torch.eye(len(gram[0])).to(gram), changes @ off[:, -1:].mT
+    )
     return found[-1] - (moved * share).sum(1).to(found[-1]).reshape(found[-1].shape)
 
 

@@ -1,9 +1,12 @@
-"""The words that a model was taught: which words of a prompt it never saw, and what it knows that is spelled like them.
+"""The words that a model was taught: which words of a prompt it never saw, and what it knows that is spelled
+like them.
 
-    known.json   in a model's folder, written by training: {"format", "things": {word: [labels]}, "grammar": [words]}
+    known.json   in a model's folder, written by training: {"format", "things": {word: [labels]}, "grammar":
+                 [words]}
 
-`things` are the words of concepts' names, each with the few concepts that it most means; `grammar` all others that captions say (colours, numbers,
-"on", "background", "watercolor"). Numbers and signs are not judged, words of Stable Diffusion's folders neither: these have no such file.
+`things` are the words of concepts' names, each with the few concepts that it most means; `grammar` all others
+that captions say (colours, numbers, "on", "background", "watercolor"). Numbers and signs are not judged,
+words of Stable Diffusion's folders neither: these have no such file.
 """
 
 from __future__ import annotations
@@ -31,15 +34,19 @@ _ENDINGS = (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""), ("
 
 @dataclass(frozen=True)
 class Known:
-    """The words that a model was taught. `things`: word -> the concepts (their labels) that it most means; `grammar`: the rest."""
+    """The words that a model was taught. `things`: word -> the concepts (their labels) that it most means;
+    `grammar`: the rest.
+    """
 
     things: dict[str, tuple[str, ...]]
     grammar: frozenset[str]
 
     def unknown(self, prompt: str | Prompt) -> list[tuple[str, tuple[str, ...]]]:
-        """(word, the nearest words that name something) of each word of the prompt that training never said, in order, each once.
+        """(word, the nearest words that name something) of each word of the prompt that training never said,
+        in order, each once.
 
-        The empty list: all are known. Case does not matter, and a plural is known by its singular. BadInput: no prompt.
+        The empty list: all are known. Case does not matter, and a plural is known by its singular. BadInput:
+        no prompt.
         """
         words = dict.fromkeys(w for text in _texts(prompt) for w in words_of(text))
         return [(w, self.nearest(w)) for w in words if not self.knows(w)]
@@ -49,11 +56,15 @@ class Known:
         return any(form in self.things or form in self.grammar for form in _forms(word.lower()))
 
     def nearest(self, word: str) -> tuple[str, ...]:
-        """The words that name something and are spelled most like `word`, the likest first; at most NEAREST, perhaps none."""
+        """The words that name something and are spelled most like `word`, the likest first; at most NEAREST,
+        perhaps none.
+        """
         return tuple(get_close_matches(word.lower(), self._listed, NEAREST, ALIKE))
 
     def listed(self, like: str = "") -> list[tuple[str, tuple[str, ...]]]:
-        """(word, concepts) of all words that name something, by the alphabet; with `like` those that hold it or are spelled like it."""
+        """(word, concepts) of all words that name something, by the alphabet; with `like` those that hold it
+        or are spelled like it.
+        """
         near = set(self.nearest(like)) if like else set()
         return [(w, self.things[w]) for w in self._listed if not like or like.lower() in w or w in near]
 
@@ -63,7 +74,11 @@ class Known:
 
     def content(self) -> bytes:
         """What known.json holds."""
-        kept = {"format": FORMAT, "things": {w: list(self.things[w]) for w in self._listed}, "grammar": sorted(self.grammar)}
+        kept = {
+            "format": FORMAT,
+            "things": {w: list(self.things[w]) for w in self._listed},
+            "grammar": sorted(self.grammar),
+        }
         return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
@@ -76,7 +91,9 @@ def load(folder: str | os.PathLike) -> Known | None:
     things, grammar = d.get("things"), d.get("grammar")
     if d.get("format") != FORMAT or not isinstance(things, dict) or not isinstance(grammar, list):
         raise BadInput(f"{file} is no list of known words ({FORMAT})")
-    return Known({str(w): tuple(map(str, labels)) for w, labels in things.items()}, frozenset(map(str, grammar)))
+    return Known(
+        {str(w): tuple(map(str, labels)) for w, labels in things.items()}, frozenset(map(str, grammar))
+    )
 
 
 def words_of(text: str) -> list[str]:

@@ -1,8 +1,10 @@
-"""Checkpoints that survive any interruption: a folder is written under a temporary name, every file and the folder flushed
-to disk, a manifest with the hash of each file last, then renamed. A checkpoint without a matching manifest does not exist.
+"""Checkpoints that survive any interruption: a folder is written under a temporary name, every file and the
+folder flushed to disk, a manifest with the hash of each file last, then renamed. A checkpoint without a
+matching manifest does not exist.
 
     step-00000500/  raw, ema0, ema1, optimizer (.safetensors), state.json, manifest.json
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -56,17 +58,20 @@ def first_nonfinite(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
     """The name of the first tensor that holds an inf or a nan, or None."""
     pairs: Any = tensors.items() if isinstance(tensors, Mapping) else tensors
     for name, t in pairs:
-        if t.is_floating_point() and not torch.isfinite(t).all(): return name
+        if t.is_floating_point() and not torch.isfinite(t).all():
+            return name
     return None
 
 
 def write(folder: Path, step: int, parts: Parts, state: dict, keep: int = 2, every: int = 1) -> Path:
-    """Write checkpoint `step` under `folder`: each part as `<part>.safetensors`, `state` as JSON. Returns its folder.
+    """Write checkpoint `step` under `folder`: each part as `<part>.safetensors`, `state` as JSON. Returns its
+    folder.
 
-    Of those at multiples of `every` the newest `keep` stay, all others of an earlier step are removed after the new one is in
-    place: one that a signal made between two multiples lasts until the next, and takes no place of theirs. Those of a later step
-    are removed too: a run that writes `step` has found them broken. BadInput: non-finite weights (none is written), too little free space, or a write that
-    fails; whatever was there before stays.
+    Of those at multiples of `every` the newest `keep` stay, all others of an earlier step are removed after
+    the new one is in place: one that a signal made between two multiples lasts until the next, and takes no
+    place of theirs. Those of a later step are removed too: a run that writes `step` has found them broken.
+    BadInput: non-finite weights (none is written), too little free space, or a write that fails; whatever was
+    there before stays.
     """
     _refuse(step, parts)
     final, temp = folder / f"step-{step:08d}", folder / f".tmp-step-{step:08d}"
@@ -78,29 +83,40 @@ def write(folder: Path, step: int, parts: Parts, state: dict, keep: int = 2, eve
         _swap(temp, final)
     except OSError as e:
         shutil.rmtree(temp, ignore_errors=True)
-        raise BadInput(f"cannot save checkpoint {step} in {folder}: {e.strerror or e}; earlier ones are untouched") from e
+        raise BadInput(
+            f"cannot save checkpoint {step} in {folder}: {e.strerror or e}; earlier ones are untouched"
+        ) from e
     _prune(folder, step, keep, every)
     return final
 
 
 def newest(folder: Path, every: int = 1, needs: Iterable[str] = ()) -> tuple[Parts, dict] | None:
-    """(parts, state) of the newest checkpoint whose every file matches its manifest, or None when there is none.
+    """(parts, state) of the newest checkpoint whose every file matches its manifest, or None when there is
+    none.
 
     every: only of those at multiples of it; needs: names of the parts that it must have.
     """
     points = [path for step, path in _points(folder) if step % every == 0]
-    return next((found for path in reversed(points) if (found := read(path)) and set(needs) <= found[0].keys()), None)
+    return next(
+        (found for path in reversed(points) if (found := read(path)) and set(needs) <= found[0].keys()), None
+    )
 
 
 def read(path: Path) -> tuple[Parts, dict] | None:
-    """(parts, state) of one checkpoint folder, or None when anything of it is missing or differs from its manifest."""
+    """(parts, state) of one checkpoint folder, or None when anything of it is missing or differs from its
+    manifest.
+    """
     try:
         manifest = files.fit(Manifest, files.object_file(path / MANIFEST), str(path / MANIFEST)).root
         data = {name: files.content(path / name, "checkpoint's file", 2**50) for name in manifest}
-        if any(hashlib.sha256(data[name]).hexdigest() != digest for name, digest in manifest.items()): return None
-        if "state.json" not in data: return None
+        if any(hashlib.sha256(data[name]).hexdigest() != digest for name, digest in manifest.items()):
+            return None
+        if "state.json" not in data:
+            return None
         state = files.fit(State, files.parse_object(data.pop("state.json"), "state.json"), "state.json")
-        return {name.removesuffix(".safetensors"): load(raw) for name, raw in data.items()}, state.model_dump(exclude_unset=True)
+        return {name.removesuffix(".safetensors"): load(raw) for name, raw in data.items()}, state.model_dump(
+            exclude_unset=True
+        )
     except (BadInput, OSError, ValueError, KeyError, TypeError, OverflowError, SafetensorError):
         return None
 
@@ -117,7 +133,8 @@ def put(path: Path, raw: bytes) -> str:
 def _refuse(step: int, parts: Parts) -> None:
     for part, tensors in parts.items():
         bad = first_nonfinite(tensors)
-        if bad: raise BadInput(f"refusing to write checkpoint {step}: {part}/{bad} is not finite")
+        if bad:
+            raise BadInput(f"refusing to write checkpoint {step}: {part}/{bad} is not finite")
 
 
 def _room(folder: Path, step: int, parts: Parts) -> None:
@@ -140,8 +157,11 @@ def _fill(temp: Path, parts: Parts, state: dict) -> None:
 
 
 def _swap(temp: Path, final: Path) -> None:
-    """Give `temp` its final name; one of that name (a broken one, or from before a roll-back) steps aside first."""
-    if final.exists(): os.rename(final, temp.with_name(f".tmp-old-{final.name}"))
+    """Give `temp` its final name; one of that name (a broken one, or from before a roll-back) steps aside
+    first.
+    """
+    if final.exists():
+        os.rename(final, temp.with_name(f".tmp-old-{final.name}"))
     os.rename(temp, final)
     _flush(final.parent)
 
@@ -158,10 +178,13 @@ def _prune(folder: Path, step: int, keep: int, every: int) -> None:
     room = keep - 1 if step % every == 0 else keep
     staying = regular[len(regular) - min(room, len(regular)) :]
     gone = [p for _, p in older if p not in staying]
-    for path in [*gone, *later, *folder.glob(".tmp-*")]: shutil.rmtree(path, ignore_errors=True)
+    for path in [*gone, *later, *folder.glob(".tmp-*")]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,13 +1,15 @@
 """Training as a generator: `fit` yields after the optimiser and the averages have moved.
 
-A step is a pure function of (recipe, step, weights): data order, augmentation, levels and noise come from the seed and the
-position in the data stream. Resuming therefore needs no random state, and one process with a batch of 8 draws what two
-processes, or two accumulated parts, of 4 draw.
+A step is a pure function of (recipe, step, weights): data order, augmentation, levels and noise come from the
+seed and the position in the data stream. Resuming therefore needs no random state, and one process with a
+batch of 8 draws what two processes, or two accumulated parts, of 4 draw.
 
-That equality of results (not of draws) ends where a layer looks across the batch or draws by itself: batch norm normalises
-each part by its own statistics (and with several processes keeps those of the first), dropout draws anew for each part. Such
-nets train as well in parts, not to the same weights. Resuming is exact for them too.
+That equality of results (not of draws) ends where a layer looks across the batch or draws by itself: batch
+norm normalises each part by its own statistics (and with several processes keeps those of the first), dropout
+draws anew for each part. Such nets train as well in parts, not to the same weights. Resuming is exact for
+them too.
 """
+
 from __future__ import annotations
 
 import math
@@ -41,7 +43,9 @@ from unnoise.train.worlds import Items, LatentSource, Reader, Sayings, SceneSour
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step did. `step` counts from 1; `bad` names the first non-finite tensor: then nothing moved."""
+    """What one optimiser step did. `step` counts from 1; `bad` names the first non-finite tensor: then
+    nothing moved.
+    """
 
     step: int
     loss: float
@@ -73,18 +77,26 @@ class Run:
         """Everything to be saved, as named tensors on the CPU."""
         opt = {}
         for name, p in zip(self.names, self.net.parameters()):
-            for key, v in self.optimizer.state.get(p, {}).items(): opt[f"{name}/{key}"] = v
-        tracks = {"raw": self.net.state_dict(), **{f"ema{i}": e.weights for i, e in enumerate(self.ema)}, "optimizer": opt}
+            for key, v in self.optimizer.state.get(p, {}).items():
+                opt[f"{name}/{key}"] = v
+        tracks = {
+            "raw": self.net.state_dict(),
+            **{f"ema{i}": e.weights for i, e in enumerate(self.ema)},
+            "optimizer": opt,
+        }
         return {k: {n: t.detach().cpu() for n, t in part.items()} for k, part in tracks.items()}
 
     def restore(self, parts: dict[str, dict[str, Tensor]], state: dict) -> None:
         """Take the state of a checkpoint. BadInput: it is of a run on other data."""
         if (state.get("data") or self.source.data.sha256) != self.source.data.sha256:
-            raise BadInput(f"{self.recipe.data.name} is not the data that this run began with: it cannot be continued")
+            raise BadInput(
+                f"{self.recipe.data.name} is not the data that this run began with: it cannot be continued"
+            )
         self._check_fits(parts)
         self.net.load_state_dict(parts["raw"])
         for i, e in enumerate(self.ema):
-            for k, v in parts[f"ema{i}"].items(): e.weights[k].copy_(v)
+            for k, v in parts[f"ema{i}"].items():
+                e.weights[k].copy_(v)
         self.optimizer.state.clear()
         params = dict(self.net.named_parameters())
         for k, v in parts["optimizer"].items():
@@ -94,37 +106,52 @@ class Run:
         self.step, self.rollbacks = state["step"], state.get("rollbacks", 0)
 
     def _check_fits(self, parts: dict[str, dict[str, Tensor]]) -> None:
-        """BadInput where a checkpoint's tensors are not those of this network: nothing is taken of it then."""
+        """BadInput where a checkpoint's tensors are not those of this network: nothing is taken of it
+        then.
+        """
         own = {k: v.shape for k, v in self.net.state_dict().items()}
         for track in ("raw", *(f"ema{i}" for i in range(len(self.ema)))):
             theirs = {k: v.shape for k, v in parts.get(track, {}).items()}
             other = next((k for k in {**own, **theirs} if own.get(k) != theirs.get(k)), None)
-            if other: raise BadInput(f"the checkpoint is of another network: {track}/{other} differs or is missing")
+            if other:
+                raise BadInput(f"the checkpoint is of another network: {track}/{other} differs or is missing")
         for k, v in parts.get("optimizer", {}).items():
             name, _, key = k.rpartition("/")
             fits = name in self.names and (v.shape == own[name] or (key == "step" and v.numel() == 1))
-            if not fits: raise BadInput(f"the checkpoint is of another network: optimizer/{k} does not fit")
+            if not fits:
+                raise BadInput(f"the checkpoint is of another network: optimizer/{k} does not fit")
 
     def state(self) -> dict:
         """What a checkpoint holds beside tensors."""
-        return {"step": self.step, "rollbacks": self.rollbacks, "recipe": self.recipe.model_dump(),
-                "data": self.source.data.sha256}
+        return {
+            "step": self.step,
+            "rollbacks": self.rollbacks,
+            "recipe": self.recipe.model_dump(),
+            "data": self.source.data.sha256,
+        }
 
 
 def _like(p: Tensor, v: Tensor) -> Tensor:
-    """A copy of `v` in p's memory layout: the fused optimiser walks both by address, and a file keeps no strides."""
+    """A copy of `v` in p's memory layout: the fused optimiser walks both by address, and a file keeps no
+    strides.
+    """
     return torch.empty_like(p, dtype=v.dtype).copy_(v)
 
 
 def processes():
-    """This process's accelerate.Accelerator: alone, or one of those that torchrun or accelerate launched (gloo on CPUs)."""
+    """This process's accelerate.Accelerator: alone, or one of those that torchrun or accelerate launched
+    (gloo on CPUs).
+    """
     from accelerate import Accelerator
 
-    # accelerate joins CPU processes only when told to use the CPU; the recipe's own precision is `_autocast`'s.
+    # accelerate joins CPU processes only when told to use the CPU; the recipe's own precision is
+    # `_autocast`'s.
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != world:
-        raise BadInput(f"{world} processes were started here, accelerate joins {accelerator.num_processes} of them")
+        raise BadInput(
+            f"{world} processes were started here, accelerate joins {accelerator.num_processes} of them"
+        )
     return accelerator
 
 
@@ -138,20 +165,27 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     t, world = recipe.train, accelerator.num_processes
     positions(0, t.batch, 0, world, 0, t.accumulate)  # refuses a batch that cannot be shared out
     src = source(recipe)
-    if isinstance(src, LatentSource): src.text.net.to(accelerator.device)
+    if isinstance(src, LatentSource):
+        src.text.net.to(accelerator.device)
     net = network(recipe, src)
-    if t.text: net = Reader(net, _learning(t.start, src))
+    if t.text:
+        net = Reader(net, _learning(t.start, src))
     net = net.to(accelerator.device)
-    if recipe.net["kind"] in ("unet", "autoencoder", "recogniser"): net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if recipe.net["kind"] in ("unet", "autoencoder", "recogniser"):
+        net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     null = len(src.words) if src.labels is not None else None
     loss = _loss(recipe, src, null)
-    optimizer = torch.optim.AdamW(_groups(net, t), lr=t.lr, betas=t.betas, weight_decay=t.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        _groups(net, t), lr=t.lr, betas=t.betas, weight_decay=t.weight_decay, fused=True
+    )
     names = [n for n, _ in net.named_parameters()]
     run = Run(recipe, src, net, [EMA(net, s) for s in t.ema], optimizer, accelerator, loss, net, names=names)
     _try_out(run)
-    if t.workers and isinstance(src, SceneSource | LatentSource | WordSource): run.ahead = Ahead(t.workers, src, recipe, net)
+    if t.workers and isinstance(src, SceneSource | LatentSource | WordSource):
+        run.ahead = Ahead(t.workers, src, recipe, net)
     run.wrapped = accelerator.prepare_model(net)
-    if t.compile: run.wrapped = torch.compile(run.wrapped)  # pyright: ignore[reportAttributeAccessIssue]
+    if t.compile:
+        run.wrapped = torch.compile(run.wrapped)  # pyright: ignore[reportAttributeAccessIssue]
     return run
 
 
@@ -159,64 +193,96 @@ TOKENS = "token_embedding.weight"
 
 
 def _groups(net: nn.Module, t: TrainSection) -> list[dict]:
-    """The parameters with what their rate is multiplied by. Token rows at a rate of their own do not decay: most words are not in a batch."""
-    if t.tokens == 1: return [{"params": list(net.parameters())}]
+    """The parameters with what their rate is multiplied by. Token rows at a rate of their own do not decay:
+    most words are not in a batch.
+    """
+    if t.tokens == 1:
+        return [{"params": list(net.parameters())}]
     rows = [p for n, p in net.named_parameters() if n.endswith(TOKENS)]
-    if not rows: raise BadInput("train.tokens is for token rows that learn: a task with a text encoder, or train.text")
+    if not rows:
+        raise BadInput("train.tokens is for token rows that learn: a task with a text encoder, or train.text")
     chosen = {id(p) for p in rows}
-    return [{"params": [p for p in net.parameters() if id(p) not in chosen]}, {"params": rows, "times": t.tokens, "weight_decay": 0.0}]
+    return [
+        {"params": [p for p in net.parameters() if id(p) not in chosen]},
+        {"params": rows, "times": t.tokens, "weight_decay": 0.0},
+    ]
 
 
 def _text(src: AnySource) -> nn.Module:
-    if not isinstance(src, LatentSource): raise BadInput("train.text needs a text encoder, which latents of scenes have: data.text")
+    if not isinstance(src, LatentSource):
+        raise BadInput("train.text needs a text encoder, which latents of scenes have: data.text")
     return src.text.net
 
 
 def _learning(start: str, src: AnySource) -> nn.Module:
-    """The text encoder to train: that of the model which the run begins with, where it has one, else that of data.text.
+    """The text encoder to train: that of the model which the run begins with, where it has one, else that of
+    data.text.
 
     BadInput: the model's has another shape, or reads other tokens.
     """
     from unnoise.hub import parts
 
     text = deepcopy(_text(src)).requires_grad_(True)
-    if not start or not parts.has_text(start): return text
+    if not start or not parts.has_text(start):
+        return text
     assert isinstance(src, LatentSource)
     if parts.load_text(start).tokenizer.vocab != src.text.tokenizer.vocab:
-        raise BadInput(f"train.start: {start!r} has another tokenizer than data.text, {src.pixels.section.text!r}")
+        raise BadInput(
+            f"train.start: {start!r} has another tokenizer than data.text, {src.pixels.section.text!r}"
+        )
     begin_with(text, start)
     return text
 
 
 def _loss(recipe: Recipe, src: AnySource, null: int | None) -> objective.Loss:
-    if recipe.task == "denoise": return objective.denoising(recipe, null, getattr(src, "condition", None), perceptual.load(recipe, src.codec))
-    if recipe.task == "classify": return objective.classifying(recipe)
+    if recipe.task == "denoise":
+        return objective.denoising(
+            recipe, null, getattr(src, "condition", None), perceptual.load(recipe, src.codec)
+        )
+    if recipe.task == "classify":
+        return objective.classifying(recipe)
     task = TASKS[recipe.task](recipe)
     return lambda net, b, salt: task.loss(net, b.x0, b.more, b.positions) / b.total
 
 
 @torch.no_grad()
 def _try_out(run: Run) -> None:
-    """One sample through the network, changing nothing: sizes that do not fit are told before a folder is taken."""
+    """One sample through the network, changing nothing: sizes that do not fit are told before a folder is
+    taken.
+    """
     run.net.eval()
     b = _batch(run, 0, 1, 0)
-    one = objective.Batch(b.x0[:1], None if b.labels is None else b.labels[:1], b.positions[:1], 0, b.total, {k: v[:1] for k, v in b.more.items()})
-    try: run.loss(run.net, one, 0)
-    except BadInput as e: raise BadInput(f"the network does not fit the data: {e}") from None
+    one = objective.Batch(
+        b.x0[:1],
+        None if b.labels is None else b.labels[:1],
+        b.positions[:1],
+        0,
+        b.total,
+        {k: v[:1] for k, v in b.more.items()},
+    )
+    try:
+        run.loss(run.net, one, 0)
+    except BadInput as e:
+        raise BadInput(f"the network does not fit the data: {e}") from None
     except (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError) as e:
         raise BadInput(f"the network does not fit the data: {' '.join(str(e).split())}") from e
     run.net.train()
 
 
 def learning_rate(t: TrainSection, step: int) -> float:
-    """The rate of optimiser step `step` (from 0): linear warm-up, then a cosine to lr_end at the last step."""
-    if step < t.warmup: return t.lr * (step + 1) / t.warmup
+    """The rate of optimiser step `step` (from 0): linear warm-up, then a cosine to lr_end at the last
+    step.
+    """
+    if step < t.warmup:
+        return t.lr * (step + 1) / t.warmup
     done = (step - t.warmup) / max(t.steps - 1 - t.warmup, 1)
     return t.lr_end + (t.lr - t.lr_end) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 def fit(run: Run) -> Iterator[Step]:
-    """Train from where `run` is to the recipe's last step, one Step after another. `run` may be restored between two."""
+    """Train from where `run` is to the recipe's last step, one Step after another. `run` may be restored
+    between two.
+    """
     t = run.recipe.train
     while run.step < t.steps:
         began = time.perf_counter()
@@ -225,19 +291,24 @@ def fit(run: Run) -> Iterator[Step]:
         loss = _backward(run)
         norm, bad = _gradient(run, loss)
         lr = learning_rate(t, run.step)
-        if bad is None: _move(run, lr)
+        if bad is None:
+            _move(run, lr)
         else:
-            for b, before in zip(run.net.buffers(), buffers): b.copy_(before)
+            for b, before in zip(run.net.buffers(), buffers):
+                b.copy_(before)
         run.optimizer.zero_grad(set_to_none=True)
         run.step += 1
         yield Step(run.step, loss, lr, norm, bad, time.perf_counter() - began, t.batch)
 
 
 def _move(run: Run, lr: float) -> None:
-    for group in run.optimizer.param_groups: group["lr"] = lr * group.get("times", 1.0)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr * group.get("times", 1.0)
     run.optimizer.step()
-    if isinstance(run.net, Matcher): run.net.limit()
-    for e in run.ema: e.update(run.net, run.step + 1)
+    if isinstance(run.net, Matcher):
+        run.net.limit()
+    for e in run.ema:
+        e.update(run.net, run.step + 1)
 
 
 def _backward(run: Run) -> float:
@@ -248,14 +319,19 @@ def _backward(run: Run) -> float:
             batch = _batch(run, acc.process_index, acc.num_processes, micro)
             _seed_dropout(run, batch)
             with nullcontext() if micro == t.accumulate - 1 else acc.no_sync(run.wrapped):
-                with _autocast(run): loss = run.loss(run.wrapped, batch, run.rollbacks)
-                (loss * acc.num_processes * _scale(t)).backward()  # DDP averages over processes; each holds its share of one sum
+                with _autocast(run):
+                    loss = run.loss(run.wrapped, batch, run.rollbacks)
+                (
+                    loss * acc.num_processes * _scale(t)
+                ).backward()  # DDP averages over processes; each holds its share of one sum
             total += float(acc.reduce(loss.detach(), reduction="sum"))
     return total
 
 
 def _own_generator(run: Run):
-    """Inside, torch's global generators are the run's; the caller's numbers go on as if nothing had been drawn."""
+    """Inside, torch's global generators are the run's; the caller's numbers go on as if nothing had been
+    drawn.
+    """
     cuda = run.accelerator.device.type == "cuda"
     return torch.random.fork_rng(devices=[run.accelerator.device] if cuda else [])
 
@@ -271,20 +347,32 @@ def _batch(run: Run, rank: int, world: int, micro: int) -> objective.Batch:
 
 def fetch(src: AnySource, r: Recipe, rollbacks: int, where: tuple[int, ...], place: np.ndarray) -> Items:
     """The items at the places `where` (see `data.positions`) of a run."""
-    return src.fetch(src.indices(r.seed + rollbacks, where), seed=r.seed, place=place, shift=r.data.shift, mirror=r.data.mirror)
+    return src.fetch(
+        src.indices(r.seed + rollbacks, where),
+        seed=r.seed,
+        place=place,
+        shift=r.data.shift,
+        mirror=r.data.mirror,
+    )
 
 
 class Ahead:
-    """Items of the next steps, made by `train.workers` other processes while this one trains: scenes, which are drawn as they are needed, and noise.
+    """Items of the next steps, made by `train.workers` other processes while this one trains: scenes, which
+    are drawn as they are needed, and noise.
 
-    What a step takes is a function of its number, so it is the same items, in the same order, as without workers. Latents are at hand: of these
-    steps the noise is made ahead, and captions where they are drawn anew.
+    What a step takes is a function of its number, so it is the same items, in the same order, as without
+    workers. Latents are at hand: of these steps the noise is made ahead, and captions where they are drawn
+    anew.
     """
 
-    def __init__(self, workers: int, src: SceneSource | LatentSource | WordSource, recipe: Recipe, net: nn.Module):
+    def __init__(
+        self, workers: int, src: SceneSource | LatentSource | WordSource, recipe: Recipe, net: nn.Module
+    ):
         shape: tuple[int, ...] | None = None  # of a sample's noise, where the task asks for such
-        if recipe.task == "denoise": shape = tuple(src.codec.shape(1)[1:])
-        elif isinstance(task := TASKS[recipe.task](recipe), Autoencode): shape = task.noised(net, src.codec.shape(1)[2:])
+        if recipe.task == "denoise":
+            shape = tuple(src.codec.shape(1)[1:])
+        elif isinstance(task := TASKS[recipe.task](recipe), Autoencode):
+            shape = task.noised(net, src.codec.shape(1)[2:])
         drawn = src.sayings if isinstance(src, LatentSource) else src
         self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (drawn, recipe, shape))
         self.depth, self.waiting = 2 * workers, {}
@@ -292,12 +380,16 @@ class Ahead:
     def fetch(self, run: Run, where: tuple[int, ...]) -> Items:
         t, key = run.recipe.train, (run.rollbacks, where)
         step, batch, rank, world, micro, parts = where
-        ahead = [(step + (micro + k) // parts, batch, rank, world, (micro + k) % parts, parts) for k in range(self.depth)]
+        ahead = [
+            (step + (micro + k) // parts, batch, rank, world, (micro + k) % parts, parts)
+            for k in range(self.depth)
+        ]
         for w in ahead:
             if w[0] < t.steps and (run.rollbacks, w) not in self.waiting:
                 self.waiting[run.rollbacks, w] = self.pool.submit(_work, run.rollbacks, w)
         items, made = self.waiting.pop(key).result()
-        for old in [k for k in self.waiting if k[0] != run.rollbacks or k[1][0] < step]: self.waiting.pop(old).cancel()
+        for old in [k for k in self.waiting if k[0] != run.rollbacks or k[1][0] < step]:
+            self.waiting.pop(old).cancel()
         items = items or run.source.fetch(run.source.indices(run.recipe.seed + run.rollbacks, where))
         return replace(items, more={**items.more, **made})
 
@@ -308,7 +400,9 @@ class Ahead:
 _WORKER: list = []
 
 
-def _begin(src: SceneSource | WordSource | Sayings | None, recipe: Recipe, shape: tuple[int, ...] | None) -> None:
+def _begin(
+    src: SceneSource | WordSource | Sayings | None, recipe: Recipe, shape: tuple[int, ...] | None
+) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
     _WORKER[:] = [src, recipe, shape]
@@ -316,35 +410,52 @@ def _begin(src: SceneSource | WordSource | Sayings | None, recipe: Recipe, shape
 
 def _work(rollbacks: int, where: tuple[int, ...]) -> tuple[Items | None, dict[str, Tensor]]:
     src, recipe, shape = _WORKER
-    place, stream = positions(*where), Autoencode.stream if recipe.task == "autoencode" else f"train/{rollbacks}"
+    place, stream = (
+        positions(*where),
+        (Autoencode.stream if recipe.task == "autoencode" else f"train/{rollbacks}"),
+    )
     made: dict[str, Tensor] = {}
-    if shape is not None: made["noise"] = noise.draws(recipe.seed, stream, place, shape).float()
-    if isinstance(src, Sayings): made["ids"] = src.at(recipe.seed + rollbacks, where)
-    return fetch(src, recipe, rollbacks, where, place) if isinstance(src, SceneSource | WordSource) else None, made
+    if shape is not None:
+        made["noise"] = noise.draws(recipe.seed, stream, place, shape).float()
+    if isinstance(src, Sayings):
+        made["ids"] = src.at(recipe.seed + rollbacks, where)
+    return (
+        fetch(src, recipe, rollbacks, where, place) if isinstance(src, SceneSource | WordSource) else None
+    ), made
 
 
 def _seed_dropout(run: Run, batch: objective.Batch) -> None:
-    """torch's own generator, used by dropout alone, is set from the step and the first position: no state to save."""
+    """torch's own generator, used by dropout alone, is set from the step and the first position: no state to
+    save.
+    """
     torch.manual_seed(run.recipe.seed * 1_000_003 + int(batch.positions[0]) + 7_919 * run.rollbacks)
 
 
 def _autocast(run: Run):
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     precision = run.recipe.train.precision
-    return torch.autocast(run.accelerator.device.type, kinds[precision]) if precision in kinds else nullcontext()
+    return (
+        torch.autocast(run.accelerator.device.type, kinds[precision]) if precision in kinds else nullcontext()
+    )
 
 
 def _scale(t: TrainSection) -> float:
-    """What the loss is multiplied by so that gradients do not underflow in fp16. Fixed: there is no state to resume."""
+    """What the loss is multiplied by so that gradients do not underflow in fp16. Fixed: there is no state to
+    resume.
+    """
     return 4096.0 if t.precision == "fp16" else 1.0
 
 
 def _gradient(run: Run, loss: float) -> tuple[float, str | None]:
-    """Clip; returns the norm before clipping and the name of the first non-finite tensor (loss or gradient), if any."""
-    if not math.isfinite(loss): return math.nan, "loss"
+    """Clip; returns the norm before clipping and the name of the first non-finite tensor (loss or gradient),
+    if any.
+    """
+    if not math.isfinite(loss):
+        return math.nan, "loss"
     if (scale := _scale(run.recipe.train)) != 1:
         for p in run.net.parameters():
-            if p.grad is not None: p.grad.div_(scale)
+            if p.grad is not None:
+                p.grad.div_(scale)
     grads = {n: p.grad for n, p in run.net.named_parameters() if p.grad is not None}
     norm = torch.nn.utils.get_total_norm(grads.values())
     if not torch.isfinite(norm):  # looked at before clipping, which would spread a nan to every gradient

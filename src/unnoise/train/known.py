@@ -13,11 +13,12 @@ from unnoise.data.nouns import NOUNS, plain, plural
 from unnoise.data.scenes import Scenes
 from unnoise.text.known import Known, words_of
 
-MEANT = 3       # concepts kept of a word
+MEANT = 3  # concepts kept of a word
 HARDLY = 0.002  # a name that is said more rarely of a concept is not what it is known by
 _ALWAYS = (
-    "a an the one two three four five no and with of on in at to or picture background style emoji upright hand hands left right finger fingers raised"
-    " extended showing holding up making fist closed flag skin tone front drawing gloved"
+    "a an the one two three four five no and with of on in at to or picture background style emoji upright"
+    " hand hands left right finger fingers raised extended showing holding up making fist closed flag skin"
+    " tone front drawing gloved"
 )
 
 
@@ -53,9 +54,22 @@ def _tags(world: Scenes, label: str) -> tuple[str, ...]:
 
 
 def _grammar(world: Scenes) -> Iterable[str]:
-    yield from (_ALWAYS, *NAMED, *GROUNDS, *TONES, *world.emoji.styles, *scenes.COUNTED, *scenes.DRAWING_WORDS.values())
+    yield from (
+        _ALWAYS,
+        *NAMED,
+        *GROUNDS,
+        *TONES,
+        *world.emoji.styles,
+        *scenes.COUNTED,
+        *scenes.DRAWING_WORDS.values(),
+    )
     for table in (scenes.TURN_WORDS, scenes.RELATION_WORDS, scenes.SIZE_WORDS):
         for words in table.values():
             yield from (*words, *(w.replace("its side", "their sides") for w in words))
     if isinstance(world, Everything):
-        yield from (*phrases.BEFORE, *phrases.AFTER, *phrases.KIND, "gray pair couple top by near against my this")
+        yield from (
+            *phrases.BEFORE,
+            *phrases.AFTER,
+            *phrases.KIND,
+            "gray pair couple top by near against my this",
+        )

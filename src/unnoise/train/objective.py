@@ -1,10 +1,12 @@
-"""What a training step minimises. All that is random is drawn from (seed, position): a step is a function of its number.
+"""What a training step minimises. All that is random is drawn from (seed, position): a step is a function of
+its number.
 
-Denoising: draw a level and noise, corrupt, let the network predict, and weigh the squared error: all parameterisations have
-the same minimiser, E[x0 | x]; `perceptual` has other errors. Classification: cross-entropy, for the judges and classifiers that
-the library trains itself; of noisy samples, at levels and with noise drawn as for denoising, where the classifier takes their
-time (`net.time`).
+Denoising: draw a level and noise, corrupt, let the network predict, and weigh the squared error: all
+parameterisations have the same minimiser, E[x0 | x]; `perceptual` has other errors. Classification:
+cross-entropy, for the judges and classifiers that the library trains itself; of noisy samples, at levels and
+with noise drawn as for denoising, where the classifier takes their time (`net.time`).
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -27,7 +29,9 @@ from unnoise.train.recipe import ProcessSection, Recipe
 
 @dataclass(frozen=True)
 class Batch:
-    """Encoded samples x0 (n, …), labels (n,) or None, their places in the endless data stream and in the step's batch; `more` by name."""
+    """Encoded samples x0 (n, …), labels (n,) or None, their places in the endless data stream and in the
+    step's batch; `more` by name.
+    """
 
     x0: Tensor
     labels: Tensor | None
@@ -43,7 +47,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Process:
-    """A recipe's `[process]`, resolved: how a network's input, output and time are to be read, and how levels are drawn."""
+    """A recipe's `[process]`, resolved: how a network's input, output and time are to be read, and how levels
+    are drawn.
+    """
 
     curve: schedule.Schedule
     kind: Kind
@@ -65,8 +71,12 @@ class Process:
         _, out, own = self.answer(net, x0, eps, l)
         return self.weighed(perceptual.square(out - predict.target(self.kind, x0, eps, own)), own)
 
-    def answer(self, net: Callable[..., Tensor], x0: Tensor, eps: Tensor, l: Level) -> tuple[Tensor, Tensor, Level]:
-        """What the network is shown of x0 (n, …) at level l, what it makes of it (float32 or better), and the level in its own frame."""
+    def answer(
+        self, net: Callable[..., Tensor], x0: Tensor, eps: Tensor, l: Level
+    ) -> tuple[Tensor, Tensor, Level]:
+        """What the network is shown of x0 (n, …) at level l, what it makes of it (float32 or better), and the
+        level in its own frame.
+        """
         own = l.like(x0)
         r = self.frame(own)
         own = Level(own.alpha / r, own.sigma / r)
@@ -76,7 +86,10 @@ class Process:
 
     def weighed(self, error: Tensor, own: Level) -> Tensor:
         """Errors (n,) of the network's output times the weight of their levels."""
-        return weight.in_space(self.weight, self.kind)(Level(own.alpha.reshape(-1), own.sigma.reshape(-1))) * error
+        return (
+            weight.in_space(self.weight, self.kind)(Level(own.alpha.reshape(-1), own.sigma.reshape(-1)))
+            * error
+        )
 
 
 def resolve(s: ProcessSection) -> Process:
@@ -90,23 +103,42 @@ def resolve(s: ProcessSection) -> Process:
 
 
 def _density(s: ProcessSection, curve: schedule.Schedule) -> weight.Density:
-    densities = {"schedule": lambda: weight.along(curve), "discrete": lambda: weight.discrete(curve),
-                 "lognormal": weight.lognormal, "logit_normal": weight.logit_normal}
-    try: return densities[s.density](**s.density_options)
-    except TypeError: raise BadInput(f"process.density {s.density!r} has no such options: {', '.join(s.density_options)} "
-                                     "(accepted: mean and std for lognormal and logit_normal, none for others)") from None
+    densities = {
+        "schedule": lambda: weight.along(curve),
+        "discrete": lambda: weight.discrete(curve),
+        "lognormal": weight.lognormal,
+        "logit_normal": weight.logit_normal,
+    }
+    try:
+        return densities[s.density](**s.density_options)
+    except TypeError:
+        raise BadInput(
+            f"process.density {s.density!r} has no such options: {', '.join(s.density_options)} "
+            "(accepted: mean and std for lognormal and logit_normal, none for others)"
+        ) from None
 
 
-Loss = Callable[[nn.Module, Batch, int], Tensor]  # (net, batch, salt) -> sum over the batch / the step's batch size
+Loss = Callable[
+    [nn.Module, Batch, int], Tensor
+]  # (net, batch, salt) -> sum over the batch / the step's batch size
 
 
-Condition = Callable[[Tensor, Tensor], Tensor]  # (token ids (n, t), which to drop (n,)) -> encodings (n, t, width)
+Condition = Callable[
+    [Tensor, Tensor], Tensor
+]  # (token ids (n, t), which to drop (n,)) -> encodings (n, t, width)
 
 
-def denoising(recipe: Recipe, null: int | None, condition: Condition | None = None, features: perceptual.Features | None = None) -> Loss:
-    """The loss of `task = "denoise"`; `null` is the label that stands for "no condition", `condition` reads captions' ids instead.
+def denoising(
+    recipe: Recipe,
+    null: int | None,
+    condition: Condition | None = None,
+    features: perceptual.Features | None = None,
+) -> Loss:
+    """The loss of `task = "denoise"`; `null` is the label that stands for "no condition", `condition` reads
+    captions' ids instead.
 
-    [objective] names another error than the square; `features` are those of its perceptual part (see `perceptual`).
+    [objective] names another error than the square; `features` are those of its perceptual part (see
+    `perceptual`).
     """
     p, process, o = recipe.process, resolve(recipe.process), perceptual.keys(recipe)
     distance = perceptual.distance(o)
@@ -116,17 +148,25 @@ def denoising(recipe: Recipe, null: int | None, condition: Condition | None = No
         eps, l = _drawn(recipe, process, b, stream)
         drop = noise.uniform(recipe.seed, stream + "/drop", b.step, (b.total,))[b.places] < p.drop_label
         call, labels = net, b.labels
-        if labels is not None: call = partial(net, labels=labels if null is None else torch.where(drop.to(labels.device), null, labels))
-        if condition is not None: call = partial(net, context=condition(b.more["ids"], drop))
+        if labels is not None:
+            call = partial(
+                net, labels=labels if null is None else torch.where(drop.to(labels.device), null, labels)
+            )
+        if condition is not None:
+            call = partial(net, context=condition(b.more["ids"], drop))
         x0 = b.x0
         if recipe.data.low:
             c = upscale.drawn(recipe, x0, stream, b.step, b.total, b.places, b.positions, drop)
             call, x0 = upscale.seeing(call, c), upscale.left(x0, c)
-        if recipe.data.masked: call = upscale.seeing(call, inpaint.drawn(recipe, x0, stream, b.positions))
+        if recipe.data.masked:
+            call = upscale.seeing(call, inpaint.drawn(recipe, x0, stream, b.positions))
         x, out, own = process.answer(call, x0, eps, l)
         error = process.weighed(distance(out - predict.target(process.kind, x0, eps, own)), own)
         if features is not None:
-            guess, anew = predict.solve(process.kind, x, out, own), _levels(recipe, process, b, stream + "/features")
+            guess, anew = (
+                predict.solve(process.kind, x, out, own),
+                _levels(recipe, process, b, stream + "/features"),
+            )
             error = error + o.share * perceptual.between(features, guess, (x0, eps), anew, b.labels)
         return error.sum() / b.total
 
@@ -135,7 +175,11 @@ def denoising(recipe: Recipe, null: int | None, condition: Condition | None = No
 
 def _drawn(recipe: Recipe, process: Process, b: Batch, stream: str) -> tuple[Tensor, Level]:
     """The noise of a batch, and its levels."""
-    eps = b.more["noise"] if "noise" in b.more else noise.draws(recipe.seed, stream, b.positions, b.x0.shape[1:])
+    eps = (
+        b.more["noise"]
+        if "noise" in b.more
+        else noise.draws(recipe.seed, stream, b.positions, b.x0.shape[1:])
+    )
     return eps.to(b.x0), _levels(recipe, process, b, stream + "/level")
 
 
@@ -145,9 +189,11 @@ def _levels(recipe: Recipe, process: Process, b: Batch, stream: str) -> Level:
 
 
 def classifying(recipe: Recipe) -> Loss:
-    """The loss of `task = "classify"`: cross-entropy, summed over the batch's samples over the step's batch size.
+    """The loss of `task = "classify"`: cross-entropy, summed over the batch's samples over the step's batch
+    size.
 
-    With `net.time`, of samples at levels of `[process]` (Dhariwal & Nichol 2021, section 4): what classifier guidance needs.
+    With `net.time`, of samples at levels of `[process]` (Dhariwal & Nichol 2021, section 4): what classifier
+    guidance needs.
     """
     process = resolve(recipe.process)
 
@@ -156,7 +202,11 @@ def classifying(recipe: Recipe) -> Loss:
         if recipe.net.get("time"):
             eps, l = _drawn(recipe, process, b, f"train/{salt}")
             logits = process.classes(net)(corrupt(b.x0, eps, l), l).float()
-        else: logits = net(b.x0).float()
-        return F.cross_entropy(logits, b.labels, label_smoothing=recipe.train.label_smoothing, reduction="sum") / b.total
+        else:
+            logits = net(b.x0).float()
+        return (
+            F.cross_entropy(logits, b.labels, label_smoothing=recipe.train.label_smoothing, reduction="sum")
+            / b.total
+        )
 
     return loss

@@ -1,19 +1,25 @@
-"""What a denoiser's error may be in place of the square, and what may be added to it: the [objective] of task "denoise".
+"""What a denoiser's error may be in place of the square, and what may be added to it: the [objective] of task
+"denoise".
 
     mse         d^2, d an entry of the network's output less its target; the mean over a sample's entries
-    huber       2 c (sqrt(d^2 + c^2) - c), the mean over entries: d^2 where |d| << c, 2 c |d| far beyond (Charbonnier et al. 1997)
-    huber_norm  the same of a sample's root mean square d, so that a whole sample, not an entry, can be an outlier (Song & Dhariwal 2024, eq. 6)
+    huber       2 c (sqrt(d^2 + c^2) - c), the mean over entries: d^2 where |d| << c, 2 c |d| far beyond
+                (Charbonnier et al. 1997)
+    huber_norm  the same of a sample's root mean square d, so that a whole sample, not an entry, can be an
+                outlier (Song & Dhariwal 2024, eq. 6)
 
-The minimiser of mse is E[x0 | x], on which samplers and guidance rest; of the others it lies between that and a median. With `features`, a
-model folder, `share` times the squared distance of what a frozen network f makes of the estimates x0^, eps^ and of the truth is added,
-relative to the truth's own square, and the mean over f's layers:
+The minimiser of mse is E[x0 | x], on which samplers and guidance rest; of the others it lies between that and
+a median. With `features`, a model folder, `share` times the squared distance of what a frozen network f makes
+of the estimates x0^, eps^ and of the truth is added, relative to the truth's own square, and the mean over
+f's layers:
 
     f a classifier  the outputs of its stages for x0^ and x0: a perceptual loss (Johnson et al. 2016)
-    f a denoiser    its middle block for alpha' x0^ + sigma' eps^ and alpha' x0 + sigma' eps, at a level drawn anew: self-perceptual (Lin & Yang 2024)
+    f a denoiser    its middle block for alpha' x0^ + sigma' eps^ and alpha' x0 + sigma' eps, at a level drawn
+                    anew: self-perceptual (Lin & Yang 2024)
 
-The truth's branch alone is without gradient: the estimate's must pass through f. Whatever f was trained on leaks into the model, so distances of
-distributions are to be measured in the features of another network.
+The truth's branch alone is without gradient: the estimate's must pass through f. Whatever f was trained on
+leaks into the model, so distances of distributions are to be measured in the features of another network.
 """
+
 from __future__ import annotations
 
 import copy
@@ -32,23 +38,32 @@ from unnoise.process.level import Level
 from unnoise.train.recipe import Recipe
 
 Distance = Callable[[Tensor], Tensor]  # errors (n, …) -> (n,)
-Features = Callable[[Tensor, Tensor, Level, Tensor | None], list[Tensor]]  # (x0, eps, a level drawn anew, labels) -> layers (n, …)
+Features = Callable[
+    [Tensor, Tensor, Level, Tensor | None], list[Tensor]
+]  # (x0, eps, a level drawn anew, labels) -> layers (n, …)
 
 
 class Objective(BaseModel):
-    """The keys of [objective] for task "denoise". features: a classifier's or a denoiser's model folder, or a bundled name."""
+    """The keys of [objective] for task "denoise". features: a classifier's or a denoiser's model folder, or a
+    bundled name.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     loss: Literal["mse", "huber", "huber_norm"] = "mse"
-    c: float = Field(default=0.1, gt=0)  # the error beyond which it counts as an outlier, in the units of the network's output
+    c: float = Field(
+        default=0.1, gt=0
+    )  # the error beyond which it counts as an outlier, in the units of the network's output
     features: str = ""
     share: float = Field(default=0.1, ge=0)
 
 
 def keys(recipe: Recipe) -> Objective:
     """The recipe's [objective], checked. BadInput on unknown keys and values out of range."""
-    try: return Objective(**recipe.objective)  # pyright: ignore[reportArgumentType] - pydantic checks the types
-    except ValidationError as e: raise BadInput(explain(e, Objective, "objective.")) from None
+    try:
+        # pyright: ignore[reportArgumentType] - pydantic checks the types
+        return Objective(**recipe.objective)
+    except ValidationError as e:
+        raise BadInput(explain(e, Objective, "objective.")) from None
 
 
 def square(d: Tensor) -> Tensor:
@@ -67,18 +82,36 @@ def huber_norm(d: Tensor, c: float = 0.1) -> Tensor:
 
 
 def _pseudo(square: Tensor, c: float) -> Tensor:
-    return 2 * square / ((square / c**2 + 1).sqrt() + 1)  # 2 c (sqrt(d^2 + c^2) - c), without the difference of near numbers
+    return (
+        2 * square / ((square / c**2 + 1).sqrt() + 1)
+    )  # 2 c (sqrt(d^2 + c^2) - c), without the difference of near numbers
 
 
 def distance(o: Objective) -> Distance:
     """The error of a network's output that [objective] names."""
-    return {"mse": square, "huber": lambda d: huber(d, o.c), "huber_norm": lambda d: huber_norm(d, o.c)}[o.loss]
+    return {"mse": square, "huber": lambda d: huber(d, o.c), "huber_norm": lambda d: huber_norm(d, o.c)}[
+        o.loss
+    ]
 
 
-def between(features: Features, guess: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor], l: Level, labels: Tensor | None = None) -> Tensor:
-    """(n,) squared distances of f's layers for guess (x0^, eps^) and truth (x0, eps), relative to the truth's squares, the mean over layers."""
-    with torch.no_grad(): want = features(*truth, l, labels)
-    return torch.stack([square(a.float() - b.float()) / (square(b.float()) + 1e-6) for a, b in zip(features(*guess, l, labels), want)]).mean(0)
+def between(
+    features: Features,
+    guess: tuple[Tensor, Tensor],
+    truth: tuple[Tensor, Tensor],
+    l: Level,
+    labels: Tensor | None = None,
+) -> Tensor:
+    """(n,) squared distances of f's layers for guess (x0^, eps^) and truth (x0, eps), relative to the truth's
+    squares, the mean over layers.
+    """
+    with torch.no_grad():
+        want = features(*truth, l, labels)
+    return torch.stack(
+        [
+            square(a.float() - b.float()) / (square(b.float()) + 1e-6)
+            for a, b in zip(features(*guess, l, labels), want)
+        ]
+    ).mean(0)
 
 
 def stages(net: Classifier) -> Features:
@@ -87,37 +120,56 @@ def stages(net: Classifier) -> Features:
 
     def f(x0: Tensor, eps: Tensor, l: Level, labels: Tensor | None) -> list[Tensor]:
         h, out = x0, []
-        for stage in net.to(x0.device).stages: out.append(h := stage(h))
+        for stage in net.to(x0.device).stages:
+            out.append(h := stage(h))
         return out
+
     return f
 
 
 def middle(net: UNet, process: Any) -> Features:
-    """The output of a denoiser's middle block for alpha x0 + sigma eps at a level, told the labels where it takes them."""
+    """The output of a denoiser's middle block for alpha x0 + sigma eps at a level, told the labels where it
+    takes them.
+    """
     half = _frozen(net)
-    half.up_blocks, half.finish = nn.ModuleList(), lambda x: x  # walks down and across, and returns what it has there
+    half.up_blocks, half.finish = (
+        nn.ModuleList(),
+        lambda x: x,
+    )  # walks down and across, and returns what it has there
 
     def f(x0: Tensor, eps: Tensor, l: Level, labels: Tensor | None) -> list[Tensor]:
         told = {"labels": labels} if half.config.num_class_embeds else {}
         return [process.answer(lambda x, t: half.to(x.device)(x, t, **told), x0, eps, l)[1]]
+
     return f
 
 
 def load(recipe: Recipe, codec: Any) -> Features | None:
-    """The features that [objective] names, None where it names none. BadInput: no such model, another kind, or of other data."""
+    """The features that [objective] names, None where it names none. BadInput: no such model, another kind,
+    or of other data.
+    """
     o = keys(recipe)
-    if not o.features: return None
+    if not o.features:
+        return None
     if recipe.process.predict in ("eps", "epsilon", "score"):
-        raise BadInput(f"objective.features needs an estimate of x0 at every level, which process.predict {recipe.process.predict!r} does not give "
-                       "without signal (accepted: v, x0, velocity, edm)")
+        raise BadInput(
+            "objective.features needs an estimate of x0 at every level, which process.predict"
+            f" {recipe.process.predict!r} does not give without signal (accepted: v, x0, velocity, edm)"
+        )
     from unnoise import hub
     from unnoise.train import objective
 
     f = hub.load(o.features)
-    if _sees(f.codec) != _sees(codec): raise BadInput(f"objective.features: {f.name!r} sees other data ({f.codec}) than this run ({codec})")
-    if isinstance(f.net, Classifier) and not f.net.config.time: return stages(f.net)
-    if isinstance(f.net, UNet) and f.process and f.net.config.mid_block_type and not f.text: return middle(f.net, objective.resolve(f.process))
-    raise BadInput(f"objective.features: {f.name!r} is of kind {f.kind} (accepted: a classifier of clean images, or a UNet with a middle block and no text)")
+    if _sees(f.codec) != _sees(codec):
+        raise BadInput(f"objective.features: {f.name!r} sees other data ({f.codec}) than this run ({codec})")
+    if isinstance(f.net, Classifier) and not f.net.config.time:
+        return stages(f.net)
+    if isinstance(f.net, UNet) and f.process and f.net.config.mid_block_type and not f.text:
+        return middle(f.net, objective.resolve(f.process))
+    raise BadInput(
+        f"objective.features: {f.name!r} is of kind {f.kind} (accepted: a classifier of clean images, or a"
+        " UNet with a middle block and no text)"
+    )
 
 
 def _sees(codec: Any) -> tuple:
@@ -127,4 +179,3 @@ def _sees(codec: Any) -> tuple:
 
 def _frozen(net: Any) -> Any:
     return copy.deepcopy(net).eval().requires_grad_(False)
-

@@ -1,4 +1,7 @@
-"""A recipe: everything that determines a training run, as TOML. Two runs of one recipe on one machine give equal weights."""
+"""A recipe: everything that determines a training run, as TOML. Two runs of one recipe on one machine give
+equal weights.
+"""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,17 +14,19 @@ from unnoise.errors import BadInput
 
 
 class _Section(BaseModel):
-    # strict: `steps = "10"` or `batch = true` is a slip of the pen, not a number (TOML's lists are our tuples: not strict).
+    # strict: `steps = "10"` or `batch = true` is a slip of the pen, not a number (TOML's lists are our
+    # tuples: not strict).
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataSection(_Section):
     """What to train on: `name` is a set of `unnoise data list` or a path; `validation` a split of it.
 
-    "emoji-scenes" and "emoji-starter-scenes" are the endless scenes of these sets, `size` pixels wide, of the `concepts` commonest concepts
-    (0: all), in the given `mixture` of kinds; `world` 1 is that of `data.scenes`, 2 that of `data.everything`.
-    What else they need is made before: `tokenizer`, a folder; `autoencoder` and `text`, model folders whose latents and encodings the network
-    sees; `cached` scenes' latents are made once.
+    "emoji-scenes" and "emoji-starter-scenes" are the endless scenes of these sets, `size` pixels wide, of the
+    `concepts` commonest concepts (0: all), in the given `mixture` of kinds; `world` 1 is that of
+    `data.scenes`, 2 that of `data.everything`. What else they need is made before: `tokenizer`, a folder;
+    `autoencoder` and `text`, model folders whose latents and encodings the network sees; `cached` scenes'
+    latents are made once.
     """
 
     name: str
@@ -33,16 +38,26 @@ class DataSection(_Section):
     world: Literal[1, 2] = 1
     concepts: int = Field(default=0, ge=0)
     mixture: dict[str, float] = {}
-    captions: Literal["grammar", "plain"] = "grammar"  # plain: the nouns alone, as captions found beside pictures are
+    captions: Literal["grammar", "plain"] = (
+        "grammar"  # plain: the nouns alone, as captions found beside pictures are
+    )
     tokenizer: str = ""
     autoencoder: str = ""
     text: str = ""
     cached: int = Field(default=0, ge=0)
     without: tuple[str, ...] = Field(default=(), strict=False)  # classes (their words) that are left out
-    low: Literal[0, 2, 4] = 0  # the network is shown the picture so many times smaller (see train.upscale); 0: it is not
-    low_noise: float = Field(default=0.5, ge=0, le=0.9)  # the most noise that the smaller one bears, pictures running from -1 to 1
-    tint: float = Field(default=0.0, ge=0, le=0.5)  # how far half of a judge's pictures are moved in each colour, of the range
-    masked: bool = False  # the network is shown the picture with a part taken away, and which (see train.inpaint)
+    low: Literal[0, 2, 4] = (
+        0  # the network is shown the picture so many times smaller (see train.upscale); 0: it is not
+    )
+    low_noise: float = Field(
+        default=0.5, ge=0, le=0.9
+    )  # the most noise that the smaller one bears, pictures running from -1 to 1
+    tint: float = Field(
+        default=0.0, ge=0, le=0.5
+    )  # how far half of a judge's pictures are moved in each colour, of the range
+    masked: bool = (
+        False  # the network is shown the picture with a part taken away, and which (see train.inpaint)
+    )
 
 
 class ProcessSection(_Section):
@@ -58,7 +73,9 @@ class ProcessSection(_Section):
     density: Literal["schedule", "discrete", "lognormal", "logit_normal"] = "schedule"
     density_options: dict[str, float] = {}
     stratified: bool = True
-    drop_label: float = Field(default=0.1, ge=0, le=1)  # how often null replaces the condition, for classifier-free guidance
+    drop_label: float = Field(
+        default=0.1, ge=0, le=1
+    )  # how often null replaces the condition, for classifier-free guidance
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -66,7 +83,9 @@ Width = Annotated[float, Field(gt=0, lt=0.28)]
 
 
 class TrainSection(_Section):
-    """The optimiser and its budget. A step takes `batch` samples, in `accumulate` parts; learning rate counts steps."""
+    """The optimiser and its budget. A step takes `batch` samples, in `accumulate` parts; learning rate counts
+    steps.
+    """
 
     steps: int = Field(ge=1)
     batch: int = Field(default=64, ge=1)
@@ -80,19 +99,30 @@ class TrainSection(_Section):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["no", "bf16", "fp16"] = "no"
     initial: Literal["torch", "near_linear"] = "torch"  # the weights to begin with (UNets; see train.initial)
-    ema: tuple[Width, Width] = Field(default=(0.05, 0.10), strict=False)  # widths, relative to the run (EDM2's sigma_rel)
+    ema: tuple[Width, Width] = Field(
+        default=(0.05, 0.10), strict=False
+    )  # widths, relative to the run (EDM2's sigma_rel)
     export: Literal["raw", "ema0", "ema1"] = "ema0"
     start: str = ""  # a bundled model or a model folder whose network's weights to begin with
-    text: bool = False  # the text encoder learns too, from where it is: that of `start` where it has one, else that of data.text
-    tokens: float = Field(default=1.0, gt=0)  # the learning rate of the token rows of a text encoder that learns, times lr
-    workers: int = Field(default=0, ge=0)  # processes that draw scenes and noise ahead of the steps; changes nothing but the time
-    compile: bool = False  # the network by torch.compile, for GPUs: other roundings, and a minute before the first step
+    # the text encoder learns too, from where it is: that of `start` where it has one, else that of data.text
+    text: bool = False
+    tokens: float = Field(
+        default=1.0, gt=0
+    )  # the learning rate of the token rows of a text encoder that learns, times lr
+    workers: int = Field(
+        default=0, ge=0
+    )  # processes that draw scenes and noise ahead of the steps; changes nothing but the time
+    compile: bool = (
+        False  # the network by torch.compile, for GPUs: other roundings, and a minute before the first step
+    )
     bad_steps: int = Field(default=5, ge=1)  # so many non-finite steps in a row roll the run back
 
     @model_validator(mode="after")
     def _divides(self) -> TrainSection:
         if self.batch % self.accumulate:
-            raise ValueError(f"batch must be a multiple of accumulate, given {self.batch} and {self.accumulate}")
+            raise ValueError(
+                f"batch must be a multiple of accumulate, given {self.batch} and {self.accumulate}"
+            )
         return self
 
 
@@ -107,9 +137,11 @@ class LogSection(_Section):
 
 
 class Recipe(_Section):
-    """The whole file. `net` has a `kind` (see `train.build.NETS`) and that network's keys; the data's sizes are filled in.
+    """The whole file. `net` has a `kind` (see `train.build.NETS`) and that network's keys; the data's sizes
+    are filled in.
 
-    `objective` holds what the loss of a task can be told (see `train.tasks`): its defaults are the task's own.
+    `objective` holds what the loss of a task can be told (see `train.tasks`): its defaults are the task's
+    own.
     """
 
     name: str = Field(min_length=1)
@@ -130,7 +162,8 @@ def load(path: str | Path, steps: int | None = None) -> Recipe:
     BadInput, one line: no such file, broken TOML, unknown key (with the nearest), bad value.
     """
     d = toml_file(path, "recipe")
-    if steps is not None and isinstance(d.get("train"), dict): d["train"]["steps"] = steps
+    if steps is not None and isinstance(d.get("train"), dict):
+        d["train"]["steps"] = steps
     return parse(d, str(path))
 
 
@@ -141,5 +174,7 @@ def parse(d: dict, where: str = "recipe") -> Recipe:
 
 def section(keys: dict, model: type[BaseModel], prefix: str) -> Any:
     """`model` of such keys. BadInput: an unknown one, or a bad value."""
-    try: return model(**keys)
-    except ValidationError as e: raise BadInput(explain(e, model, prefix)) from None
+    try:
+        return model(**keys)
+    except ValidationError as e:
+        raise BadInput(explain(e, model, prefix)) from None

@@ -1,15 +1,20 @@
-"""What is trained beside denoisers: an autoencoder, a CLIP, a judge of scenes, words, a score. One class a task, each with its objective's keys.
+"""What is trained beside denoisers: an autoencoder, a CLIP, a judge of scenes, words, a score. One class a
+task, each with its objective's keys.
 
-    autoencode  |x - y| + square (x - y)^2 + edge |dx - dy| + kl KL(q(z | x), N(0, 1)) / numbers of z;  y the decoding of a sample z,
-                d differences of neighbours (the square is what teaches colours early: an absolute error is as steep for hues as for grain)
+    autoencode  |x - y| + square (x - y)^2 + edge |dx - dy| + kl KL(q(z | x), N(0, 1)) / numbers of z;  y the
+    decoding of a sample z,
+                d differences of neighbours (the square is what teaches colours early: an absolute error is as
+                steep for hues as for grain)
     contrast    CLIP's softmax over the batch, or SigLIP's sigmoid of every pair
     recognise   the sum over a scene's questions of the cross-entropy of their answers
     words       what a caption says, without pictures: see `train.words`
-    score       one of the objectives of `train.score`, of data of any shape, in the units in which the network sees them
+    score       one of the objectives of `train.score`, of data of any shape, in the units in which the
+                network sees them
 
-A task has: `net(recipe, source)`, `loss(net, batch)` as a sum over the batch, `validate(net, items)` as means by name,
-`show(net, items)` images or None, and `save(net, source, name, folder)`.
+A task has: `net(recipe, source)`, `loss(net, batch)` as a sum over the batch, `validate(net, items)` as means
+by name, `show(net, items)` images or None, and `save(net, source, name, folder)`.
 """
+
 from __future__ import annotations
 
 import math
@@ -61,13 +66,21 @@ class Autoencode:
 
     def net(self, recipe: Recipe, src: SceneSource) -> nn.Module:
         n = len(recipe.net.get("block_out_channels", (64,)))
-        follows = {"down_block_types": ("DownEncoderBlock2D",) * n, "up_block_types": ("UpDecoderBlock2D",) * n, "sample_size": recipe.data.size}
+        follows = {
+            "down_block_types": ("DownEncoderBlock2D",) * n,
+            "up_block_types": ("UpDecoderBlock2D",) * n,
+            "sample_size": recipe.data.size,
+        }
         net = Autoencoder(_config(AutoencoderConfig, {**follows, **_own(recipe)}))
         near_linear(net)
         return Through(net)
 
     def loss(self, net: Any, x: Tensor, more: dict[str, Tensor], places: np.ndarray) -> Tensor:
-        eps = more["noise"] if "noise" in more else noise.draws(self.seed, self.stream, places, self.noised(net, x.shape[2:]))
+        eps = (
+            more["noise"]
+            if "noise" in more
+            else noise.draws(self.seed, self.stream, places, self.noised(net, x.shape[2:]))
+        )
         return self._errors(x, *net(x, eps.to(x))).sum()
 
     def noised(self, net: Any, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -85,8 +98,12 @@ class Autoencode:
     def validate(self, net: Any, items: Items) -> dict[str, float]:
         y, q = net(items.x, None)
         mse = (y.float().clamp(-1, 1) - items.x).square().flatten(1).mean(1)
-        return {"loss": float(self._errors(items.x, y, q).mean()), "psnr": float((10 * torch.log10(4 / mse.clamp(min=1e-9))).mean()),
-                "kl": float(q.kl().mean()), "latent_std": float(q.mean.std())}
+        return {
+            "loss": float(self._errors(items.x, y, q).mean()),
+            "psnr": float((10 * torch.log10(4 / mse.clamp(min=1e-9))).mean()),
+            "kl": float(q.kl().mean()),
+            "latent_std": float(q.mean.std()),
+        }
 
     def show(self, net: Any, items: Items) -> Tensor:
         """Pictures and what came back, in turn."""
@@ -100,7 +117,9 @@ class Autoencode:
 
 
 class Through(nn.Module):
-    """An autoencoder whose `forward` goes all the way, so that DDP sees it: x, and noise or None -> (y, posterior of x)."""
+    """An autoencoder whose `forward` goes all the way, so that DDP sees it: x, and noise or None -> (y,
+    posterior of x).
+    """
 
     def __init__(self, autoencoder: Autoencoder):
         super().__init__()
@@ -127,9 +146,17 @@ class Contrast:
     def net(self, recipe: Recipe, src: SceneSource) -> nn.Module:
         assert src.tokenizer is not None
         t, d = src.tokenizer, recipe.net.get("text", {})
-        own = {"vocab_size": t.size, "bos_token_id": t.bos, "eos_token_id": t.eos, "pad_token_id": t.pad, "max_position_embeddings": t.length}
+        own = {
+            "vocab_size": t.size,
+            "bos_token_id": t.bos,
+            "eos_token_id": t.eos,
+            "pad_token_id": t.pad,
+            "max_position_embeddings": t.length,
+        }
         text = _config(clip.TextConfig, {**own, **d}, "net.text.")
-        image = _config(clip.VisionConfig, {"image_size": recipe.data.size, **recipe.net.get("image", {})}, "net.image.")
+        image = _config(
+            clip.VisionConfig, {"image_size": recipe.data.size, **recipe.net.get("image", {})}, "net.image."
+        )
         return Matcher(text, image, self.objective.loss)
 
     def loss(self, net: Any, x: Tensor, more: dict[str, Tensor], places: np.ndarray) -> Tensor:
@@ -153,7 +180,9 @@ class Contrast:
 
 
 class Matcher(nn.Module):
-    """A CLIP with the loss that trains it, as one module; `forward` is the loss of a batch, so that DDP sees it."""
+    """A CLIP with the loss that trains it, as one module; `forward` is the loss of a batch, so that DDP sees
+    it.
+    """
 
     def __init__(self, text: clip.TextConfig, image: clip.VisionConfig, loss: str):
         super().__init__()
@@ -164,8 +193,11 @@ class Matcher(nn.Module):
 
     @torch.no_grad()
     def limit(self) -> None:
-        """To be called after every step of the optimiser: the softmax's temperature stays where its gradient is not cut off."""
-        if not self.sigmoid: self.clip.logit_scale.clamp_(max=clip.MAX_LOGIT_SCALE)
+        """To be called after every step of the optimiser: the softmax's temperature stays where its gradient
+        is not cut off.
+        """
+        if not self.sigmoid:
+            self.clip.logit_scale.clamp_(max=clip.MAX_LOGIT_SCALE)
 
     def vectors(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         image, text = self.clip(x, ids)
@@ -173,7 +205,8 @@ class Matcher(nn.Module):
 
     def forward(self, x: Tensor, ids: Tensor) -> Tensor:
         image, text = self.vectors(x, ids)
-        if self.sigmoid: return clip.siglip_loss(image, text, self.clip.logit_scale, self.bias)
+        if self.sigmoid:
+            return clip.siglip_loss(image, text, self.clip.logit_scale, self.bias)
         return clip.clip_loss(image, text, self.clip.logit_scale)
 
 
@@ -194,7 +227,9 @@ class Recognise:
 
     def _losses(self, logits: dict[str, Tensor], more: dict[str, Tensor]) -> Tensor:
         how = {"reduction": "none", "ignore_index": IGNORED, "label_smoothing": self.smoothing}
-        return torch.stack([F.cross_entropy(l.float(), more[f"head/{k}"], **how) for k, l in logits.items()]).sum(0)
+        return torch.stack(
+            [F.cross_entropy(l.float(), more[f"head/{k}"], **how) for k, l in logits.items()]
+        ).sum(0)
 
     def validate(self, net: Any, items: Items) -> dict[str, float]:
         logits, out = net(items.x), {}
@@ -210,15 +245,26 @@ class Recognise:
     def save(self, net: Any, src: SceneSource, name: str, folder: Path) -> Path:
         from unnoise import hub
 
-        return hub.save(folder, name=name, kind="recogniser", net=net, weights=None, codec=src.codec, words=None, process=None)
+        return hub.save(
+            folder,
+            name=name,
+            kind="recogniser",
+            net=net,
+            weights=None,
+            codec=src.codec,
+            words=None,
+            process=None,
+        )
 
 
 class Match:
-    """Data to their score, grad log p, by the objective `kind`: a method of `train.score` (Hutchinson's trace is "sliced_vr").
+    """Data to their score, grad log p, by the objective `kind`: a method of `train.score` (Hutchinson's trace
+    is "sliced_vr").
 
-    form "score": the network is s(x), under "ncsn" sigma s(x, sigma) of x / sqrt(1 + sigma^2). "energy": log p = -|x - f(x)|^2 / 2 up to a
-    constant, f the network (Salimans & Ho 2021), and s its gradient. truth: a mixture's file (see `Mixture.from_json`), whose score is
-    what "explicit" learns from, and what validation compares with where it is given ("error": relative, root mean square).
+    form "score": the network is s(x), under "ncsn" sigma s(x, sigma) of x / sqrt(1 + sigma^2). "energy": log
+    p = -|x - f(x)|^2 / 2 up to a constant, f the network (Salimans & Ho 2021), and s its gradient. truth: a
+    mixture's file (see `Mixture.from_json`), whose score is what "explicit" learns from, and what validation
+    compares with where it is given ("error": relative, root mean square).
     """
 
     config = MLPConfig
@@ -236,22 +282,32 @@ class Match:
     def __init__(self, recipe: Recipe):
         self.objective, self.seed = _objective(recipe, self.Objective), recipe.seed
         o = self.objective
-        if o.kind == "explicit" and not o.truth: raise BadInput("objective.kind 'explicit' needs objective.truth, a mixture's file")
-        if o.kind == "ncsn" and o.form == "energy": raise BadInput("objective.form 'energy' knows one level: objective.kind 'ncsn' has many")
+        if o.kind == "explicit" and not o.truth:
+            raise BadInput("objective.kind 'explicit' needs objective.truth, a mixture's file")
+        if o.kind == "ncsn" and o.form == "energy":
+            raise BadInput("objective.form 'energy' knows one level: objective.kind 'ncsn' has many")
         self.sigmas = score.levels(o.high, o.sigma, o.levels) if o.kind == "ncsn" else None
         self.truth = Mixture.from_json(o.truth) if o.truth else None
 
     def net(self, recipe: Recipe, src: Any) -> nn.Module:
         size = math.prod(src.codec.shape(1))
         if self.truth and math.prod(self.truth.shape) != size:
-            raise BadInput(f"objective.truth is a mixture in {math.prod(self.truth.shape)} dimensions, and {recipe.data.name} has {size} numbers an item")
+            raise BadInput(
+                f"objective.truth is a mixture in {math.prod(self.truth.shape)} dimensions, and"
+                f" {recipe.data.name} has {size} numbers an item"
+            )
         net = MLP(_config(MLPConfig, {"size": size, **_own(recipe), "time": self.sigmas is not None}))
         return Scorer(net, getattr(src.codec, "mean", 0.0), getattr(src.codec, "std", 1.0))
 
     def score(self, net: Any) -> Any:
         """The network as a score, x -> x's shape; under "ncsn" (x, level)."""
-        if self.sigmas is not None: return lambda x, l: net(x / _root(x, l), c_noise(l).to(x)) / spread(l.sigma, x)
-        return gradient(lambda x: -(x - net(x)).flatten(1).square().sum(1) / 2) if self.objective.form == "energy" else net
+        if self.sigmas is not None:
+            return lambda x, l: net(x / _root(x, l), c_noise(l).to(x)) / spread(l.sigma, x)
+        return (
+            gradient(lambda x: -(x - net(x)).flatten(1).square().sum(1) / 2)
+            if self.objective.form == "energy"
+            else net
+        )
 
     def loss(self, net: Any, x: Tensor, more: dict[str, Tensor], places: np.ndarray) -> Tensor:
         return self._losses(net, x, "train", places).sum()
@@ -259,10 +315,14 @@ class Match:
     def _losses(self, net: Any, x: Tensor, stream: str, places: np.ndarray) -> Tensor:
         """(n,) losses; noise and projections are those of the places in the stream."""
         o, s, z = self.objective, self.score(net), _at_places(self.seed, f"score/{stream}", places)
-        if o.kind == "explicit": return score.explicit(s, x, self._true(net))
-        if o.kind == "implicit": return score.implicit(s, x)
-        if o.kind == "denoising": return score.denoising(s, x, o.sigma, z(x))
-        if self.sigmas is None: return getattr(score, o.kind)(s, x, score.project(o.projections, x, z, o.count))
+        if o.kind == "explicit":
+            return score.explicit(s, x, self._true(net))
+        if o.kind == "implicit":
+            return score.implicit(s, x)
+        if o.kind == "denoising":
+            return score.denoising(s, x, o.sigma, z(x))
+        if self.sigmas is None:
+            return getattr(score, o.kind)(s, x, score.project(o.projections, x, z, o.count))
         u = torch.stack([noise.uniform(self.seed, f"score/{stream}/level", int(i), ()) for i in places])
         return score.ncsn(s, x, self.sigmas[(u * o.levels).long()], z(x))
 
@@ -274,7 +334,8 @@ class Match:
 
     def validate(self, net: Any, items: Items) -> dict[str, float]:
         told = {"loss": float(self._losses(net, items.x, "validation", np.arange(len(items.x))).mean())}
-        if not self.truth: return told
+        if not self.truth:
+            return told
         s, true = self.score(net), self._true(net)(items.x)
         found = s(items.x, ve(self.sigmas[-1:])) if self.sigmas is not None else s(items.x)
         return {**told, "error": float(((found - true).square().sum() / true.square().sum()).sqrt())}
@@ -285,7 +346,16 @@ class Match:
     def save(self, net: Any, src: Any, name: str, folder: Path) -> Path:
         from unnoise import hub
 
-        return hub.save(folder, name=name, kind="mlp", net=net.mlp, weights=None, codec=src.codec, words=None, process=None)
+        return hub.save(
+            folder,
+            name=name,
+            kind="mlp",
+            net=net.mlp,
+            weights=None,
+            codec=src.codec,
+            words=None,
+            process=None,
+        )
 
 
 class Scorer(nn.Module):
@@ -315,11 +385,24 @@ def _at_places(seed: int, stream: str, places: np.ndarray) -> noise.Noise:
     def draws(like: Tensor, *_: Any) -> Tensor:
         k = next(calls)
         return noise.draws(seed, f"{stream}/{k}", places, like.shape[1:]).to(like)
+
     return draws
 
 
-TASKS = {"autoencode": Autoencode, "contrast": Contrast, "recognise": Recognise, "score": Match, "words": Words}
-KIND = {"autoencode": "autoencoder", "contrast": "clip", "recognise": "recogniser", "score": "mlp", "words": "reader"}  # the net.kind of each
+TASKS = {
+    "autoencode": Autoencode,
+    "contrast": Contrast,
+    "recognise": Recognise,
+    "score": Match,
+    "words": Words,
+}
+KIND = {
+    "autoencode": "autoencoder",
+    "contrast": "clip",
+    "recognise": "recogniser",
+    "score": "mlp",
+    "words": "reader",
+}  # the net.kind of each
 
 
 def _objective(recipe: Recipe, model: type[BaseModel]) -> Any:
@@ -332,7 +415,8 @@ def _own(recipe: Recipe) -> dict:
 
 def _check_sections(recipe: Recipe, known: tuple[str, ...]) -> None:
     for k in recipe.net:
-        if k not in known: raise BadInput(f"unknown key 'net.{k}' (accepted: {', '.join(known)})")
+        if k not in known:
+            raise BadInput(f"unknown key 'net.{k}' (accepted: {', '.join(known)})")
 
 
 def _config(model: type[BaseModel], d: dict, prefix: str = "net.") -> Any:

@@ -1,12 +1,15 @@
 """Words learnt as words: a text encoder taught, without pictures, what captions say.
 
-    loss = CE(concept | scale cos(v, v0)) + sum over the other questions of CE(answer | h) + hold |h - h0|^2 / |h0|^2
+    loss = CE(concept | scale cos(v, v0)) + sum over the other questions of CE(answer | h) + hold |h - h0|^2 /
+    |h0|^2
 
-h are the encoder's states of any caption of a scene of the second world, h0 those that the encoder had at first for the plain way of saying the same
-scene ("a sword" -> "crossed swords"); v is the mean of h over the caption's words and over what follows them, and v0 that of every concept's plain
-name at first. So a caption finds its concept where the encoder had put it: all names come to mean the same (which a diffusion loss hardly ever
-teaches), and a UNet that reads the encoder finds them where it expects them. Both phrases differ in length: compared are the mean over their words,
-and the states from where both have ended, which is most of what is attended to.
+h are the encoder's states of any caption of a scene of the second world, h0 those that the encoder had at
+first for the plain way of saying the same scene ("a sword" -> "crossed swords"); v is the mean of h over the
+caption's words and over what follows them, and v0 that of every concept's plain name at first. So a caption
+finds its concept where the encoder had put it: all names come to mean the same (which a diffusion loss hardly
+ever teaches), and a UNet that reads the encoder finds them where it expects them. Both phrases differ in
+length: compared are the mean over their words, and the states from where both have ended, which is most of
+what is attended to.
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ EVEN = 0.6  # the power by which a concept's names come closer to being said as 
 
 @dataclass(frozen=True)
 class WordSource:
-    """Captions as token ids, with the plain phrase that says the same, and the answers that they give, by head."""
+    """Captions as token ids, with the plain phrase that says the same, and the answers that they give, by
+    head.
+    """
 
     scenes: Everything
     section: DataSection
@@ -78,13 +83,17 @@ class WordSource:
         return positions(*where)
 
     def fetch(self, index: Sequence[int] | np.ndarray, seed: int = 0, **_: Any) -> Items:
-        """Of the captions `index` of the stream `seed`: ids (n, tokens) as x, "plain" ids (n, tokens) and the heads' answers (n,).
+        """Of the captions `index` of the stream `seed`: ids (n, tokens) as x, "plain" ids (n, tokens) and the
+        heads' answers (n,).
 
-        Captions come by turns of BLOCK: bare names of any concept three times, which are short and fast, then those of scenes.
+        Captions come by turns of BLOCK: bare names of any concept three times, which are short and fast, then
+        those of scenes.
         """
         draws = [Draw(seed, int(i), STREAM[self.scenes.split] + VISITS) for i in index]
         bare = [int(i) // BLOCK % 4 < 3 for i in index]
-        said = [self._bare(d) if b else self._of_scene(seed, int(i), d) for b, i, d in zip(bare, index, draws)]
+        said = [
+            self._bare(d) if b else self._of_scene(seed, int(i), d) for b, i, d in zip(bare, index, draws)
+        ]
         length = min(SHORT, self.length) if all(bare) else self.length
         plain = self.ids([plainly(a, self.scenes.called) for a, _ in said], length)
         answers = worlds.targets([a for a, _ in said], self.heads).items()
@@ -106,7 +115,9 @@ class WordSource:
         return a, self.scenes.say(a, draw)
 
     def ids(self, texts: Sequence[str], length: int) -> Tensor:
-        """(n, length) token ids. What is longer ends early: states do not depend on what comes later, and short rows are fast."""
+        """(n, length) token ids. What is longer ends early: states do not depend on what comes later, and
+        short rows are fast.
+        """
         rows = worlds.ids(self.text.tokenizer, texts)[:, :length].clone()
         rows[:, -1] = self.text.tokenizer.eos
         return rows
@@ -121,7 +132,9 @@ class WordSource:
 
 
 def source(recipe: Recipe, split: str) -> WordSource:
-    """The captions that a recipe asks for. BadInput: they are not of the second world, or no text encoder is named."""
+    """The captions that a recipe asks for. BadInput: they are not of the second world, or no text encoder is
+    named.
+    """
     from unnoise.hub import parts
 
     d = recipe.data
@@ -141,7 +154,9 @@ def source(recipe: Recipe, split: str) -> WordSource:
 
 
 class Words:
-    """The task. Its network is the text encoder with what asks it questions; a run's model is the encoder alone."""
+    """The task. Its network is the text encoder with what asks it questions; a run's model is the encoder
+    alone.
+    """
 
     config = None
 
@@ -179,7 +194,9 @@ class Words:
         ).sum(0)
 
     def validate(self, net: Any, items: Items) -> dict[str, float]:
-        """The loss's two parts, how often each answer is right, and how often the concept is among the first five."""
+        """The loss's two parts, how often each answer is right, and how often the concept is among the first
+        five.
+        """
         logits, h, h0 = net(items.x, items.more["plain"])
         out = {
             "loss": float(self._asked(logits, items.more).mean()),
@@ -206,7 +223,9 @@ class Words:
 
 
 def begin_with(text: nn.Module, name: str) -> None:
-    """Take over the weights of a model folder's text encoder. BadInput names the first tensor of another shape."""
+    """Take over the weights of a model folder's text encoder. BadInput names the first tensor of another
+    shape.
+    """
     from unnoise.hub import parts
 
     theirs = parts.load_text(name).net.state_dict()
@@ -219,7 +238,8 @@ def begin_with(text: nn.Module, name: str) -> None:
 class Understanding(nn.Module):
     """A text encoder that learns, the same as it was at first, and what asks it questions.
 
-    concepts: ids of the plain name of each answer to "noun". Every other head's query attends to all states, as a UNet's do.
+    concepts: ids of the plain name of each answer to "noun". Every other head's query attends to all states,
+    as a UNet's do.
     """
 
     def __init__(self, text: Any, heads: dict[str, tuple[str, ...]], concepts: Tensor, joints: int = 4):
@@ -260,7 +280,9 @@ def pooled(h: Tensor, ids: Tensor, eos: int) -> Tensor:
 
 
 def apart(h: Tensor, h0: Tensor, ids: Tensor, plain: Tensor, eos: int) -> Tensor:
-    """(n,) how far states h of ids lie from h0 of plain, relative to h0's square: over what follows both ends, and over the mean of the words."""
+    """(n,) how far states h of ids lie from h0 of plain, relative to h0's square: over what follows both
+    ends, and over the mean of the words.
+    """
     place, width = torch.arange(ids.shape[1], device=ids.device), h.shape[-1]
     end, end0 = ((row == eos).int().argmax(1)[:, None] for row in (ids, plain))
     after = (place >= torch.maximum(end, end0)).float()[..., None]

@@ -1,4 +1,5 @@
 """`unnoise edit …`: one file a group of commands; each reads a picture and writes another beside it."""
+
 from __future__ import annotations
 
 import typer

@@ -1,4 +1,5 @@
 """`unnoise edit invert`, `prompt-to-prompt` and `diffedit`."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,76 +11,191 @@ from unnoise.cli.edit import common as c
 from unnoise.errors import BadInput
 
 _ONE_WAY = "Steps up, and down again."
-Method = Annotated[str, typer.Option("--method", help="plain, fixed-point, or coupled (exact at any guidance).")]
-Anchor = Annotated[str, typer.Option("--anchor", help="What holds it under guidance: none, negative-prompt or null-text.")]
+Method = Annotated[
+    str, typer.Option("--method", help="plain, fixed-point, or coupled (exact at any guidance).")
+]
+Anchor = Annotated[
+    str, typer.Option("--anchor", help="What holds it under guidance: none, negative-prompt or null-text.")
+]
 Iterations = Annotated[int, typer.Option("--iterations", help="Of the fixed point, at each step.")]
 Shows = Annotated[str, typer.Argument(help="What the picture shows.")]
 
 
-@c.command(without=("resume", "n", "negative", "seed", "sampler", "option", "clip_skip", "batch_size"), steps=50, guidance=1.0,
-           helps={"steps": _ONE_WAY, "guidance": "Guidance on the way down (coupled: both ways); 1 is off."})
-def invert(image: c.Image, prompt: Shows = "", method: Method = "fixed-point", anchor: Anchor = "none", iterations: Iterations = 3, *,
-           common: c.Common) -> None:
+@c.command(
+    without=("resume", "n", "negative", "seed", "sampler", "option", "clip_skip", "batch_size"),
+    steps=50,
+    guidance=1.0,
+    helps={"steps": _ONE_WAY, "guidance": "Guidance on the way down (coupled: both ways); 1 is off."},
+)
+def invert(
+    image: c.Image,
+    prompt: Shows = "",
+    method: Method = "fixed-point",
+    anchor: Anchor = "none",
+    iterations: Iterations = 3,
+    *,
+    common: c.Common,
+) -> None:
     """Take a picture up to noise and down again; prints the round trip's error, writes what came back."""
+
     def run(pipe, advance, **how):
         from unnoise.edit import invert as edit
 
-        return edit(pipe, image, prompt, method=method, anchor=anchor, iterations=iterations, progress=advance, **how)
+        return edit(
+            pipe, image, prompt, method=method, anchor=anchor, iterations=iterations, progress=advance, **how
+        )
 
     def told(made) -> dict[str, Any]:
         r = made[0]
-        return {"round_trip_error": r.error, "psnr": _finite(r.psnr), "autoencoder_psnr": _finite(r.autoencoder)}
+        return {
+            "round_trip_error": r.error,
+            "psnr": _finite(r.psnr),
+            "autoencoder_psnr": _finite(r.autoencoder),
+        }
+
     c.edit(common, image, run, more=told, seeded=False)
 
 
 Source = Annotated[str, typer.Option("--source", help="What the picture shows now; left out: any picture.")]
-Mask = Annotated[Optional[Path], typer.Option("--mask", help="A mask of the picture's size (white changes) in place of the computed one.")]  # noqa: UP045
-ShowMask = Annotated[Optional[Path], typer.Option("--show-mask", metavar="PATH", help="Write the mask that was used (.png).")]  # noqa: UP045
+Mask = Annotated[
+    Path | None,
+    typer.Option("--mask", help="A mask of the picture's size (white changes) in place of the computed one."),
+]
+ShowMask = Annotated[
+    Path | None, typer.Option("--show-mask", metavar="PATH", help="Write the mask that was used (.png).")
+]
 Strength = Annotated[float, typer.Option("--strength", help="How far up the encoding goes, 0 to 1.")]
 Noises = Annotated[Optional[int], typer.Option("--noises", help="Noises that the mask averages over (10).")]  # noqa: UP045
-NoiseLevel = Annotated[Optional[float], typer.Option("--noise-level", help="How noisy the picture is for the mask, 0 to 1.")]  # noqa: UP045
-Extremes = Annotated[Optional[float], typer.Option("--extremes", help="The share of cells clipped at either end of the differences.")]  # noqa: UP045
-Threshold = Annotated[Optional[float], typer.Option("--threshold", help="Where the scaled differences count as changed (0.5).")]  # noqa: UP045
-Space = Annotated[str, typer.Option("--space", help="Where differences are taken: pixels, or cells of the latents as in the paper.")]
-Room = Annotated[int, typer.Option("--room", help="Cells around a computed mask into which a new thing may reach where the picture is plain.")]
-Grow = Annotated[int, typer.Option("--grow", help="Cells beyond the mask that the decoder may use; pixels outside stay.")]
+NoiseLevel = Annotated[
+    float | None, typer.Option("--noise-level", help="How noisy the picture is for the mask, 0 to 1.")
+]
+Extremes = Annotated[
+    float | None,
+    typer.Option("--extremes", help="The share of cells clipped at either end of the differences."),
+]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", help="Where the scaled differences count as changed (0.5).")
+]
+Space = Annotated[
+    str,
+    typer.Option(
+        "--space", help="Where differences are taken: pixels, or cells of the latents as in the paper."
+    ),
+]
+Room = Annotated[
+    int,
+    typer.Option(
+        "--room",
+        help="Cells around a computed mask into which a new thing may reach where the picture is plain.",
+    ),
+]
+Grow = Annotated[
+    int, typer.Option("--grow", help="Cells beyond the mask that the decoder may use; pixels outside stay.")
+]
 Encoding = Annotated[str, typer.Option("--method", help="Of the encoding: plain or fixed-point.")]
 
 
-@c.command(without=("resume", "n", "seed", "sampler", "option", "clip_skip"), helps={"batch_size": "The mask's noises at once; changes nothing else."})
-def diffedit(image: c.Image, prompt: c.Prompt, source: Source = "", mask: Mask = None, show_mask: ShowMask = None, strength: Strength = 0.8,
-             noises: Noises = None, noise_level: NoiseLevel = None, extremes: Extremes = None, threshold: Threshold = None, space: Space = "pixels",
-             room: Room = 1, grow: Grow = 0, method: Encoding = "plain", *, common: c.Common) -> None:
+@c.command(
+    without=("resume", "n", "seed", "sampler", "option", "clip_skip"),
+    helps={"batch_size": "The mask's noises at once; changes nothing else."},
+)
+def diffedit(
+    image: c.Image,
+    prompt: c.Prompt,
+    source: Source = "",
+    mask: Mask = None,
+    show_mask: ShowMask = None,
+    strength: Strength = 0.8,
+    noises: Noises = None,
+    noise_level: NoiseLevel = None,
+    extremes: Extremes = None,
+    threshold: Threshold = None,
+    space: Space = "pixels",
+    room: Room = 1,
+    grow: Grow = 0,
+    method: Encoding = "plain",
+    *,
+    common: c.Common,
+) -> None:
     """Change what distinguishes two prompts, where they differ, and nothing else."""
-    own = c.given(mask=mask, noises=noises, noise_level=noise_level, extremes=extremes, threshold=threshold, batch_size=common.batch_size)
+    own = c.given(
+        mask=mask,
+        noises=noises,
+        noise_level=noise_level,
+        extremes=extremes,
+        threshold=threshold,
+        batch_size=common.batch_size,
+    )
     _writable(show_mask, common.overwrite, image, *([mask] if mask else []))
 
     def run(pipe, advance, **how):
         from unnoise.edit import diffedit as edit
 
-        return edit(pipe, image, prompt, source=source, strength=strength, space=space, room=room, grow=grow, method=method, progress=advance, **own, **how)
+        return edit(
+            pipe,
+            image,
+            prompt,
+            source=source,
+            strength=strength,
+            space=space,
+            room=room,
+            grow=grow,
+            method=method,
+            progress=advance,
+            **own,
+            **how,
+        )
 
     def told(made) -> dict[str, Any]:
         shown = {"mask": str(_write(made[0].mask, show_mask, common.overwrite))} if show_mask else {}
         return {"changed": round(float((made[0].mask > 0).mean()), 4), **shown}
+
     c.edit(common, image, run, [mask] if mask else [], told, seeded=False)
 
 
-Either = Annotated[Path, typer.Argument(help='The picture to edit (it is not changed), or "none": both are drawn.')]
+Either = Annotated[
+    Path, typer.Argument(help='The picture to edit (it is not changed), or "none": both are drawn.')
+]
 First = Annotated[str, typer.Option("--source", help="The first prompt: what the picture shows.")]
-Cross = Annotated[float, typer.Option("--cross", help="The share of steps whose cross-attention is the source's.")]
-Self = Annotated[float, typer.Option("--self", help="The share of steps whose self-attention is the source's.")]
-Weight = Annotated[Optional[list[str]], typer.Option("--weight", metavar="WORD=FACTOR", help="More or less of a word; may be repeated.")]  # noqa: UP045
-Local = Annotated[Optional[list[str]], typer.Option("--local", metavar="WORD", help="Change only where this word looks; may be repeated.")]  # noqa: UP045
-Holds = Annotated[str, typer.Option("--anchor", help="What holds a picture: direct, none, negative-prompt or null-text.")]
+Cross = Annotated[
+    float, typer.Option("--cross", help="The share of steps whose cross-attention is the source's.")
+]
+Self = Annotated[
+    float, typer.Option("--self", help="The share of steps whose self-attention is the source's.")
+]
+Weight = Annotated[
+    list[str] | None,
+    typer.Option("--weight", metavar="WORD=FACTOR", help="More or less of a word; may be repeated."),
+]
+Local = Annotated[
+    list[str] | None,
+    typer.Option("--local", metavar="WORD", help="Change only where this word looks; may be repeated."),
+]
+Holds = Annotated[
+    str, typer.Option("--anchor", help="What holds a picture: direct, none, negative-prompt or null-text.")
+]
 Way = Annotated[str, typer.Option("--method", help="Of a picture's inversion: plain or fixed-point.")]
-ShowSource = Annotated[Optional[Path], typer.Option("--show-source", metavar="PATH", help="Write what the source's run gave (.png).")]  # noqa: UP045
+ShowSource = Annotated[
+    Path | None,
+    typer.Option("--show-source", metavar="PATH", help="Write what the source's run gave (.png)."),
+]
 
 
 @c.command(helps={"sampler": 'Of "none" (see `unnoise samplers`); a picture comes down by ddim.'})
-def prompt_to_prompt(image: Either, prompt: c.Prompt, source: First = "", cross: Cross = 0.8, self_: Self = 0.4, weight: Weight = None,
-                     local: Local = None, anchor: Holds = "direct", method: Way = "fixed-point", show_source: ShowSource = None, *,
-                     common: c.Common) -> None:
+def prompt_to_prompt(
+    image: Either,
+    prompt: c.Prompt,
+    source: First = "",
+    cross: Cross = 0.8,
+    self_: Self = 0.4,
+    weight: Weight = None,
+    local: Local = None,
+    anchor: Holds = "direct",
+    method: Way = "fixed-point",
+    show_source: ShowSource = None,
+    *,
+    common: c.Common,
+) -> None:
     """Draw or change a picture under another prompt with the layout of the first."""
     picture, weights = None if str(image) == "none" else image, dict(_weight(w) for w in weight or ())
     _writable(show_source, common.overwrite, image)
@@ -87,11 +203,28 @@ def prompt_to_prompt(image: Either, prompt: c.Prompt, source: First = "", cross:
     def run(pipe, advance, **how):
         from unnoise.edit import prompt_to_prompt as edit
 
-        return edit(pipe, picture, prompt, source=source, cross=cross, self_=self_, weights=weights, local=local or (), anchor=anchor, method=method,
-                    progress=advance, **how)
+        return edit(
+            pipe,
+            picture,
+            prompt,
+            source=source,
+            cross=cross,
+            self_=self_,
+            weights=weights,
+            local=local or (),
+            anchor=anchor,
+            method=method,
+            progress=advance,
+            **how,
+        )
 
     def told(made) -> dict[str, Any]:
-        return {"source": str(_write(_sheet([m.source for m in made]), show_source, common.overwrite))} if show_source else {}
+        return (
+            {"source": str(_write(_sheet([m.source for m in made]), show_source, common.overwrite))}
+            if show_source
+            else {}
+        )
+
     c.edit(common, image, run, more=told)
 
 
@@ -102,15 +235,20 @@ def _finite(db: float) -> float | str:
 
 def _weight(given: str) -> tuple[str, float]:
     word, _, factor = given.rpartition("=")
-    try: weight = float(factor)
-    except ValueError: weight = None
-    if weight is None or not word.strip(): raise BadInput(f"--weight takes WORD=FACTOR, as in 'red=2', given {given!r}")
+    try:
+        weight = float(factor)
+    except ValueError:
+        weight = None
+    if weight is None or not word.strip():
+        raise BadInput(f"--weight takes WORD=FACTOR, as in 'red=2', given {given!r}")
     return word.strip(), weight
 
 
 def _writable(path: Path | None, overwrite: bool, *originals: Path) -> None:
-    if path is None: return
-    if path.suffix.lower() != ".png": raise BadInput(f"cannot write {path}: name a .png file")
+    if path is None:
+        return
+    if path.suffix.lower() != ".png":
+        raise BadInput(f"cannot write {path}: name a .png file")
     c.output_for(originals[0], path, overwrite, originals[1:])
 
 
