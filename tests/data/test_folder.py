@@ -164,10 +164,7 @@ def test_captions_from_metadata(tmp_path):
     save(tmp_path / "a/1.png", pixels()), save(tmp_path / "2.png", pixels())
     two, one = (
         {"file_name": "2.png", "text": "zwei Äpfel", "more": 1},
-        {
-            "file_name": "a/1.png",
-            "text": "one",
-        },
+        {"file_name": "a/1.png", "text": "one"},
     )
     rows(tmp_path / "metadata.jsonl", two, "", one)
     data = load(tmp_path)

@@ -110,12 +110,7 @@ def test_how_much_of_a_drawing_is_lost_on_each_ground():
     want = [np.mean(np.linalg.norm(lab - g, axis=1) < 0.16) for g in GROUND_LAB.values()]
     assert told["clash"][0].tolist() == pytest.approx(255 * np.array(want), abs=0.51)
     assert told["lab"][0] == pytest.approx(lab.mean(0), abs=1e-5)
-    assert told["box"][0].tolist() == [
-        0,
-        0,
-        32,
-        32,
-    ]
+    assert told["box"][0].tolist() == [0, 0, 32, 32]
 
 
 def test_turning_and_mirroring_are_told_by_what_then_looks_different():

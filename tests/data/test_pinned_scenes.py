@@ -124,13 +124,7 @@ def test_shares_of_counts_sizes_colours_and_grounds(objects):
     )
     assert share(lambda a: a.background != "white") == pytest.approx(0.25, abs=0.03)
     assert {a.size for a in objects} == {"small", "medium", "large"}
-    assert {a.count for a in objects} == {
-        1,
-        2,
-        3,
-        4,
-        5,
-    }
+    assert {a.count for a in objects} == {1, 2, 3, 4, 5}
 
 
 def test_a_single_thing_is_as_large_as_its_word(objects):

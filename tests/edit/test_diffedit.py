@@ -118,11 +118,7 @@ def test_what_was_drawn_around_a_mask_joins_it_on_plain_ground_alone():
     before = np.full((40, 40, 3), 250, np.uint8)
     before[10:20, 10:20], before[10:20, 22:30] = (
         (200, 30, 30),
-        (
-            30,
-            30,
-            200,
-        ),
+        (30, 30, 200),
     )  # what changes, and its neighbour
     mask, after, wide = np.zeros((40, 40)), before.copy(), np.zeros((40, 40), bool)
     mask[10:20, 10:20] = 1

@@ -24,12 +24,7 @@ def darkness(images):
 def test_weight_0_is_the_plain_picture_and_weight_1_is_not_with_any_sampler(tiny, sampler):
     pipe, how = (
         unnoise.load(tiny),
-        {
-            "sampler": sampler,
-            "num_inference_steps": 3,
-            "guidance_scale": 1.5,
-            "seed": 0,
-        },
+        {"sampler": sampler, "num_inference_steps": 3, "guidance_scale": 1.5, "seed": 0},
     )
     plain = pipe("one", **how).arrays
     assert np.array_equal(

@@ -56,12 +56,7 @@ def test_every_strength_and_number_of_steps_runs_just_so_many_calls(tiny):
 def test_as_many_calls_as_text_to_image_with_any_sampler(tiny, sampler):
     pipe, how = (
         unnoise.load(tiny),
-        {
-            "sampler": sampler,
-            "num_inference_steps": 4,
-            "guidance_scale": 1.0,
-            "seed": 0,
-        },
+        {"sampler": sampler, "num_inference_steps": 4, "guidance_scale": 1.0, "seed": 0},
     )
     calls = {
         s: image_to_image(pipe, np.zeros((8, 8), np.uint8), "one", strength=s, **how).nfe

@@ -30,13 +30,7 @@ def test_a_pass_shrinks_by_equal_factors(zoom):
     """64 pixels, each frame 2^(1/4) smaller: 53.8, 45.3, 38.1, 32; and the same of the second pass, to 16."""
     widths = [white(f) for f in zoom.frames(4)]
     assert np.abs(np.array(widths) - 64 * 2.0 ** (-np.arange(9) / 4)).max() <= 2
-    assert widths[:5] == [
-        64,
-        54,
-        46,
-        38,
-        32,
-    ]
+    assert widths[:5] == [64, 54, 46, 38, 32]
 
 
 def test_what_shrinks_stays_in_the_middle(zoom):

@@ -126,11 +126,7 @@ def test_one_thing_twice_is_no_pair_and_colours_belong_to_their_things():
 
 def test_what_is_asked_and_counted():
     assert room.GUIDANCES == (1.0, 2.0, 3.0, 5.0, 8.0)
-    assert room.SHARES == {
-        "noun": 0.4,
-        "seen": 0.3,
-        "held out": 0.3,
-    }
+    assert room.SHARES == {"noun": 0.4, "seen": 0.3, "held out": 0.3}
     assert room.WORLD == {"objects": 0.55, "pair": 0.25, "hand": 0.20}
     assert room.PROMPTS == 990_000
     assert [room.contradictions(n) for n in (0, 1, 3, 9, 300)] == [0, 2, 2, 3, 100]

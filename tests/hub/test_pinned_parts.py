@@ -269,11 +269,7 @@ def test_latents_are_not_clipped_and_begin_one_step_later():
 def test_what_is_written_for_a_default_sampler(defaults, want):
     d = schedulers.write(ProcessSection(schedule="scaled_linear", predict="eps"), defaults)
     assert {k: d.get(k) for k in want} == want
-    assert (
-        d["beta_start"],
-        d["beta_end"],
-        d["num_train_timesteps"],
-    ) == (0.00085, 0.012, 1000)
+    assert (d["beta_start"], d["beta_end"], d["num_train_timesteps"]) == (0.00085, 0.012, 1000)
 
 
 def test_an_edm_file_is_edms():

@@ -81,10 +81,7 @@ def test_bad_input_is_one_line_and_takes_no_folder(tmp_path):
     file = write(tmp_path, train={"stepz": 3})
     cases = (
         (file, "unknown key 'train.stepz'; did you mean 'train.steps'?"),
-        (
-            tmp_path / "none.toml",
-            "no recipe '",
-        ),
+        (tmp_path / "none.toml", "no recipe '"),
     )
     for path, words in cases:
         code, out, err = unnoise(path, "--out", tmp_path / "run", "--json")

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,7 +30,7 @@ _GUIDE = (
     " a colon between two digits is the text's own, as in clip=a clock at 10:30; for a weight put a space"
     " before it: clip=a clock at 10:30 :2."
 )
-Guide = Annotated[Optional[list[str]], typer.Option("--guide", metavar="GUIDE", help=_GUIDE)]  # noqa: UP045
+Guide = Annotated[list[str] | None, typer.Option("--guide", metavar="GUIDE", help=_GUIDE)]
 Through = Annotated[
     bool, typer.Option("--guide-through", help="Follow the guides' gradient through the network too: slower.")
 ]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -27,21 +27,19 @@ def evaluate(
             help="Images to judge by: 2000; 1000 prompts at each guidance for text models.",
         ),
     ] = None,
-    steps: Annotated[Optional[int], typer.Option("--steps", help="Sampling steps.")] = None,  # noqa: UP045
+    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps.")] = None,
     guidance: Annotated[
         str | None,
         typer.Option("--guidance", help="Guidance scale, 1 is off; of text models several: 1,2,3,5,8."),
     ] = None,
-    sampler: Annotated[Optional[str], typer.Option("--sampler", help="Its name.")] = None,  # noqa: UP045
-    spacing: Annotated[Optional[str], typer.Option("--spacing", help="The grid of levels.")] = None,  # noqa: UP045
+    sampler: Annotated[str | None, typer.Option("--sampler", help="Its name.")] = None,
+    spacing: Annotated[str | None, typer.Option("--spacing", help="The grid of levels.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="The first image's seed.")] = 0,
     judge: Annotated[
-        str | None,
-        typer.Option("--judge", help="digits-judge or emoji-judge by kind of model, or a folder."),
+        str | None, typer.Option("--judge", help="digits-judge or emoji-judge by kind of model, or a folder.")
     ] = None,
     data: Annotated[
-        str | None,
-        typer.Option("--data", help="The real images: mnist+fashion, or emoji for text models."),
+        str | None, typer.Option("--data", help="The real images: mnist+fashion, or emoji for text models.")
     ] = None,
     negatives: Annotated[
         int,
@@ -54,12 +52,12 @@ def evaluate(
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images made at once; kept after each batch.")
     ] = 100,
-    work: Annotated[Optional[Path], typer.Option("--work", help="Where they are kept.")] = None,  # noqa: UP045
+    work: Annotated[Path | None, typer.Option("--work", help="Where they are kept.")] = None,
     inception: Annotated[
         bool,
         typer.Option("--inception", help="FID and KID of the standard Inception features; slow on a CPU."),
     ] = False,
-    against: Annotated[Optional[Path], typer.Option("--against", help="A JSON report.")] = None,  # noqa: UP045
+    against: Annotated[Path | None, typer.Option("--against", help="A JSON report.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Measure a model beside what real images score. Models of classes: accuracy, FID, KID, precision,

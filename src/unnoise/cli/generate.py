@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,14 +63,13 @@ def generate(
             help="A bundled model, a folder, a .safetensors checkpoint, or owner/model once fetched.",
         ),
     ] = DEFAULT_MODEL,
-    steps: Annotated[Optional[int], typer.Option("--steps", help="Sampling steps.")] = None,  # noqa: UP045
-    guidance: Annotated[Optional[float], typer.Option("--guidance", help="Guidance scale; 1 is off.")] = None,  # noqa: UP045
+    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps.")] = None,
+    guidance: Annotated[float | None, typer.Option("--guidance", help="Guidance scale; 1 is off.")] = None,
     negative: Annotated[str, typer.Option("--negative", help="What to steer away from.")] = "",
     seed: Annotated[
-        int | None,
-        typer.Option("--seed", help="The first image's seed; drawn and reported when left out."),
+        int | None, typer.Option("--seed", help="The first image's seed; drawn and reported when left out.")
     ] = None,
-    sampler: Annotated[Optional[str], typer.Option("--sampler", help="See `unnoise samplers`.")] = None,  # noqa: UP045
+    sampler: Annotated[str | None, typer.Option("--sampler", help="See `unnoise samplers`.")] = None,
     spacing: Annotated[
         str | None, typer.Option("--spacing", help="The grid of noise levels, see `unnoise samplers`.")
     ] = None,
@@ -91,13 +90,11 @@ def generate(
     guide_through: common.Through = False,
     guide_linear: common.Linear = False,
     width: Annotated[
-        int | None,
-        typer.Option("--width", help="Width in pixels, for models of latents (a multiple of 8)."),
+        int | None, typer.Option("--width", help="Width in pixels, for models of latents (a multiple of 8).")
     ] = None,
-    height: Annotated[Optional[int], typer.Option("--height", help="Height in pixels, likewise.")] = None,  # noqa: UP045
+    height: Annotated[int | None, typer.Option("--height", help="Height in pixels, likewise.")] = None,
     clip_skip: Annotated[
-        int | None,
-        typer.Option("--clip-skip", help="How many last layers of the text encoder to leave out."),
+        int | None, typer.Option("--clip-skip", help="How many last layers of the text encoder to leave out.")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", help="Images made at once; changes none of them.")
@@ -119,18 +116,16 @@ def generate(
         typer.Option("--tokenizer", metavar="DIR", help="For single-file checkpoints, which have none."),
     ] = None,
     vae: Annotated[
-        Path | None,
-        typer.Option("--vae", metavar="DIR|FILE", help="Another autoencoder than the model's."),
+        Path | None, typer.Option("--vae", metavar="DIR|FILE", help="Another autoencoder than the model's.")
     ] = None,
     prediction: Annotated[
-        str | None,
-        typer.Option("--prediction", help="What a single file predicts: epsilon or v_prediction."),
+        str | None, typer.Option("--prediction", help="What a single file predicts: epsilon or v_prediction.")
     ] = None,
     compiled: Annotated[
         bool,
         typer.Option("--compile", help="Compile the network first: slow to begin, faster for many images."),
     ] = False,
-    sweep: Annotated[Optional[list[str]], typer.Option("--sweep", metavar="NAME=A,B,…", help=_SWEEP)] = None,  # noqa: UP045
+    sweep: Annotated[list[str] | None, typer.Option("--sweep", metavar="NAME=A,B,…", help=_SWEEP)] = None,
     stages: Annotated[
         Path | None,
         typer.Option("--stages", metavar="DIR", help="Write what the first image passes through, by step."),

@@ -42,8 +42,7 @@ def replay(
         typer.Option("-o", "--output", help="Where to write it (default: FILE with -replay added)."),
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option("--model", help="Use this model folder instead of the one the recipe names."),
+        str | None, typer.Option("--model", help="Use this model folder instead of the one the recipe names.")
     ] = None,
     overwrite: Annotated[
         bool,

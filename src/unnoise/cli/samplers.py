@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ def samplers(
         str | None,
         typer.Option("--tune", metavar="MODEL", help="Tune the grid of this model for --calls calls."),
     ] = None,
-    calls: Annotated[Optional[int], typer.Option("--calls", help="Network calls to tune for.")] = None,  # noqa: UP045
+    calls: Annotated[int | None, typer.Option("--calls", help="Network calls to tune for.")] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -29,9 +29,9 @@ def samplers(
     model: Annotated[
         str, typer.Option("--model", help="With --explain: whose schedule and defaults.")
     ] = DEFAULT_MODEL,
-    steps: Annotated[Optional[int], typer.Option("--steps", help="With --explain: sampling steps.")] = None,  # noqa: UP045
-    sampler: Annotated[Optional[str], typer.Option("--sampler", help="With --explain: a sampler.")] = None,  # noqa: UP045
-    spacing: Annotated[Optional[str], typer.Option("--spacing", help="With --explain: a grid.")] = None,  # noqa: UP045
+    steps: Annotated[int | None, typer.Option("--steps", help="With --explain: sampling steps.")] = None,
+    sampler: Annotated[str | None, typer.Option("--sampler", help="With --explain: a sampler.")] = None,
+    spacing: Annotated[str | None, typer.Option("--spacing", help="With --explain: a grid.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """List samplers and grids; --explain a grid; --tune one for a model."""

@@ -390,13 +390,7 @@ def examine(path: Path) -> Facts:
     s = read_.regular(path)
     large, key = (
         s.st_size > MAP_ABOVE,
-        [
-            str(read_.resolved(path)),
-            s.st_size,
-            s.st_mtime_ns,
-            s.st_ctime_ns,
-            s.st_ino,
-        ],
+        [str(read_.resolved(path)), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino],
     )
     note = _notes() / (
         hashlib.sha256(str(key[0]).encode(errors="surrogateescape")).hexdigest()[:32] + ".json"

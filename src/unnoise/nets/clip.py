@@ -33,11 +33,7 @@ from unnoise.nets.unet import TimestepEmbedding, sinusoid
 
 MEAN, STD = (
     (0.48145466, 0.4578275, 0.40821073),
-    (
-        0.26862954,
-        0.26130258,
-        0.27577711,
-    ),
+    (0.26862954, 0.26130258, 0.27577711),
 )  # of RGB in [0, 1], as CLIP was trained
 LOGIT_SCALE, MAX_LOGIT_SCALE = (
     math.log(1 / 0.07),

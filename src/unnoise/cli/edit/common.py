@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -31,7 +31,7 @@ _OVERWRITE = (
 _RESUME = "Go on with a run that was broken off: pictures that lie there and were made the same way are kept."
 Image = Annotated[Path, typer.Argument(help="The picture to edit; it is not changed.")]
 Prompt = Annotated[str, typer.Argument(help="What it shall show.")]
-Output = Annotated[Optional[Path], typer.Option("-o", "--output", help=_OUTPUT)]  # noqa: UP045
+Output = Annotated[Path | None, typer.Option("-o", "--output", help=_OUTPUT)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help=_OVERWRITE)]
 Resume = Annotated[bool, typer.Option("--resume", help=_RESUME)]
 Number = Annotated[int, typer.Option("-n", "--num-images", help="How many, with seeds SEED, SEED + 1, …")]
@@ -41,13 +41,13 @@ Model = Annotated[
         "--model", help="A bundled model, a folder, a .safetensors checkpoint, or owner/model once fetched."
     ),
 ]
-Steps = Annotated[Optional[int], typer.Option("--steps", help="Sampling steps, all of which are run.")]  # noqa: UP045
-Guidance = Annotated[Optional[float], typer.Option("--guidance", help="Guidance scale; 1 is off.")]  # noqa: UP045
+Steps = Annotated[int | None, typer.Option("--steps", help="Sampling steps, all of which are run.")]
+Guidance = Annotated[float | None, typer.Option("--guidance", help="Guidance scale; 1 is off.")]
 Negative = Annotated[str, typer.Option("--negative", help="What to steer away from.")]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="The first picture's seed; drawn and reported when left out.")
 ]
-Sampler = Annotated[Optional[str], typer.Option("--sampler", help="See `unnoise samplers`.")]  # noqa: UP045
+Sampler = Annotated[str | None, typer.Option("--sampler", help="See `unnoise samplers`.")]
 Spacing = Annotated[
     str | None, typer.Option("--spacing", help="The grid of noise levels, see `unnoise samplers`.")
 ]
@@ -59,15 +59,14 @@ ClipSkip = Annotated[
     int | None, typer.Option("--clip-skip", help="How many last layers of the text encoder to leave out.")
 ]
 Height = Annotated[
-    int | None,
-    typer.Option("--height", help="Height in pixels at which the model works (a multiple of 8)."),
+    int | None, typer.Option("--height", help="Height in pixels at which the model works (a multiple of 8).")
 ]
-Width = Annotated[Optional[int], typer.Option("--width", help="Width in pixels, likewise.")]  # noqa: UP045
+Width = Annotated[int | None, typer.Option("--width", help="Width in pixels, likewise.")]
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", help="Pictures made at once; changes none of them.")
 ]
-Device = Annotated[Optional[str], typer.Option("--device", help="cpu, cuda, …; chosen when left out.")]  # noqa: UP045
-Dtype = Annotated[Optional[str], typer.Option("--dtype", help="fp32, fp16 or bf16; chosen when left out.")]  # noqa: UP045
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, …; chosen when left out.")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="fp32, fp16 or bf16; chosen when left out.")]
 Budget = Annotated[str | None, typer.Option("--memory-budget", help="What the process may take, as in 2GB.")]
 Compiled = Annotated[
     bool, typer.Option("--compile", help="Compile the network first: slow to begin, faster for many images.")

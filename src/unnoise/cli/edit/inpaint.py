@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -16,10 +16,10 @@ _METHOD = (
     "repaint, replace, dps, pigdm, covariance or model. Default: model where the model takes a mask, else"
     " repaint."
 )
-Method = Annotated[Optional[str], typer.Option("--method", help=_METHOD)]  # noqa: UP045
+Method = Annotated[str | None, typer.Option("--method", help=_METHOD)]
 Soft = Annotated[int, typer.Option("--soft", help="Pixels over which the new fades in, inside the mask.")]
-Times = Annotated[Optional[int], typer.Option("--times", help="Of repaint: how often each move is made.")]  # noqa: UP045
-Jump = Annotated[Optional[int], typer.Option("--jump", help="Of repaint: how many moves it goes back.")]  # noqa: UP045
+Times = Annotated[int | None, typer.Option("--times", help="Of repaint: how often each move is made.")]
+Jump = Annotated[int | None, typer.Option("--jump", help="Of repaint: how many moves it goes back.")]
 Mask = Annotated[
     Path,
     typer.Option("--mask", help="A picture of the same size: white is drawn anew, black stays as it is."),

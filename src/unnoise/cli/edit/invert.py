@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -65,7 +65,7 @@ ShowMask = Annotated[
     Path | None, typer.Option("--show-mask", metavar="PATH", help="Write the mask that was used (.png).")
 ]
 Strength = Annotated[float, typer.Option("--strength", help="How far up the encoding goes, 0 to 1.")]
-Noises = Annotated[Optional[int], typer.Option("--noises", help="Noises that the mask averages over (10).")]  # noqa: UP045
+Noises = Annotated[int | None, typer.Option("--noises", help="Noises that the mask averages over (10).")]
 NoiseLevel = Annotated[
     float | None, typer.Option("--noise-level", help="How noisy the picture is for the mask, 0 to 1.")
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -34,9 +34,9 @@ Held = Annotated[
     str | None,
     typer.Option("--consistency", help="range: averaged down, it is the picture again, to the byte; none."),
 ]
-Strength = Annotated[Optional[float], typer.Option("--strength", help=f"{_OTHER}: how much it may invent.")]  # noqa: UP045
+Strength = Annotated[float | None, typer.Option("--strength", help=f"{_OTHER}: how much it may invent.")]
 _SIGMA = "The noise's standard deviation, 0 to 10 (black is -1, white 1); estimated when left out."
-Sigma = Annotated[Optional[float], typer.Option("--sigma", help=_SIGMA)]  # noqa: UP045
+Sigma = Annotated[float | None, typer.Option("--sigma", help=_SIGMA)]
 Sample = Annotated[
     bool, typer.Option("--sample", help="A sample in place of the mean: sharper, and further off.")
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ Method = Annotated[
     str,
     typer.Option("--method", help="aligned (shared attention), loss (Gram matrices as guidance) or adapter."),
 ]
-Amount = Annotated[Optional[float], typer.Option("--amount", help=_AMOUNT)]  # noqa: UP045
+Amount = Annotated[float | None, typer.Option("--amount", help=_AMOUNT)]
 Adapter = Annotated[
     c.Path | None,
     typer.Option("--adapter", metavar="FILE", help="Of --method adapter: what recipes/style.py trained."),
