@@ -36,12 +36,12 @@ from PIL import Image
 import unnoise
 from bench import common
 from unnoise import hub
-from unnoise.data.colour import GROUNDS
+from unnoise.base.colour import GROUNDS
 from unnoise.data.nouns import article
-from unnoise.data.scenes import Attributes, Scenes
 from unnoise.edit import diffedit, image_to_image
 from unnoise.evaluate.scenes import SceneJudge, load_judge
 from unnoise.look import sheet
+from unnoise.worlds.emoji.scenes import Attributes, Scenes
 
 SEED = 0
 SIDE = 64

@@ -122,7 +122,7 @@ def moved(made: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 def _real(n: int, emoji: str = "emoji") -> list[dict]:
     """Held-out real pictures under the same tint, where the data is at hand."""
-    from unnoise.data.scenes import Scenes
+    from unnoise.worlds.emoji.scenes import Scenes
 
     try:
         scenes = Scenes(emoji, "test", {"plain": 1.0}, 300)

@@ -29,7 +29,6 @@ from PIL import Image
 import unnoise
 from bench import common
 from unnoise.cli.main import main as cli
-from unnoise.data.scenes import Scenes
 from unnoise.edit.inpaint import METHODS, Filling, fill, takes_mask
 from unnoise.edit.picture import Picture, encoded, read
 from unnoise.edit.run import asked
@@ -40,6 +39,7 @@ from unnoise.process import noise
 from unnoise.process.level import corrupt
 from unnoise.train import inpaint as training
 from unnoise.train.upscale import seeing
+from unnoise.worlds.emoji.scenes import Scenes
 
 HOW: Any = {
     "guidance_scale": 5.0,

@@ -21,9 +21,9 @@ from torch import Tensor
 
 import unnoise
 from bench import common
-from unnoise.data.scenes import Scenes
 from unnoise.edit.invert import inverted, reconstruct, rms
 from unnoise.edit.run import psnr
+from unnoise.worlds.emoji.scenes import Scenes
 
 GUIDANCE = 7.5
 

@@ -25,12 +25,12 @@ import torch
 
 import unnoise
 from bench import common
-from unnoise.data.scenes import Scenes
 from unnoise.edit import guides, style
 from unnoise.evaluate.scenes import name
 from unnoise.guide import losses
 from unnoise.nets.clip import prepare
 from unnoise.pipeline import Pipeline
+from unnoise.worlds.emoji.scenes import Scenes
 
 Features = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 CASES = (("aligned", 1.0), ("aligned", 2.0), ("loss", 0.5), ("loss", 1.0))

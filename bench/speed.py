@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bench import common, stable
-from unnoise.nets.fuse import fuse
+from unnoise.engine.fuse import fuse
 from unnoise.pipeline import Pipeline
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -18,11 +18,11 @@ import torch
 
 import unnoise
 from unnoise.codec import Latents
-from unnoise.data.scenes import Scenes
 from unnoise.edit import adapter
 from unnoise.edit.imagic import descend
 from unnoise.edit.picture import resized
 from unnoise.evaluate.scenes import name
+from unnoise.worlds.emoji.scenes import Scenes
 
 
 def main() -> None:

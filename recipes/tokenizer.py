@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 from unnoise.data.nouns import NOUNS, plain, plural
-from unnoise.data.scenes import Scenes
 from unnoise.text.tokenizer import Tokenizer
+from unnoise.worlds.emoji.scenes import Scenes
 
 
 def texts(scenes: Scenes, n: int):

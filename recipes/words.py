@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from unnoise import hub
-from unnoise.data.scenes import Scenes
 from unnoise.hub import parts
 from unnoise.nets.clip import TextEncoder
 from unnoise.text.encode import PromptEncoder
 from unnoise.train.worlds import ids
+from unnoise.worlds.emoji.scenes import Scenes
 
 SHARE = 10.0  # the mean's weight, in deviations of a token's embedding
 LEARNABLE = (

@@ -82,7 +82,7 @@ def _named(node: ast.AST, name: str, path: Path) -> list[str]:
 
 def room(module: str, rooms: tuple[str, ...]) -> str:
     """The room of the list that a module is in: the longest name that begins its own. KeyError: in none."""
-    fits = [r for r in rooms if module == r or module.startswith(f"{r}.")]
+    fits = [r for r in rooms if module == r or (r and module.startswith(f"{r}."))]
     if not fits:
         raise KeyError(f"{module} is in no room of the list")
     return max(fits, key=len)

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from unnoise import device
+from unnoise.engine import device, fuse
 from unnoise.errors import BadInput
-from unnoise.nets import fuse
 
 
 def test_cpus_with_a_fast_form_compute_in_float32():

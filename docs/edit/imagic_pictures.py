@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 import unnoise
-from unnoise.data.scenes import Scenes
 from unnoise.edit import imagic
 from unnoise.look import sheet
 from unnoise.pipeline import picture
+from unnoise.worlds.emoji.scenes import Scenes
 
 ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CASES = (

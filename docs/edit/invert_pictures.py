@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 import unnoise
-from unnoise.data.scenes import Scenes
 from unnoise.edit import prompt_to_prompt
 from unnoise.look import sheet
+from unnoise.worlds.emoji.scenes import Scenes
 
 PAIRS = (
     ("a red apple", "a green apple"),

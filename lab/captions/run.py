@@ -32,7 +32,6 @@ import torch
 
 from unnoise import hub
 from unnoise.data.draw import Draw
-from unnoise.data.scenes import Scenes, caption
 from unnoise.evaluate.scenes import SceneJudge, load_judge, verdict
 from unnoise.guide import cfg, guide
 from unnoise.pipeline import Pipeline
@@ -40,6 +39,7 @@ from unnoise.process import noise
 from unnoise.sample import SAMPLERS, last
 from unnoise.train import fit
 from unnoise.train.recipe import parse
+from unnoise.worlds.emoji.scenes import Scenes, caption
 
 CONCEPTS, GUIDANCE, STEPS = 10, 3.0, 12
 MIXTURE = {"objects": 0.7, "hand": 0.3}
@@ -249,7 +249,7 @@ def main() -> None:
 def _keep(path: Path, images: np.ndarray, n: int) -> None:
     from PIL import Image
 
-    from unnoise.train.run import tile
+    from unnoise.base.sheet import tile
 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(tile(images[:: max(n // 48, 1)][:48], 12)).save(path)

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from unnoise.base.sheet import tile
 from unnoise.data import load
 from unnoise.data.transforms import permutation
 from unnoise.evaluate import Judge, fid, kid, load_judge
@@ -34,7 +35,7 @@ from unnoise.process import noise
 from unnoise.sample import SAMPLERS, last
 from unnoise.train import fit, objective
 from unnoise.train.recipe import parse
-from unnoise.train.run import Validation, tile
+from unnoise.train.run import Validation
 
 CALLS, DIGITS = 20, 10
 ARMS = {

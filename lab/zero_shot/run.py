@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from unnoise.data.emoji import Emoji, load_emoji
-from unnoise.data.scenes import Scenes
 from unnoise.evaluate.scenes import name
 from unnoise.hub import parts
+from unnoise.worlds.emoji.scenes import Scenes
 
 WAYS = ("{}", "{} emoji", "a picture of {}")
 

@@ -1,5 +1,5 @@
 """Which nouns the second world keeps from training: `python recipes/default/held_out.py` prints them (they
-are pinned in unnoise.data.names).
+are pinned in unnoise.worlds.emoji.names).
 
 Of the nouns that seven or more free vendors drew, the 24 with the lowest word frequency: of the emoji's label
 and its noun the commoner one counts ("locked" keeps the padlock in). Needs the package wordfreq (3.1.1 was

@@ -1,5 +1,5 @@
 """The further names of every concept, in CLDR and other sets: `python recipes/default/names.py` writes
-src/unnoise/data/names.json.
+src/unnoise/worlds/emoji/names.json.
 
 Needs the texts that `unnoise data fetch emoji` leaves in the cache. Emojibase and emojilib are MIT, CLDR is
 under the Unicode License v3.
@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 
 from unnoise.data.emoji import load_emoji, path
-from unnoise.data.names import FURTHER
 from unnoise.data.nouns import NOUNS, plain
 from unnoise.data.prepare import _code, _code_of
+from unnoise.worlds.emoji.names import FURTHER
 
 WORDS = 4  # no longer ones
 NAME = re.compile(r"[a-z][a-z' -]+")

@@ -16,8 +16,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 import unnoise
-from unnoise.data.names import several
 from unnoise.data.nouns import article
+from unnoise.worlds.emoji.names import several
 
 SIDE, LINE, COLUMNS = 96, 13, 14
 SAID = ("a ", "an ", "two ", "three ", "four ", "five ")

@@ -8,18 +8,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-DEFAULT_MODEL = "emoji"  # what `load()` and the commands take where no model is named
+from unnoise.base.version import DEFAULT_MODEL, VERSION
+
+__version__ = VERSION
 
 if TYPE_CHECKING:
-    from unnoise.errors import BadInput
+    from unnoise.base.errors import BadInput
     from unnoise.pipeline import Pipeline, Result, load
 
 _LAZY = {
     "load": "unnoise.pipeline",
     "Pipeline": "unnoise.pipeline",
     "Result": "unnoise.pipeline",
-    "BadInput": "unnoise.errors",
+    "BadInput": "unnoise.base.errors",
 }
 _ROOMS = (
     "base",
@@ -31,6 +32,8 @@ _ROOMS = (
     "codec",
     "text",
     "data",
+    "engine",
+    "worlds",
     "train",
     "evaluate",
     "pipeline",
@@ -38,10 +41,9 @@ _ROOMS = (
     "edit",
     "look",
     "tune",
-    "device",
     "errors",
 )
-__all__ = ["BadInput", "Pipeline", "Result", "__version__", "load"]
+__all__ = ["DEFAULT_MODEL", "BadInput", "Pipeline", "Result", "__version__", "load"]
 
 
 def __dir__() -> list[str]:

@@ -34,10 +34,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from unnoise.base import write
+from unnoise.base.errors import BadInput
 from unnoise.base.picture import opened
 from unnoise.codec import Codec, Vectors
 from unnoise.codec.latents import Latents
-from unnoise.errors import BadInput
 from unnoise.pipeline import Pipeline, make_folder, picture
 from unnoise.process.schedule import Schedule
 from unnoise.result import free_stem

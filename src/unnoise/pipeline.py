@@ -24,14 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import unnoise
-from unnoise import device as devices
 from unnoise import hub
 from unnoise.base import arguments, names
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.text import short
+from unnoise.base.version import DEFAULT_MODEL, VERSION
 from unnoise.codec import Latents, Vectors
 from unnoise.denoiser import Denoiser
-from unnoise.errors import BadInput, unknown
+from unnoise.engine import device as devices
+from unnoise.engine.runner import Runner
 from unnoise.guide.cfg import cfg_batched
 from unnoise.guide.scale import Scale, interval
 from unnoise.guide.shaping import clip
@@ -40,7 +41,6 @@ from unnoise.process import schedule
 from unnoise.process.level import Level, ve
 from unnoise.record import KEY, read_recipe, write_png
 from unnoise.result import Result, picture
-from unnoise.runner import Runner
 from unnoise.sample import REVISION, SAMPLERS, State, last, resolve
 from unnoise.sample.default import DEFAULT_SAMPLER, DEFAULT_SPACING
 from unnoise.text import known
@@ -146,7 +146,7 @@ def revisions() -> dict:
     """What, beside the request, a picture depends on: versions of this library, its samplers and its
     noise.
     """
-    return {"version": unnoise.__version__, "sampler_revision": REVISION, "noise_revision": noises.REVISION}
+    return {"version": VERSION, "sampler_revision": REVISION, "noise_revision": noises.REVISION}
 
 
 class Pipeline:
@@ -732,7 +732,7 @@ class Pipeline:
 
     @property
     def fast(self) -> Callable[..., Tensor]:
-        """`net` in the form that runs fastest here (see `nets.fuse`): made anew once its weights have
+        """`net` in the form that runs fastest here (see `engine.fuse`): made anew once its weights have
         changed.
         """
         return self.runner.fast()
@@ -826,7 +826,7 @@ _CALL_OPTIONS = tuple(
 
 
 def load(
-    name: str | os.PathLike = unnoise.DEFAULT_MODEL,
+    name: str | os.PathLike = DEFAULT_MODEL,
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",

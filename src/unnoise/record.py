@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from unnoise.base import picture as pictures
 from unnoise.base import read, write
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unnoise.base import arguments, write
+from unnoise.base.errors import BadInput
 from unnoise.base.text import short, sound
-from unnoise.errors import BadInput
 from unnoise.record import png
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Result:
 
     def grid(self, columns: int | None = None) -> Image.Image:
         """All images on one sheet, row by row, near square unless `columns` is given."""
-        from unnoise.train.run import tile
+        from unnoise.base.sheet import tile
 
         if columns is not None:
             columns = arguments.integer("columns", columns, 1)

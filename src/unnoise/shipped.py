@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from unnoise.base.errors import BadInput
 from unnoise.base.names import nearest
 from unnoise.base.text import short
-from unnoise.errors import BadInput
 
 
 def folder(name: str) -> Path:

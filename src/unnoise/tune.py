@@ -29,8 +29,8 @@ from torch import Tensor
 
 from unnoise import hub
 from unnoise.base import arguments, write
+from unnoise.base.errors import BadInput
 from unnoise.denoiser import Denoiser
-from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.process.level import ve
 from unnoise.process.schedule import Path as Levels

@@ -57,7 +57,7 @@ def test_preview_draws_the_images_it_names(tmp_path):
 
 
 def test_preview_of_emoji_shows_scenes_and_their_captions(tmp_path):
-    from unnoise.data.scenes import render_many
+    from unnoise.worlds.emoji.scenes import render_many
 
     out = tmp_path / "sheet.png"
     told = answer("preview", "emoji-starter", "-o", out, "-n", 5, "--seed", 2, "--split", "held_out")

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unnoise.data.colour import GROUNDS, LAB, NAMED, dominant, oklab, recolour, srgb
+from unnoise.base.colour import GROUNDS, LAB, NAMED, dominant, oklab, recolour, srgb
 from unnoise.data.emoji import TRAINABLE, load_emoji
 from unnoise.data.nouns import NOUNS
 

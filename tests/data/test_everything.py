@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unnoise.data import names
 from unnoise.data.draw import Draw
 from unnoise.data.emoji import Concept, load_emoji
-from unnoise.data.everything import TONES, Everything, is_thing
-from unnoise.data.names import HELD_OUT, MEANINGS, POWER, called, many, secrets
 from unnoise.data.nouns import NOUNS, plain
-from unnoise.data.phrases import caption, plainly
-from unnoise.data.scenes import SPLITS, Attributes, Scenes, combinations, held_out
+from unnoise.worlds.emoji import names
+from unnoise.worlds.emoji.everything import TONES, Everything, is_thing
+from unnoise.worlds.emoji.names import HELD_OUT, MEANINGS, POWER, called, many, secrets
+from unnoise.worlds.emoji.phrases import caption, plainly
+from unnoise.worlds.emoji.scenes import SPLITS, Attributes, Scenes, combinations, held_out
 
 STARTER = "emoji-starter"
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from unnoise.data import hands
 from unnoise.data.draw import Draw
-from unnoise.data.hands import DRAWINGS, FINGERS, RAISED, Hand, draw_hand, extent, picture
+from unnoise.worlds.emoji import hands
+from unnoise.worlds.emoji.hands import DRAWINGS, FINGERS, RAISED, Hand, draw_hand, extent, picture
 
 from .oracles import fingers
 

@@ -5,8 +5,9 @@ windows of training data.
 import numpy as np
 import pytest
 
-from unnoise.data import colour, prepare
-from unnoise.data.colour import GROUND_LAB, LAB, dominant, oklab, recolour, srgb
+from unnoise.base import colour
+from unnoise.base.colour import GROUND_LAB, LAB, dominant, oklab, recolour, srgb
+from unnoise.data import prepare
 from unnoise.data.draw import Draw
 from unnoise.data.nouns import plural
 from unnoise.data.transforms import crop, flip, permutation

@@ -5,10 +5,10 @@ kept for tests.
 import numpy as np
 import pytest
 
-from unnoise.data.colour import GROUND_LAB, GROUNDS, LAB
+from unnoise.base.colour import GROUND_LAB, GROUNDS, LAB
 from unnoise.data.emoji import SUBGROUP_WEIGHT, TRAINABLE, load_emoji
 from unnoise.data.nouns import HELD_OUT, NOUNS
-from unnoise.data.scenes import STREAM, WEIGHTS, Scenes, commonest
+from unnoise.worlds.emoji.scenes import STREAM, WEIGHTS, Scenes, commonest
 
 
 @pytest.fixture(scope="module")

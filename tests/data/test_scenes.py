@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from unnoise.data import hands
-from unnoise.data.colour import GROUNDS, oklab
+from unnoise.base.colour import GROUNDS, oklab
 from unnoise.data.draw import Draw
 from unnoise.data.emoji import load_emoji
 from unnoise.data.nouns import HELD_OUT, NOUNS, article, plural
-from unnoise.data.scenes import (
+from unnoise.errors import BadInput
+from unnoise.worlds.emoji import hands
+from unnoise.worlds.emoji.scenes import (
     COLOURS,
     KINDS,
     NUMBER,
@@ -35,7 +36,6 @@ from unnoise.data.scenes import (
     render_many,
     scene,
 )
-from unnoise.errors import BadInput
 
 from .oracles import fingers, main_colour
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 import unnoise
 from tests.cli.test_cli import bad, run
-from unnoise.data.colour import oklab
+from unnoise.base.colour import oklab
 from unnoise.edit import diffedit
 from unnoise.edit.diffedit import SMOOTH, difference, mask_of, otsu, parts, reached, snapped
 from unnoise.edit.picture import cells, encoded, read

@@ -13,7 +13,7 @@ from PIL import Image
 
 import unnoise
 from tests.cli.test_cli import bad, run
-from unnoise.data.fetch import cache
+from unnoise.base.cache import cache
 from unnoise.edit import imagic
 from unnoise.edit.run import asked
 from unnoise.errors import BadInput

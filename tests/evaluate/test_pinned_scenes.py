@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from unnoise.data.colour import dominant
-from unnoise.data.scenes import Attributes, Scenes
+from unnoise.base.colour import dominant
 from unnoise.evaluate import scenes as room
 from unnoise.evaluate.scenes import Copies, verdict
+from unnoise.worlds.emoji.scenes import Attributes, Scenes
 
 SET = "emoji-starter"
 JUDGE = cast(Any, SimpleNamespace(heads={"noun": tuple(map(str, range(40)))}))

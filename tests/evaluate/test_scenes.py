@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from tests.train.scenes import recipe, tokenizer
+from unnoise.base import colour
 from unnoise.cli.evaluate import scene_table
-from unnoise.data import colour
-from unnoise.data.scenes import Attributes, Scenes, combinations, held_out
 from unnoise.errors import BadInput
 from unnoise.evaluate import scenes as room
 from unnoise.evaluate.scenes import Asked, Copies, Seen, asked, evaluate_scenes, load_judge, marks
 from unnoise.pipeline import load
 from unnoise.train import run, worlds
+from unnoise.worlds.emoji.scenes import Attributes, Scenes, combinations, held_out
 
 SET = "emoji-starter"
 

@@ -9,8 +9,8 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from tests.support import normal
-from unnoise.data.colour import NAMED
-from unnoise.data.colour import oklab as reference
+from unnoise.base.colour import NAMED
+from unnoise.base.colour import oklab as reference
 from unnoise.denoiser import Gaussian
 from unnoise.errors import BadInput
 from unnoise.guide import losses

@@ -13,7 +13,7 @@ from unnoise import hub
 from unnoise.errors import BadInput
 from unnoise.hub import schedulers
 from unnoise.nets.unet import UNet, config_from
-from unnoise.train.recipe import ProcessSection
+from unnoise.process.section import ProcessSection
 
 FILE = f"unet/{hub.WEIGHTS}"
 

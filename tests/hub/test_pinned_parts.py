@@ -12,7 +12,7 @@ from unnoise import hub
 from unnoise.codec import Latents
 from unnoise.hub import parts, schedulers
 from unnoise.process import schedule
-from unnoise.train.recipe import ProcessSection
+from unnoise.process.section import ProcessSection
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from unnoise.hub import schedulers
 from unnoise.hub.schedulers import KEYS, OURS, read, write
 from unnoise.process import predict, schedule
 from unnoise.process.schedule import named
+from unnoise.process.section import ProcessSection
 from unnoise.sample import SAMPLERS
 from unnoise.train.objective import resolve
-from unnoise.train.recipe import ProcessSection
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 STEPS = (1, 2, 3, 7, 10, 15, 30, 50, 60, 99, 333, 1000)

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.nets.shapes import SHAPES, built, inputs
+from unnoise.engine import fuse as room
+from unnoise.engine.fuse import Fused, FusedAutoencoder, fuse
 from unnoise.errors import BadInput
-from unnoise.nets import fuse as room
 from unnoise.nets.autoencoder import Autoencoder, AutoencoderConfig
-from unnoise.nets.fuse import Fused, FusedAutoencoder, fuse
 from unnoise.nets.unet import Prepared
 
 needed = pytest.mark.skipif(not room.available(), reason="this machine or PyTorch has no fast form")

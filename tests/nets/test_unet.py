@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.nets.shapes import SHAPES, built, inputs
+from unnoise.engine.fuse import fuse
 from unnoise.errors import BadInput
-from unnoise.nets.fuse import fuse
 from unnoise.nets.unet import UNet, config_from
 
 

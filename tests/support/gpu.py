@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-import unnoise.device
+import unnoise.engine.device
 from unnoise import hub
 from unnoise.pipeline import Pipeline
 from unnoise.process import level
@@ -106,7 +106,7 @@ def _check(func, args, kwargs, indices: bool = False) -> None:
 @contextmanager
 def there():
     """The machine has that device while the body runs, and models go to it."""
-    real = unnoise.device.device
+    real = unnoise.engine.device.device
 
     def device(name="auto"):
         return DEVICE if str(name) in ("auto", "meta") else real(name)
@@ -115,7 +115,7 @@ def there():
         sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["cpu", "meta"]
     )
     with (
-        mock.patch.object(unnoise.device, "device", device),
+        mock.patch.object(unnoise.engine.device, "device", device),
         mock.patch.object(level, "_NARROW", {"meta"}),
         fused,
         _Accelerator(),

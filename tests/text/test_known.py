@@ -5,13 +5,13 @@ import json
 import pytest
 
 from unnoise import hub
-from unnoise.data.everything import Everything
-from unnoise.data.names import HELD_OUT
 from unnoise.data.nouns import NOUNS
-from unnoise.data.scenes import Scenes
 from unnoise.errors import BadInput
 from unnoise.text import known
 from unnoise.text.known import FILE, Known, words_of
+from unnoise.worlds.emoji.everything import Everything
+from unnoise.worlds.emoji.names import HELD_OUT
+from unnoise.worlds.emoji.scenes import Scenes
 
 SMALL = Known(
     {

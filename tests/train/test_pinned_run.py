@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from tests.train.tiny import MLP, recipe
+from unnoise.base.sheet import tile
 from unnoise.process import noise
 from unnoise.process.weight import stratified
 from unnoise.train import fit, objective, perceptual, tasks
 from unnoise.train.objective import Batch
-from unnoise.train.run import Validation, tile
+from unnoise.train.run import Validation
 from unnoise.train.worlds import Items
 
 

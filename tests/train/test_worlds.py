@@ -11,12 +11,12 @@ import torch
 
 from tests.train.scenes import recipe, tokenizer
 from unnoise.data.draw import Draw
-from unnoise.data.scenes import Attributes, Scenes, commonest
 from unnoise.errors import BadInput
 from unnoise.pipeline import Pipeline
 from unnoise.train import run, worlds
 from unnoise.train.fit import fit, prepare
 from unnoise.train.recipe import Recipe
+from unnoise.worlds.emoji.scenes import Attributes, Scenes, commonest
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.text import short, sound
-from unnoise.errors import BadInput, unknown
 
 
 def integer(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from unnoise.base.errors import BadInput
 from unnoise.base.read import StrPath
 from unnoise.base.text import one_line
-from unnoise.errors import BadInput
 
 NAME = ".lock"
 PAUSE = 0.05  # seconds between two looks at a lock that is waited for

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unnoise.base import read
+from unnoise.base.errors import BadInput
 from unnoise.base.text import one_line, short
-from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
     from PIL import Image

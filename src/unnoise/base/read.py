@@ -19,8 +19,8 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from unnoise.base.errors import BadInput
 from unnoise.base.text import one_line, short, sound
-from unnoise.errors import BadInput
 
 MOST_BYTES = 64 * 2**20  # of a file of text; the largest tokenizer files have 20 MB
 MOST_DEPTH = 64  # of nested lists and objects; the deepest file of any model has 8

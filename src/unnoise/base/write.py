@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from unnoise.base.errors import BadInput
 from unnoise.base.read import StrPath
-from unnoise.errors import BadInput
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unnoise.base import names
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.text import clean, one_line, short
 from unnoise.cli.terminal import below
-from unnoise.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console

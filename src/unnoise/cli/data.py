@@ -126,7 +126,7 @@ def preview(
 def _preview_scenes(
     name: str, output: Path, count: int, seed: int, split: str, overwrite: bool, as_json: bool
 ) -> None:
-    from unnoise.data.scenes import scenes
+    from unnoise.worlds.emoji.scenes import scenes
 
     x, captions = scenes(name, split).render_many(seed, range(count), 128 if name == "emoji-128" else 64)
     sheet = labelled_sheet(x, captions)
@@ -169,7 +169,7 @@ def contact_sheet(x: np.ndarray, name: str) -> Image.Image:
     import numpy as np
     from PIL import Image
 
-    from unnoise.errors import BadInput
+    from unnoise.base.errors import BadInput
 
     if x.dtype != np.uint8 or x.ndim != 4:
         raise BadInput(f"{name} holds {x.dtype} {x.shape[1:]}, not images; preview draws uint8 (h, w, c)")
@@ -213,8 +213,8 @@ def _save(image: Image.Image, path: Path, overwrite: bool) -> Path:
 
     from PIL import Image
 
+    from unnoise.base.errors import BadInput, unknown
     from unnoise.base.write import put, put_beside
-    from unnoise.errors import BadInput, unknown
 
     formats = Image.registered_extensions()
     if path.suffix.lower() not in formats:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from unnoise import DEFAULT_MODEL
+from unnoise.base.errors import BadInput
 from unnoise.cli.common import emit, progress
-from unnoise.errors import BadInput
 
 Report = dict[str, Any]
 

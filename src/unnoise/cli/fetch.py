@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
+from unnoise.base.errors import BadInput
 from unnoise.base.text import clean
 from unnoise.cli.common import console, emit
-from unnoise.errors import BadInput
 
 
 def fetch(

@@ -14,10 +14,10 @@ import typer
 
 from unnoise import DEFAULT_MODEL
 from unnoise.base import names
+from unnoise.base.errors import BadInput
 from unnoise.cli import common, kept
 from unnoise.cli import sweep as sweeps
 from unnoise.cli.common import emit, note, progress, warn
-from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
     from unnoise.cli.kept import Batches

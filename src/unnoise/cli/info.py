@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unnoise.base.errors import BadInput
 from unnoise.cli.common import emit
-from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
     from unnoise.hub.weights import TensorInfo

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unnoise.base.errors import BadInput
 from unnoise.cli.common import note
-from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from unnoise import shipped
+from unnoise.base.errors import BadInput, unknown
 from unnoise.cli.common import emit
-from unnoise.errors import BadInput, unknown
 
 LAB = shipped.folder("lab")
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)

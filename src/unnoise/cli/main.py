@@ -21,6 +21,7 @@ import typer
 from typer.core import TyperGroup
 
 from unnoise.base import names
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.stop import Terminated, exit_code, on_sigterm
 from unnoise.base.text import one_line, short
 from unnoise.cli import (
@@ -39,7 +40,6 @@ from unnoise.cli import (
     train,
 )
 from unnoise.cli.common import say
-from unnoise.errors import BadInput, unknown
 
 
 class Commands(TyperGroup):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.text import short
 from unnoise.cli.common import emit, note
-from unnoise.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -157,7 +157,7 @@ def replay_recipes(pipe: Pipeline, recipes: Sequence[dict[str, Any]], file: Path
 
 def _changed(pipe: Pipeline, r: Recipe) -> list[str]:
     """What a picture depends on that is otherwise now than it was, as `name: then -> now`."""
-    from unnoise.device import name_of
+    from unnoise.engine.device import name_of
     from unnoise.pipeline import revisions
 
     now: dict[str, Any] = {**revisions(), "model_sha256": pipe.sha256}

@@ -12,9 +12,9 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.cli import kept
 from unnoise.cli.common import note
-from unnoise.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from unnoise.pipeline import Pipeline, Request

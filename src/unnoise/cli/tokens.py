@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unnoise.base.arguments import string
+from unnoise.base.errors import BadInput
 from unnoise.cli.common import emit
-from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
     from unnoise.text.prompts import Prompt

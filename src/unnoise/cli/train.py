@@ -16,9 +16,9 @@ from typing import Annotated
 
 import typer
 
+from unnoise.base.errors import BadInput
 from unnoise.base.stop import exit_code
 from unnoise.cli.common import emit, note, progress
-from unnoise.errors import BadInput
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 from unnoise.nets.autoencoder import Autoencoder
 from unnoise.nets.tiles import check_tiling
 

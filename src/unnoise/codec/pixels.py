@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.read import fit
-from unnoise.errors import BadInput, unknown
 
 
 @dataclass(frozen=True)

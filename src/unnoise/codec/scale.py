@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 
 
 def down(x: Tensor, f: int) -> Tensor:

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from unnoise.base import read
+from unnoise.base.errors import BadInput
 from unnoise.base.text import one_line, short, sound
 from unnoise.data import numpy_file
 from unnoise.data.dataset import SPLIT_NAMES, Data
-from unnoise.errors import BadInput
 
 ACCEPTED = "a folder of images, .npy, .npz or .csv"
 SUFFIXES = (".npy", ".npz", ".csv")

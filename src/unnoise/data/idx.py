@@ -10,7 +10,7 @@ import struct
 
 import numpy as np
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 
 UBYTE = 8
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from unnoise.base.arguments import string
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.text import short
 from unnoise.data.dataset import Data
 from unnoise.data.fetch import cached, read
 from unnoise.data.sources import NAMES, SOURCES
 from unnoise.data.transforms import permutation
-from unnoise.errors import BadInput, unknown
 
 
 def load(name_or_path: str | Path, split: str = "train") -> Data:

@@ -18,8 +18,8 @@ from typing import IO, Any
 import numpy as np
 
 from unnoise.base import read
+from unnoise.base.errors import BadInput
 from unnoise.base.text import one_line, short
-from unnoise.errors import BadInput
 
 MAGIC = b"\x93NUMPY"
 MOST_HEADER = 10_000  # bytes; numpy's own limit

@@ -21,13 +21,13 @@ import numpy as np
 from PIL import Image
 from PIL import __version__ as pillow
 
-from unnoise.data.colour import GROUND_LAB, oklab
+from unnoise.base.colour import GROUND_LAB, oklab
+from unnoise.base.errors import BadInput
 from unnoise.data.draw import fate
 from unnoise.data.emoji import FORMAT, STARTER, Concept, Emoji, Variant, checksum, path
 from unnoise.data.fetch import Progress, deliver, install, npm
 from unnoise.data.nouns import HELD_OUT, NOUNS
 from unnoise.data.sources import ARTWORK, SOURCES, TEXTS, Artwork
-from unnoise.errors import BadInput
 
 CANVAS = 128  # every drawing is rendered at this size and averaged down
 FLAGS = ("country-flag", "subdivision-flag", "flag")

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 
 ORDER, FLIP, CROP = range(3)  # the purposes: each draws from its own Philox stream
 WORD = 2**64 - 1

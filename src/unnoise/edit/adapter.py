@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from unnoise.base.errors import BadInput
 from unnoise.edit import guides
 from unnoise.edit.hooks import hooked
-from unnoise.errors import BadInput
 from unnoise.hub import weights
 from unnoise.nets.layers import attention
 from unnoise.nets.unet import Hook, Place, Transformer2DModel

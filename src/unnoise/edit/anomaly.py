@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from unnoise.base import arguments
+from unnoise.base.errors import BadInput
 from unnoise.codec import Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Given, decoded, encoded, read, working_size
 from unnoise.edit.run import Progress, parts_of, strength_of
-from unnoise.errors import BadInput
 from unnoise.pipeline import Count, Pipeline
 from unnoise.process.level import corrupt
 from unnoise.process.noise import seeded

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unnoise.base.errors import BadInput
 from unnoise.codec import Pixels
 from unnoise.codec.scale import hidden
 from unnoise.denoiser import Denoiser
-from unnoise.errors import BadInput
 from unnoise.nets.tiles import tiled
 from unnoise.pipeline import Count, Pipeline
 from unnoise.process.level import Level

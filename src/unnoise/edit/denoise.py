@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from unnoise.base import arguments
+from unnoise.base.errors import BadInput
 from unnoise.codec import Latents, Pixels, Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.edit.canvas import alone, folded, numbers, shows, tensor, unfolded, whole
 from unnoise.edit.picture import Given, Picture, decoded, encoded, read, working_size
 from unnoise.edit.run import Progress, asked, batched, check_no_size, part, result
 from unnoise.edit.upscale import known
-from unnoise.errors import BadInput
 from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result
 from unnoise.process.level import spread, ve
 from unnoise.process.noise import seeded

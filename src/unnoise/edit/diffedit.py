@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unnoise.base import arguments
-from unnoise.data.colour import APART, oklab
+from unnoise.base.colour import APART, oklab
+from unnoise.base.errors import BadInput
 from unnoise.edit.invert import Steps, check_method, denoiser, follow, for_ddim, inverted
 from unnoise.edit.picture import (
     LIMIT,
@@ -44,7 +45,6 @@ from unnoise.edit.picture import (
     working_size,
 )
 from unnoise.edit.run import Progress, asked, drawn, part, parts_of, result, strength_of
-from unnoise.errors import BadInput
 from unnoise.pipeline import Count, Pipeline, Result
 from unnoise.process.level import corrupt
 from unnoise.process.noise import seeded

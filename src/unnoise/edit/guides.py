@@ -42,11 +42,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unnoise.base import arguments
+from unnoise.base.colour import NAMED
+from unnoise.base.errors import BadInput, unknown
 from unnoise.codec import Latents, Pixels
-from unnoise.data.colour import NAMED
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import read
-from unnoise.errors import BadInput, unknown
 from unnoise.guide import losses
 from unnoise.guide.scale import number
 from unnoise.guide.steer import Wish, steer

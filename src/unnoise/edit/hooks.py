@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 from unnoise.nets.unet import Hook, Hooked, Prepared, UNet
 from unnoise.pipeline import Pipeline
 

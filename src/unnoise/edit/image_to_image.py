@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from unnoise.base.errors import BadInput
 from unnoise.base.text import short
 from unnoise.edit.picture import Given, decoded, encoded, read, working_size
 from unnoise.edit.run import Progress, asked, drawn, noised_from, part, result, strength_of
-from unnoise.errors import BadInput
 from unnoise.pipeline import Pipeline, Result
 
 STRENGTH = 0.6

@@ -38,11 +38,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from unnoise.base import arguments, write
+from unnoise.base.errors import BadInput
 from unnoise.base.text import short
 from unnoise.codec import Vectors
 from unnoise.edit.picture import Given, decoded, encoded, read, working_size
 from unnoise.edit.run import Progress, asked, batched, result
-from unnoise.errors import BadInput
 from unnoise.hub import weights
 from unnoise.nets.unet import Prepared
 from unnoise.pipeline import Count, Pipeline, Request, Result, make_folder
@@ -342,7 +342,7 @@ def _folder(work: str | os.PathLike | None, about: dict) -> Path:
     """The folder of the states of one training, made where it is not there. BadInput: it is that of
     another.
     """
-    from unnoise.data.fetch import cache
+    from unnoise.base.cache import cache
 
     text = json.dumps(about, sort_keys=True)
     folder = Path(work) if work else cache() / "imagic" / hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unnoise.base import arguments
+from unnoise.base.errors import BadInput
 from unnoise.codec import Latents
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import (
@@ -45,7 +46,6 @@ from unnoise.edit.picture import (
     working_size,
 )
 from unnoise.edit.run import Progress, Wrap, asked, drawn, noised_from, part, result, rows, strength_of
-from unnoise.errors import BadInput
 from unnoise.guide import covariance, dps, interval, keep, pigdm, replace, seen
 from unnoise.pipeline import Pipeline, Request, Result
 from unnoise.process.noise import seeded

@@ -29,10 +29,10 @@ import torch
 from torch import Tensor
 
 from unnoise.base import arguments
+from unnoise.base.errors import BadInput
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Given, decoded, encoded, read, working_size
 from unnoise.edit.run import Progress, asked, drawn, part, psnr, result
-from unnoise.errors import BadInput
 from unnoise.guide import clip
 from unnoise.nets.unet import Prepared
 from unnoise.pipeline import Count, Pipeline, Request, Result

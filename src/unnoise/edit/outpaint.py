@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from unnoise.base import arguments, write
+from unnoise.base.errors import BadInput
 from unnoise.base.picture import MOST_PIXELS
 from unnoise.edit.inpaint import SOFT, Filling, fill
 from unnoise.edit.picture import LIMIT, Given, Picture, read, resized, working_size
 from unnoise.edit.run import Progress, asked, result
-from unnoise.errors import BadInput
 from unnoise.pipeline import Pipeline, Request, Result
 
 OVERLAP = 0.5

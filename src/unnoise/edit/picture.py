@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from unnoise.base import arguments
+from unnoise.base.errors import BadInput
 from unnoise.base.picture import MOST_PIXELS, ROWS, opened, without_opaque_alpha
 from unnoise.base.picture import MOST_SIDE as LIMIT
 from unnoise.codec import Latents, Pixels, Vectors
-from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unnoise.base import arguments
+from unnoise.base.errors import BadInput
 from unnoise.base.text import short
 from unnoise.denoiser import Denoiser
 from unnoise.edit.hooks import hooked, maps, mixed
@@ -44,7 +45,6 @@ from unnoise.edit.invert import (
 )
 from unnoise.edit.picture import Given, decoded, encoded, pasted, read, working_size
 from unnoise.edit.run import Progress, asked, batched, result
-from unnoise.errors import BadInput
 from unnoise.nets.layers import attention
 from unnoise.nets.unet import Place
 from unnoise.pipeline import Count, Pipeline, Request, Result

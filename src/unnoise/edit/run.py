@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from unnoise.base import arguments
+from unnoise.base.errors import BadInput
 from unnoise.base.text import short
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Picture
-from unnoise.errors import BadInput
 from unnoise.pipeline import Count, Pipeline, Request, Result
 from unnoise.process.level import Level, spread
 from unnoise.process.schedule import Path, path_of

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from unnoise.base import arguments
+from unnoise.base.errors import BadInput
 from unnoise.base.text import short
 from unnoise.codec import Vectors
 from unnoise.denoiser import Denoiser
@@ -37,7 +38,6 @@ from unnoise.edit import guides
 from unnoise.edit.hooks import hooked, maps, mixed
 from unnoise.edit.picture import LIMIT, Given, Picture, encoded, read, shown
 from unnoise.edit.run import Progress, asked, batched, drawn, result
-from unnoise.errors import BadInput
 from unnoise.guide import losses
 from unnoise.guide.steer import steer
 from unnoise.nets.layers import attention

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from unnoise.base import arguments
+from unnoise.base.errors import BadInput
 from unnoise.base.text import short
 from unnoise.codec import Latents
 from unnoise.codec import scale as scales
@@ -45,7 +46,6 @@ from unnoise.edit.run import (
     result,
     strength_of,
 )
-from unnoise.errors import BadInput
 from unnoise.evaluate.noise_level import SMALLEST, estimate_sigma
 from unnoise.guide import dps, interval
 from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result

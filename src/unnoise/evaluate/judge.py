@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from unnoise import hub
+from unnoise.base.errors import BadInput
 from unnoise.codec import Pixels
-from unnoise.errors import BadInput
 from unnoise.evaluate.inception import Inception
 from unnoise.nets.classifier import Classifier
 

@@ -30,8 +30,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.denoiser.adapt import Denoiser
-from unnoise.errors import BadInput, unknown
 from unnoise.process import noise as noises
 from unnoise.process.level import Level, corrupt, level, noisier
 from unnoise.process.noise import Noise, seeded

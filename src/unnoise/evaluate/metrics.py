@@ -17,8 +17,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from unnoise.base.errors import BadInput
 from unnoise.data.transforms import permutation
-from unnoise.errors import BadInput
 
 REVISION = 1  # counts up whenever a change here changes a number
 BLOCK = 1024  # rows of a kernel or distance matrix held at once

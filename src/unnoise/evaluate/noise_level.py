@@ -29,8 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.denoiser.adapt import Denoiser
-from unnoise.errors import BadInput, unknown
 from unnoise.process.level import ve
 
 NORMAL = 0.6744897501960817  # the median of |z|, z a unit normal

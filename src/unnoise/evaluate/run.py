@@ -27,13 +27,13 @@ import numpy as np
 
 from unnoise import data as datasets
 from unnoise.base import read
+from unnoise.base.cache import cache
+from unnoise.base.errors import BadInput
 from unnoise.base.lock import alone
 from unnoise.base.write import new_file, put
 from unnoise.data import numpy_file
-from unnoise.data.fetch import cache
 from unnoise.data.sources import SOURCES
 from unnoise.data.transforms import permutation
-from unnoise.errors import BadInput
 from unnoise.evaluate import judge as judges
 from unnoise.evaluate import metrics
 from unnoise.evaluate.judge import Judge

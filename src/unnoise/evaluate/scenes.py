@@ -27,20 +27,20 @@ import numpy as np
 import torch
 
 from unnoise import hub
+from unnoise.base.cache import cache
+from unnoise.base.colour import dominant
+from unnoise.base.errors import BadInput
 from unnoise.base.lock import alone
 from unnoise.codec import Pixels
-from unnoise.data.colour import dominant
 from unnoise.data.draw import Draw
-from unnoise.data.fetch import cache
 from unnoise.data.nouns import NOUNS, article, plain
-from unnoise.data.scenes import Attributes, Scenes, caption, combinations, held_out
-from unnoise.errors import BadInput
 from unnoise.evaluate import metrics
 from unnoise.evaluate.inception import Inception
 from unnoise.evaluate.run import Advance, chunks, drawing, share, work_folder
 from unnoise.nets.recogniser import Recogniser
 from unnoise.pipeline import Pipeline
 from unnoise.pipeline import load as load_pipeline
+from unnoise.worlds.emoji.scenes import Attributes, Scenes, caption, combinations, held_out
 
 JUDGE = "emoji-judge"
 GUIDANCES = (1.0, 2.0, 3.0, 5.0, 8.0)

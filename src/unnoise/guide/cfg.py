@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import BadInput
 from unnoise.denoiser.adapt import Denoiser
-from unnoise.errors import BadInput
 from unnoise.guide.scale import Scale, at, checked, number
 from unnoise.guide.shaping import matched
 from unnoise.process.level import Level

@@ -7,8 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import BadInput
 from unnoise.denoiser.adapt import Denoiser
-from unnoise.errors import BadInput
 from unnoise.process.level import Level, corrupt
 from unnoise.process.noise import Noise
 

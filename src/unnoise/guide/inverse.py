@@ -30,8 +30,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.denoiser.adapt import Denoiser
-from unnoise.errors import BadInput, unknown
 from unnoise.guide.scale import Scale, at, checked, number
 from unnoise.process.level import Level, wide
 from unnoise.process.posterior import weights

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 from unnoise.process.level import Level
 
 Scale = float | Callable[[Level], Tensor | float]

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import BadInput
 from unnoise.denoiser.adapt import Denoiser
-from unnoise.errors import BadInput
 from unnoise.guide.scale import number
 from unnoise.process import predict
 from unnoise.process.level import Level

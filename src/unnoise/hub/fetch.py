@@ -34,10 +34,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
-from unnoise import __version__
 from unnoise.base import lock, read
+from unnoise.base.errors import BadInput, unknown
+from unnoise.base.version import VERSION
 from unnoise.base.write import new_file, put
-from unnoise.errors import BadInput, unknown
 from unnoise.hub.index import Index, Manifest
 
 MANIFEST = "unnoise.json"
@@ -104,7 +104,7 @@ def folder(name: str) -> Path:
     """Where a model lies once fetched. BadInput: not of the form owner/model."""
     if not is_id(name):
         raise BadInput(f"{name!r} is not the id of a model on the hub; such an id reads owner/model")
-    from unnoise.data.fetch import cache as home
+    from unnoise.base.cache import cache as home
 
     return home() / "models" / name
 
@@ -254,9 +254,7 @@ class _Hub:
         from huggingface_hub import HfApi
 
         try:
-            info = HfApi(
-                endpoint=self.endpoint, library_name="unnoise", library_version=__version__
-            ).model_info(
+            info = HfApi(endpoint=self.endpoint, library_name="unnoise", library_version=VERSION).model_info(
                 self.name, revision=revision, files_metadata=True, timeout=TIMEOUT, token=self.token or False
             )
             files = {
@@ -350,7 +348,7 @@ class _Hub:
         from huggingface_hub import hf_hub_url
 
         at = _size(part)
-        headers = {"User-Agent": f"unnoise/{__version__}"}
+        headers = {"User-Agent": f"unnoise/{VERSION}"}
         if at:
             headers["Range"] = f"bytes={at}-"
         if self.token:

@@ -33,12 +33,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-import unnoise
 from unnoise import codec as codecs
 from unnoise.base import read
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.text import one_line, short
+from unnoise.base.version import VERSION
 from unnoise.codec import Latents
-from unnoise.errors import BadInput, unknown
 from unnoise.hub import leftovers, schedulers, store, weights
 from unnoise.hub.index import Shards, read_index
 from unnoise.hub.store import Content
@@ -47,9 +47,9 @@ from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.nets.recogniser import Recogniser, RecogniserConfig
 from unnoise.nets.unet import UNet, config_from
+from unnoise.process.section import ProcessSection
 from unnoise.text.known import FILE, Known
 from unnoise.text.words import Words, WordsFile
-from unnoise.train.recipe import ProcessSection
 
 if TYPE_CHECKING:
     from unnoise.nets.clip import CLIP
@@ -738,7 +738,7 @@ def save(
     published = kind == "unet" and latent and text is not None
     index: dict[str, Any] = {
         "_class_name": "StableDiffusionPipeline" if published else "UnnoisePipeline",
-        "_unnoise_version": unnoise.__version__,
+        "_unnoise_version": VERSION,
         "_name": name,
         kind: TWINS[kind],
     }

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from unnoise.base import read
+from unnoise.base.errors import BadInput
 from unnoise.base.text import short
-from unnoise.errors import BadInput
 
 PARTS = (
     "unet",

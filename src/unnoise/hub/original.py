@@ -32,8 +32,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.text import short
-from unnoise.errors import BadInput, unknown
 from unnoise.hub import leftovers
 from unnoise.hub.weights import plain
 

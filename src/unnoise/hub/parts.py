@@ -25,8 +25,9 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from unnoise.base import read
+from unnoise.base.errors import BadInput
+from unnoise.base.version import VERSION
 from unnoise.codec import Latents
-from unnoise.errors import BadInput
 from unnoise.hub import folder as folders
 from unnoise.hub import store, weights
 from unnoise.hub.index import read_index
@@ -223,9 +224,8 @@ def _seen(name: str | os.PathLike, part: str) -> folders.Seen:
 
 
 def _index(name: str, kind: str) -> dict:
-    import unnoise
 
-    return {"_class_name": kind, "_unnoise_version": unnoise.__version__, "_name": name}
+    return {"_class_name": kind, "_unnoise_version": VERSION, "_name": name}
 
 
 def measured(net: Autoencoder, images: Tensor, size: int) -> Latents:

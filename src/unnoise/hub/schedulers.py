@@ -20,14 +20,14 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.read import fit
 from unnoise.base.text import short
-from unnoise.errors import BadInput, unknown
 from unnoise.hub.index import Defaults
 from unnoise.process import schedule
 from unnoise.process.schedule import GRIDS, SCHEDULES
+from unnoise.process.section import ProcessSection
 from unnoise.sample import SAMPLERS
-from unnoise.train.recipe import ProcessSection
 
 OURS = "UnnoiseSchedule"  # the class named in the file of a process that no published scheduler has
 VERSION = "0.35.0"  # of diffusers, whose keys are written

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from unnoise.base import lock, read, write
+from unnoise.base.errors import BadInput
 from unnoise.base.read import StrPath
-from unnoise.errors import BadInput
 
 INDEX = "model_index.json"
 SAVING = "_saving"

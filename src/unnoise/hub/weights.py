@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from unnoise.base import read as read_
+from unnoise.base.errors import BadInput
 from unnoise.base.read import StrPath
 from unnoise.base.text import short
 from unnoise.base.write import new_file, put
-from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -440,7 +440,7 @@ def _range(t: Tensor) -> tuple[float, float]:
 
 
 def _notes() -> Path:
-    from unnoise.data.fetch import cache
+    from unnoise.base.cache import cache
 
     return cache() / "files"
 

@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from unnoise.base.errors import BadInput
 from unnoise.base.read import fit
 from unnoise.base.text import short
-from unnoise.errors import BadInput
 from unnoise.nets import layers
 from unnoise.nets.bounds import Depth, Flag, Kinds, Width, Widths
 from unnoise.nets.tiles import tiled

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from unnoise.base.errors import BadInput
 from unnoise.base.read import fit
 from unnoise.base.text import short
-from unnoise.errors import BadInput
 from unnoise.nets import layers
 from unnoise.nets.bounds import Count, Layers, Small, Width
 from unnoise.nets.unet import TimestepEmbedding, sinusoid

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 from unnoise.nets.bounds import Classes, Count, Flag, Width
 from unnoise.nets.unet import TimestepEmbedding, sinusoid
 

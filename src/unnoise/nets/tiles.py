@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from unnoise.base.errors import BadInput
 from unnoise.base.read import fit
 from unnoise.base.text import short
-from unnoise.errors import BadInput
 from unnoise.nets import layers
 from unnoise.nets.bounds import Classes, Depth, Flag, Fraction, Kinds, Small, Width, Widths
 
@@ -413,7 +413,7 @@ MID = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prompt (n, tokens, width), and what the attention layers of one fast form (`nets.fuse`) made of it;
+    """A prompt (n, tokens, width), and what the attention layers of one fast form (`engine.fuse`) made of it;
     `[rows]` picks samples.
 
     A network takes it wherever it takes the prompt itself; one that did not make it looks at `context` only.
@@ -505,7 +505,7 @@ class UNet(nn.Module):
 
 
 def walk(u: Any, x: Tensor, temb: Any, context: Any) -> Tensor:
-    """The way down, across and up again, through the parts of `u`: a UNet's modules, or what `nets.fuse`
+    """The way down, across and up again, through the parts of `u`: a UNet's modules, or what `engine.fuse`
     makes of them.
     """
     x = u.conv_in(x)

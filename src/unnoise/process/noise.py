@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 from unnoise.process.level import Level
 
 Noise = Callable[..., Tensor]

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 from unnoise.process.level import Level, spread
 from unnoise.process.predict import Kind, solve, target
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unnoise.errors import BadInput, unknown
+from unnoise.base.errors import BadInput, unknown
 from unnoise.process.level import Level
 
 Kind = Callable[[Level], tuple[Tensor, Tensor]]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unnoise.errors import BadInput, unknown
+from unnoise.base.errors import BadInput, unknown
 from unnoise.process.level import Level, clean
 
 Path = tuple[Level, ...]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unnoise.errors import BadInput, unknown
+from unnoise.base.errors import BadInput, unknown
 from unnoise.process.level import Level, ve
 from unnoise.process.predict import Kind
 from unnoise.process.schedule import Schedule

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-from unnoise.errors import BadInput, unknown
+from unnoise.base.errors import BadInput, unknown
 from unnoise.process.schedule import GRIDS
 from unnoise.sample.adams import adams
 from unnoise.sample.ddim import consistency, ddim, ddpm, dpmpp_2s, edm, euler, euler_ancestral, heun

@@ -32,8 +32,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import BadInput
 from unnoise.denoiser.adapt import Denoiser
-from unnoise.errors import BadInput
 from unnoise.process.level import Level, move, spread
 from unnoise.process.noise import Noise
 from unnoise.sample.ladder import Rule, bounded, ladder, whole

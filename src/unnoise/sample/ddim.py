@@ -14,8 +14,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import unknown
 from unnoise.denoiser.adapt import Denoiser
-from unnoise.errors import unknown
 from unnoise.process.level import Level, move, noisier, spread
 from unnoise.process.noise import Noise
 from unnoise.sample.ladder import (

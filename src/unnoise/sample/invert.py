@@ -20,8 +20,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import BadInput
 from unnoise.denoiser.adapt import Denoiser
-from unnoise.errors import BadInput
 from unnoise.process.level import Level, noisier, spread, wide
 from unnoise.sample.ladder import Path, State, checked, eps_of, last, whole
 

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.denoiser.adapt import Denoiser
-from unnoise.errors import BadInput, unknown
 from unnoise.process import schedule
 from unnoise.process.level import Level, move, noisier, renoise, spread
 from unnoise.process.noise import Noise, seeded

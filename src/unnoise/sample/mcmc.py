@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unnoise.errors import BadInput, unknown
+from unnoise.base.errors import BadInput, unknown
 from unnoise.process.level import Level, ve, wide
 from unnoise.process.noise import Noise, seeded
 from unnoise.sample.ladder import bounded, whole

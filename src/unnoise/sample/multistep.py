@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import unknown
 from unnoise.denoiser.adapt import Denoiser
-from unnoise.errors import unknown
 from unnoise.process.level import Level, move, spread
 from unnoise.process.noise import Noise
 from unnoise.sample.ddim import posterior_std

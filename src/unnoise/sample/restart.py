@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 from unnoise.process.level import Level, level
 from unnoise.process.noise import Noise
 from unnoise.sample.ddim import heun

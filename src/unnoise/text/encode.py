@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 from unnoise.text.prompts import Plain, Prompt, parse
 from unnoise.text.tokenizer import Chunk, Tokenizer
 

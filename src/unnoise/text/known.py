@@ -20,8 +20,8 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
+from unnoise.base.errors import BadInput
 from unnoise.base.read import object_file
-from unnoise.errors import BadInput
 from unnoise.text.prompts import Prompt, parse
 
 FILE = "known.json"

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 
 MOST = 1000.0  # the largest weight
 BRANCHES = 64  # the most encodings that one step averages

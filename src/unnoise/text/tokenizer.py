@@ -30,10 +30,10 @@ from tokenizers import Tokenizer as Engine
 from tokenizers.models import BPE
 
 from unnoise.base import read
+from unnoise.base.errors import BadInput
 from unnoise.base.read import fit, object_file
 from unnoise.base.text import one_line, short
 from unnoise.base.write import put
-from unnoise.errors import BadInput
 
 BOS, EOS, END = "<|startoftext|>", "<|endoftext|>", "</w>"
 LENGTH = 77  # CLIP's context, where the files name none

@@ -22,7 +22,7 @@ from difflib import get_close_matches
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _FILLERS = {

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from unnoise import codec as codecs
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.read import explain, unknown_key
 from unnoise.data import Data, batch_indices, splits
 from unnoise.data import load as load_data
-from unnoise.errors import BadInput, unknown
 from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.nets.unet import FIXED, UNet, UNetConfig, config_from

@@ -23,7 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from unnoise.base import read as files
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 
 MANIFEST = "manifest.json"
 Parts = dict[str, dict[str, Tensor]]

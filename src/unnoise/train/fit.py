@@ -28,8 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unnoise.base.errors import BadInput
 from unnoise.data import positions
-from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.train import objective, perceptual
 from unnoise.train.build import AnySource, check, network, source

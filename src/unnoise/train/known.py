@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from unnoise.data import phrases, scenes
-from unnoise.data.colour import GROUNDS, NAMED
-from unnoise.data.everything import Everything
-from unnoise.data.hands import TONES
-from unnoise.data.names import many
+from unnoise.base.colour import GROUNDS, NAMED
 from unnoise.data.nouns import NOUNS, plain, plural
-from unnoise.data.scenes import Scenes
 from unnoise.text.known import Known, words_of
+from unnoise.worlds.emoji import phrases, scenes
+from unnoise.worlds.emoji.everything import Everything
+from unnoise.worlds.emoji.hands import TONES
+from unnoise.worlds.emoji.names import many
+from unnoise.worlds.emoji.scenes import Scenes
 
 MEANT = 3  # concepts kept of a word
 HARDLY = 0.002  # a name that is said more rarely of a concept is not what it is known by

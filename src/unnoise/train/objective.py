@@ -18,13 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unnoise.base.errors import BadInput
 from unnoise.denoiser import adapt
-from unnoise.errors import BadInput
 from unnoise.process import noise, predict, schedule, weight
 from unnoise.process.level import Level, corrupt
 from unnoise.process.predict import Kind
+from unnoise.process.section import ProcessSection
 from unnoise.train import inpaint, perceptual, upscale
-from unnoise.train.recipe import ProcessSection, Recipe
+from unnoise.train.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from unnoise.base.errors import BadInput
 from unnoise.base.read import explain
-from unnoise.errors import BadInput
 from unnoise.nets.classifier import Classifier
 from unnoise.nets.unet import UNet
 from unnoise.process.level import Level

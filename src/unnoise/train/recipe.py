@@ -7,26 +7,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from unnoise.base.errors import BadInput
 from unnoise.base.read import explain, fit, toml_file
-from unnoise.errors import BadInput
+from unnoise.base.section import Section
+from unnoise.process.section import ProcessSection
 
 
-class _Section(BaseModel):
-    # strict: `steps = "10"` or `batch = true` is a slip of the pen, not a number (TOML's lists are our
-    # tuples: not strict).
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class DataSection(_Section):
+class DataSection(Section):
     """What to train on: `name` is a set of `unnoise data list` or a path; `validation` a split of it.
 
     "emoji-scenes" and "emoji-starter-scenes" are the endless scenes of these sets, `size` pixels wide, of the
     `concepts` commonest concepts (0: all), in the given `mixture` of kinds; `world` 1 is that of
-    `data.scenes`, 2 that of `data.everything`. What else they need is made before: `tokenizer`, a folder;
-    `autoencoder` and `text`, model folders whose latents and encodings the network sees; `cached` scenes'
-    latents are made once.
+    `worlds.emoji.scenes`, 2 that of `worlds.emoji.everything`. What else they need is made before:
+    `tokenizer`, a folder; `autoencoder` and `text`, model folders whose latents and encodings the network
+    sees; `cached` scenes' latents are made once.
     """
 
     name: str
@@ -60,29 +56,11 @@ class DataSection(_Section):
     )
 
 
-class ProcessSection(_Section):
-    """What corruption is, what the net predicts of it, and how levels are drawn and weighted."""
-
-    schedule: str = "cosine"
-    schedule_options: dict[str, int | float] = {}
-    predict: str = "v"
-    frame: Literal["unit", "convex", "clean_scale", "whiten"] = "unit"
-    clock: Literal["table", "c_noise", "none"] = "table"
-    weight: str = "v"
-    weight_options: dict[str, float] = {}
-    density: Literal["schedule", "discrete", "lognormal", "logit_normal"] = "schedule"
-    density_options: dict[str, float] = {}
-    stratified: bool = True
-    drop_label: float = Field(
-        default=0.1, ge=0, le=1
-    )  # how often null replaces the condition, for classifier-free guidance
-
-
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[float, Field(gt=0, lt=0.28)]
 
 
-class TrainSection(_Section):
+class TrainSection(Section):
     """The optimiser and its budget. A step takes `batch` samples, in `accumulate` parts; learning rate counts
     steps.
     """
@@ -126,7 +104,7 @@ class TrainSection(_Section):
         return self
 
 
-class LogSection(_Section):
+class LogSection(Section):
     every: int = Field(default=50, ge=1)
     save: int = Field(default=500, ge=1)
     keep: int = Field(default=2, ge=1)
@@ -136,7 +114,7 @@ class LogSection(_Section):
     tensorboard: bool = True
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """The whole file. `net` has a `kind` (see `train.build.NETS`) and that network's keys; the data's sizes
     are filled in.
 

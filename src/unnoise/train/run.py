@@ -34,10 +34,11 @@ from torch import Tensor
 from torch.func import functional_call
 
 from unnoise.base import read, stop
+from unnoise.base.errors import BadInput
 from unnoise.base.lock import alone
+from unnoise.base.sheet import tile
 from unnoise.base.write import new_file, put
 from unnoise.codec import Vectors
-from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.process.level import Level, corrupt
 from unnoise.train import checkpoint, inpaint, objective, upscale
@@ -616,14 +617,3 @@ def _grid(run: Run, path: Path) -> None:
 def _first(src: AnySource, n: int) -> Items:
     """The first n items; of a set with fewer, some of them again."""
     return src.fetch(np.arange(n) % len(src.data))
-
-
-def tile(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """(n, h, w, c) uint8 -> one image, row by row, (rows h, columns w[, c])."""
-    n, h, w, c = images.shape
-    columns = columns or math.ceil(math.sqrt(n))
-    sheet = np.full((-(-n // columns) * h, columns * w, c), 255, np.uint8)
-    for i, image in enumerate(images):
-        y, x = divmod(i, columns)
-        sheet[y * h : (y + 1) * h, x * w : (x + 1) * w] = image
-    return sheet[..., 0] if c == 1 else sheet

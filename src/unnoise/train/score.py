@@ -34,7 +34,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unnoise.errors import BadInput, unknown
+from unnoise.base.errors import BadInput, unknown
 from unnoise.process.level import Level, spread, ve
 from unnoise.process.noise import Noise
 from unnoise.sample.ladder import whole

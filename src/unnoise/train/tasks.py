@@ -29,9 +29,9 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from unnoise.base.errors import BadInput
 from unnoise.denoiser import Mixture
 from unnoise.denoiser.adapt import c_noise
-from unnoise.errors import BadInput
 from unnoise.nets import clip
 from unnoise.nets.autoencoder import Autoencoder, AutoencoderConfig, Posterior
 from unnoise.nets.mlp import MLP, MLPConfig

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 from unnoise.train import worlds
 from unnoise.train.recipe import DataSection, ProcessSection, Recipe, TrainSection
 

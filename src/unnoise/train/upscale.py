@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unnoise.base.errors import BadInput
 from unnoise.codec import Codec, Pixels
 from unnoise.codec.scale import down, gain, hidden, shown
-from unnoise.errors import BadInput
 from unnoise.process import noise
 from unnoise.train.recipe import Recipe
 

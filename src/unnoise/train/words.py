@@ -29,16 +29,16 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from unnoise.base.errors import BadInput
 from unnoise.data import positions
 from unnoise.data.draw import Draw
-from unnoise.data.everything import Everything
 from unnoise.data.nouns import article
-from unnoise.data.phrases import plainly
-from unnoise.data.scenes import STREAM, Attributes
-from unnoise.errors import BadInput
 from unnoise.train import worlds
 from unnoise.train.recipe import section
 from unnoise.train.worlds import ENDLESS, IGNORED, Facts, Items
+from unnoise.worlds.emoji.everything import Everything
+from unnoise.worlds.emoji.phrases import plainly
+from unnoise.worlds.emoji.scenes import STREAM, Attributes
 
 if TYPE_CHECKING:
     from unnoise.text.encode import PromptEncoder

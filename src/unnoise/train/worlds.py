@@ -30,16 +30,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unnoise.base.cache import cache
+from unnoise.base.colour import GROUNDS
+from unnoise.base.errors import BadInput
 from unnoise.codec import Latents, Pixels
 from unnoise.data import batch_indices, positions
-from unnoise.data.colour import GROUNDS
 from unnoise.data.draw import Draw
-from unnoise.data.everything import Everything
-from unnoise.data.fetch import cache
 from unnoise.data.nouns import NOUNS, article
-from unnoise.data.scenes import COLOURS, COUNTS, ORIENTATIONS, SIZES, STREAM, WEIGHTS, Attributes, Scenes
-from unnoise.errors import BadInput
 from unnoise.process import noise
+from unnoise.worlds.emoji.everything import Everything
+from unnoise.worlds.emoji.scenes import (
+    COLOURS,
+    COUNTS,
+    ORIENTATIONS,
+    SIZES,
+    STREAM,
+    WEIGHTS,
+    Attributes,
+    Scenes,
+)
 
 if TYPE_CHECKING:
     from unnoise.text.encode import PromptEncoder

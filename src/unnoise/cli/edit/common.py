@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from unnoise import DEFAULT_MODEL
+from unnoise.base.errors import BadInput
 from unnoise.cli import kept
 from unnoise.cli.common import emit, note, progress
-from unnoise.errors import BadInput
 
 if TYPE_CHECKING:
     from unnoise.pipeline import Pipeline

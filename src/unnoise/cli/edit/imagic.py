@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from unnoise.base.errors import BadInput
 from unnoise.cli.edit import common as c
-from unnoise.errors import BadInput
 
 Eta = Annotated[
     str,

@@ -142,8 +142,8 @@ def zoom_out(
 ) -> None:
     """Zoom out of a picture, again and again, into an animation."""
     from unnoise.base import arguments
+    from unnoise.base.errors import BadInput
     from unnoise.edit.outpaint import check_format
-    from unnoise.errors import BadInput
 
     began, out = time.perf_counter(), common.output or Path(f"{image.stem}-zoom.gif")
     check_format(out)

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from unnoise.base.errors import BadInput
 from unnoise.cli.edit import common as c
-from unnoise.errors import BadInput
 
 _ONE_WAY = "Steps up, and down again."
 Method = Annotated[
@@ -265,6 +265,6 @@ def _write(pixels, path: Path, overwrite: bool) -> Path:
 def _sheet(pictures):
     import numpy as np
 
-    from unnoise.train.run import tile
+    from unnoise.base.sheet import tile
 
     return tile(np.concatenate(pictures), None)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from unnoise.data.colour import GROUNDS, NAMED
+from unnoise.base.colour import GROUNDS, NAMED
 from unnoise.data.draw import Draw
-from unnoise.data.names import Called, many, several
 from unnoise.data.nouns import article
-from unnoise.data.scenes import (
+from unnoise.worlds.emoji.names import Called, many, several
+from unnoise.worlds.emoji.scenes import (
     COUNTED,
     DRAWING_WORDS,
     NUMBER,

@@ -14,13 +14,13 @@ from itertools import accumulate
 
 import numpy as np
 
-from unnoise.data import phrases
-from unnoise.data.colour import GROUNDS, NAMED
+from unnoise.base.colour import GROUNDS, NAMED
 from unnoise.data.draw import Draw
 from unnoise.data.emoji import Concept, Emoji, load_emoji
-from unnoise.data.names import HELD_OUT, Called, called, several
 from unnoise.data.nouns import NOUNS, plain
-from unnoise.data.scenes import (
+from unnoise.worlds.emoji import phrases
+from unnoise.worlds.emoji.names import HELD_OUT, Called, called, several
+from unnoise.worlds.emoji.scenes import (
     SIZES,
     STREAM,
     WEIGHTS,

@@ -23,12 +23,12 @@ from itertools import accumulate
 import numpy as np
 from PIL import Image
 
-from unnoise.data import hands
-from unnoise.data.colour import GROUND_LAB, GROUNDS, LAB, NAMED, oklab, recolour
+from unnoise.base.colour import GROUND_LAB, GROUNDS, LAB, NAMED, oklab, recolour
+from unnoise.base.errors import BadInput, unknown
 from unnoise.data.draw import Draw, fate
 from unnoise.data.emoji import TRAINABLE, Emoji, load_emoji, over
 from unnoise.data.nouns import HELD_OUT, NOUNS, article, plural
-from unnoise.errors import BadInput, unknown
+from unnoise.worlds.emoji import hands
 
 KINDS = ("plain", "objects", "pair", "hand")
 TURNED_ONLY = "turned"  # a kind to ask for in a mixture: objects that are not upright

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unnoise.errors import BadInput
+from unnoise.base.errors import BadInput
 from unnoise.nets import autoencoder, unet
 from unnoise.nets.autoencoder import Autoencoder, Posterior
 from unnoise.nets.unet import Hooked, Prepared, UNet

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from unnoise.data.colour import GROUNDS, NAMED
+from unnoise.base.colour import GROUNDS, NAMED
 from unnoise.data.emoji import Concept
 from unnoise.data.nouns import NOUNS, plain, plural
 

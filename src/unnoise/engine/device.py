@@ -11,9 +11,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from unnoise.base.errors import BadInput, unknown
 from unnoise.base.text import short
-from unnoise.errors import BadInput, unknown
-from unnoise.nets.fuse import available
+from unnoise.engine.fuse import available
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _NAMES = {**{n: n for n in DTYPES}, "float32": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"}
@@ -77,8 +77,8 @@ def probe(on: torch.device) -> torch.dtype:
     """float32, or the 16-bit type that does a convolution and an attention right and in less than half of
     float32's time.
 
-    float32 without a trial on CPUs for which `nets.fuse` has its fast form, which is of that type and faster
-    than either.
+    float32 without a trial on CPUs for which `engine.fuse` has its fast form, which is of that type and
+    faster than either.
     """
     if on.type == "cpu" and available():
         return torch.float32

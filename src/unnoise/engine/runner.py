@@ -1,7 +1,7 @@
 """How a model's networks run on a machine: device, number type, the fast form of each, and the memory they
 may take.
 
-On an x86 CPU in float32 the UNet and the autoencoder run in the form of `nets.fuse`; weights that lie in a
+On an x86 CPU in float32 the UNet and the autoencoder run in the form of `engine.fuse`; weights that lie in a
 mapped file are given back to the system once they are packed. A memory budget keeps only so many packed
 bytes: the layers beyond it are packed from the file at every call (sequential offload). Elsewhere the
 networks run as they are, channels-last, or compiled. Safe to use from several threads.
@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unnoise import device as devices
 from unnoise import hub
+from unnoise.base.errors import BadInput
 from unnoise.codec import Latents
-from unnoise.errors import BadInput
+from unnoise.engine import device as devices
+from unnoise.engine.fuse import Fused, available, fuse
 from unnoise.hub import weights
-from unnoise.nets.fuse import Fused, available, fuse
 
 if TYPE_CHECKING:
     from unnoise.text.encode import PromptEncoder
@@ -58,7 +58,7 @@ class Form:
 
     @property
     def engine(self) -> str:
-        """The name of how networks run: "fused" (see `nets.fuse`) or "plain"."""
+        """The name of how networks run: "fused" (see `engine.fuse`) or "plain"."""
         return "plain" if self.plain else "fused"
 
 
