@@ -36,8 +36,7 @@ from torch import Tensor
 from unnoise.base import write
 from unnoise.base.errors import BadInput
 from unnoise.base.picture import opened
-from unnoise.codec import Codec, Vectors
-from unnoise.codec.latents import Latents
+from unnoise.codec import Codec, is_of_pictures
 from unnoise.pipeline import Pipeline, make_folder, picture
 from unnoise.process.schedule import Schedule
 from unnoise.result import free_stem
@@ -52,9 +51,9 @@ _OURS = re.compile(r"step-\d{3,}-(x|x0|channels)\.png|stages\.png|schedule\.png|
 
 def need_pictures(pipe: Pipeline, what: str) -> None:
     """BadInput when a model makes numbers, not pictures, and `what` shows pictures."""
-    if isinstance(pipe.codec, Vectors):
+    if not is_of_pictures(pipe.codec):
         raise BadInput(
-            f"{what} needs a model of pictures: {pipe.name!r} makes numbers of shape"
+            f"{what} needs a model of pictures: {pipe.name!r} makes {pipe.codec.medium.plural} of shape"
             f" {pipe.codec.shape(1)[1:]}"
         )
 
@@ -454,13 +453,10 @@ def fit_rgb(codec: Codec, count: int = 8) -> Tensor:
     are averaged over the pixels that one position stands for. Grey models give three equal columns. BadInput
     on a codec of vectors.
     """
-    if isinstance(codec, Vectors):
-        raise BadInput("numbers have no colours: fit_rgb needs a codec of pictures")
-    if isinstance(codec, Latents):
-        h, w, c = 8 * codec.net.config.factor, 8 * codec.net.config.factor, codec.net.config.in_channels
-    else:
-        h, w, c = codec.height, codec.width, codec.channels
-    images = smooth(count, h, w, c)
+    if not is_of_pictures(codec):
+        raise BadInput(f"{codec.medium.plural} have no colours: fit_rgb needs a codec of pictures")
+    h, w = (8 * codec.cell, 8 * codec.cell) if codec.free else (codec.height, codec.width)
+    images = smooth(count, h, w, codec.channels)
     z = codec.encode(images).float().cpu()
     rgb = F.interpolate(
         torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, z.shape[2:], mode="area"
@@ -506,7 +502,7 @@ class Preview:
         if every is not None and every < 1:
             raise BadInput(f"a preview is shown every k steps, k at least 1, given {every}")
         self.pipe, self.show, self.every, self.clock = pipe, show, every, clock
-        self.mapped = isinstance(pipe.codec, Latents) and not decoder
+        self.mapped = pipe.codec.autoencoder is not None and not decoder
         self.step, self.spent, self.began = 0, 0.0, clock()
         self.cost = 0.01  # of one preview, in seconds: a guess until one is measured
 

@@ -29,13 +29,14 @@ from unnoise.base import arguments, names
 from unnoise.base.errors import BadInput, unknown
 from unnoise.base.text import short
 from unnoise.base.version import DEFAULT_MODEL, VERSION
-from unnoise.codec import Latents, Vectors
+from unnoise.codec import is_of_pictures
 from unnoise.denoiser import Denoiser
 from unnoise.engine import device as devices
 from unnoise.engine.runner import Runner
 from unnoise.guide.cfg import cfg_batched
 from unnoise.guide.scale import Scale, interval
 from unnoise.guide.shaping import clip
+from unnoise.media import makes
 from unnoise.process import noise as noises
 from unnoise.process import schedule
 from unnoise.process.level import Level, ve
@@ -523,13 +524,13 @@ class Pipeline:
         if height is None and width is None:
             return None
         codec = self.codec
-        if isinstance(codec, Vectors):
-            raise BadInput(f"model {self.name!r} makes numbers, which have no height or width")
+        if not is_of_pictures(codec):
+            raise BadInput(f"{makes(self.name, codec.medium)}, which have no height or width")
         size = (
             codec.height if height is None else arguments.integer("height", height, 1, MOST_SIDE),
             codec.width if width is None else arguments.integer("width", width, 1, MOST_SIDE),
         )
-        if isinstance(codec, Latents):
+        if codec.free:
             codec.check_size(*size)
         elif size != (codec.height, codec.width):
             raise BadInput(
@@ -787,11 +788,7 @@ class Pipeline:
         )
 
     def _shape(self, n: int, r: Request) -> tuple[int, ...]:
-        return (
-            self.codec.shape(n, *r.size)
-            if r.size and isinstance(self.codec, Latents)
-            else self.codec.shape(n)
-        )
+        return self.codec.shape(n, r.size)
 
     def decode(self, x: Tensor) -> np.ndarray:
         """Tensors of this model's space as uint8 images (n, h, w, c), or as floats for a model of vectors."""

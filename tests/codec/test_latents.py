@@ -76,8 +76,8 @@ def test_shapes_and_other_channel_counts():
     codec = Latents(built("grey"), 16, 24)
     assert (
         codec.shape(5) == (5, 4, 4, 6)
-        and codec.shape(1, height=32) == (1, 4, 8, 6)
-        and codec.shape(1, width=4) == (1, 4, 4, 1)
+        and codec.shape(1, (32, 24)) == (1, 4, 8, 6)
+        and codec.shape(1, (16, 4)) == (1, 4, 4, 1)
     )
     z = codec.encode(pictures(1, 8, 12, 1))
     assert z.shape == (1, 4, 2, 3) and codec.decode(z).shape == (1, 8, 12, 1)
@@ -165,7 +165,7 @@ def test_latents_that_are_not_finite_are_named(codec, bad):
         (lambda c: c.check_size(True, 16), "True"),
         (lambda c: c.check_size(16, 16.0), "16.0"),
         (lambda c: c.check_size(16, 8194), "8194"),
-        (lambda c: c.shape(1, height=17), "17"),
+        (lambda c: c.shape(1, (17, 24)), "17"),
         (lambda c: c.check_size("16", 16), "'16'"),
         (lambda c: c.encode(pictures(h=15)), "height"),
         (lambda c: c.encode(pictures(c=1)), "(n, h, w, 3)"),

@@ -53,7 +53,7 @@ def test_a_shift_moves_into_the_biases_and_pictures_stay(images):
 def test_latents_by_hand():
     codec = Latents(painter.codec().net, 16, 16, scale=0.5, shift=2.0)
     assert codec.unscale(torch.tensor(3.0)) == 8.0
-    assert codec.shape(2, 32, 8) == (2, 4, 16, 4)
+    assert codec.shape(2, (32, 8)) == (2, 4, 16, 4)
 
 
 # --- what folders leave out ---------------------------------------------------------------------------------

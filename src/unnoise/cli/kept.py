@@ -49,12 +49,13 @@ class Files:
 
     def __init__(self, pipe: Pipeline, request: Request, output: Path, rules: Rules, quiet: bool = False):
         from unnoise import result
-        from unnoise.codec import Vectors
+        from unnoise.codec import is_of_pictures
+        from unnoise.media import makes
 
-        if isinstance(pipe.codec, Vectors):
+        if not is_of_pictures(pipe.codec):
             raise BadInput(
-                f"model {pipe.name!r} makes numbers, not pictures: draw them in Python, where result.arrays"
-                " holds them"
+                f"{makes(pipe.name, pipe.codec.medium)}, not pictures: draw them in Python, where"
+                " result.arrays holds them"
             )
         self.request, self.rules = request, rules
         self.recipes = [request.recipe(pipe, i) for i in range(len(request.seeds))]

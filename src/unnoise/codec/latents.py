@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from unnoise.base.errors import BadInput
+from unnoise.codec.pixels import over_cells
+from unnoise.media import PICTURES, Medium
 from unnoise.nets.autoencoder import Autoencoder
 from unnoise.nets.tiles import check_tiling
 
@@ -41,6 +44,9 @@ class Latents:
     shift: float = 0.0
     tile: tuple[int, int] | None = None
     decode_with: Callable[[Tensor], Tensor] | None = None
+    kind: ClassVar[str] = "latents"
+    medium: ClassVar[Medium] = PICTURES
+    free: ClassVar[bool] = True
 
     def __post_init__(self):
         if not (np.isfinite(self.scale) and self.scale > 0):
@@ -63,9 +69,24 @@ class Latents:
             if isinstance(given, bool) or not isinstance(given, int) or not f <= given <= LIMIT or given % f:
                 raise BadInput(f"{name} must be a multiple of {f} from {f} to {LIMIT}, given {given!r}")
 
-    def shape(self, n: int, height: int | None = None, width: int | None = None) -> tuple[int, ...]:
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """The network between pictures and latents."""
+        return self.net
+
+    @property
+    def channels(self) -> int:
+        """Of a picture."""
+        return self.net.config.in_channels
+
+    @property
+    def cell(self) -> int:
+        """Pixels a side of one position of the latents: f."""
+        return self.net.config.factor
+
+    def shape(self, n: int, size: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """The tensor shape of n images' latents: (n, latent channels, height / f, width / f)."""
-        h, w = self.height if height is None else height, self.width if width is None else width
+        h, w = size or (self.height, self.width)
         self.check_size(h, w)
         return n, self.net.config.latent_channels, h // self.net.config.factor, w // self.net.config.factor
 
@@ -81,7 +102,7 @@ class Latents:
         c = self.net.config.in_channels
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != c:
             raise BadInput(f"images must be uint8 (n, h, w, {c}), given {images.dtype} {images.shape}")
-        want = self.shape(len(images), *images.shape[1:3])
+        want = self.shape(len(images), images.shape[1:3])
         if noise is not None and tuple(noise.shape) != want:
             raise BadInput(f"noise must be {want}, given {tuple(noise.shape)}")
         z = torch.empty(want, device=self._at.device)
@@ -128,9 +149,34 @@ class Latents:
         """
         return z.float() / self.scale + self.shift
 
-    def config(self) -> dict:
+    def images(self) -> Callable[[Tensor], Tensor]:
+        """Latents -> pictures (n, c, h, w), about -1 … 1, to differentiate: on a CPU in float32."""
+        net, at = self.net, self._at
+        if at.device.type == "cpu" and at.dtype != torch.float32:
+            net = copy.deepcopy(net).float()
+            at = next(net.parameters())
+        return lambda z: net.decode(self.unscale(z).to(at)).float()
+
+    def cells(self, mask: np.ndarray, x: Tensor) -> Tensor:
+        """See `codec.pixels.over_cells`."""
+        return over_cells(mask, x)
+
+    def moved(self, place: Callable[[Any], Any]) -> Self:
+        """The same with the autoencoder that place(net) gives."""
+        return replace(self, net=place(self.net))
+
+    def decoding_by(self, decode: Callable[[Tensor], Tensor]) -> Self:
+        """The same, with what to call in place of the autoencoder's own decode."""
+        return replace(self, decode_with=decode)
+
+    def decoding_bytes(self) -> int:
+        """Six pictures of the last level's width, and the decoder's weights, in float32."""
+        pixels = self.net.config.block_out_channels[0] * self.height * self.width
+        return 4 * 6 * pixels + 4 * sum(p.numel() for p in self.net.decoder.parameters())
+
+    def config(self) -> dict[str, Any]:
         return {
-            "kind": "latents",
+            "kind": self.kind,
             "height": self.height,
             "width": self.width,
             "scale": self.scale,

@@ -7,8 +7,9 @@ by their edge and cropped again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from unnoise.base.errors import BadInput, unknown
-from unnoise.base.read import fit
+from unnoise.base.errors import BadInput
+from unnoise.media import NUMBERS, PICTURES, Medium
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Pixels:
     channels: int = 3
     patch: int = 1
     multiple: int = 1
+    kind: ClassVar[str] = "pixels"
+    medium: ClassVar[Medium] = PICTURES
+    free: ClassVar[bool] = False
+    autoencoder: ClassVar[None] = None
 
     def __post_init__(self):
         for k, v in asdict(self).items():
@@ -42,8 +47,20 @@ class Pixels:
         m = self.patch * self.multiple
         return -(-self.height // m) * m, -(-self.width // m) * m
 
-    def shape(self, n: int) -> tuple[int, ...]:
+    @property
+    def cell(self) -> int:
+        """Pixels a side of one position of the tensor."""
+        return self.patch
+
+    def check_size(self, height: int, width: int) -> None:
+        """BadInput on another size than its own."""
+        if (height, width) != (self.height, self.width):
+            raise BadInput(f"pictures must be {self.height} x {self.width}, given {height} x {width}")
+
+    def shape(self, n: int, size: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """The tensor shape of n encoded images: (n, channels patch^2, h / patch, w / patch)."""
+        if size is not None:
+            self.check_size(*size)
         h, w = self._padded
         return n, self.channels * self.patch**2, h // self.patch, w // self.patch
 
@@ -68,11 +85,51 @@ class Pixels:
         """
         if not torch.isfinite(z).all():
             raise BadInput("cannot decode: the sample holds non-finite values")
-        x = F.pixel_shuffle(z.detach().float(), self.patch)[:, :, : self.height, : self.width]
+        x = self._unfolded(z.detach())
         return ((x.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
-    def config(self) -> dict:
-        return {"kind": "pixels", **asdict(self)}
+    def _unfolded(self, z: Tensor) -> Tensor:
+        return F.pixel_shuffle(z.float(), self.patch)[:, :, : self.height, : self.width]
+
+    def images(self) -> Callable[[Tensor], Tensor]:
+        """z -> pictures (n, c, h, w), about -1 … 1, to differentiate."""
+        return self._unfolded
+
+    def cells(self, mask: np.ndarray, x: Tensor) -> Tensor:
+        """See `over_cells`; over padding, the mask's edge."""
+        h, w = self._padded
+        if (h, w) == (self.height, self.width):
+            return over_cells(mask, x)
+        pixels = over_cells(mask, x.new_empty(1, 1, self.height, self.width))
+        padded = F.pad(pixels, (0, w - self.width, 0, h - self.height), mode="replicate")
+        return F.max_pool2d(padded, self.patch)
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": self.kind, **asdict(self)}
+
+    def moved(self, place: Callable[[Any], Any]) -> Self:
+        return self
+
+    def decoding_by(self, decode: Callable[[Tensor], Tensor]) -> Self:
+        return self
+
+    def decoding_bytes(self) -> int:
+        return 0
+
+
+def over_cells(mask: np.ndarray, x: Tensor) -> Tensor:
+    """A mask (h, w) of a picture over the cells of its tensor x (n, c, h', w'), float (1, 1, h', w') in x's
+    dtype: 1 where any of a cell's pixels change at all, else 0.
+
+    So no pixel that is to change is told to stay; what a cell changes beyond the mask is put back in pixels.
+    """
+    m = torch.from_numpy((mask > 0).astype(np.float32))[None, None]
+    h, w = x.shape[2:]
+    if mask.shape[0] >= h and mask.shape[1] >= w:
+        m = F.adaptive_max_pool2d(m, (h, w))
+    else:
+        m = F.interpolate(m, (h, w), mode="nearest")
+    return m.to(x)
 
 
 @dataclass(frozen=True)
@@ -84,8 +141,15 @@ class Vectors:
     size: tuple[int, ...]
     mean: float = 0.0
     std: float = 1.0
+    kind: ClassVar[str] = "vectors"
+    medium: ClassVar[Medium] = NUMBERS
+    free: ClassVar[bool] = False
+    autoencoder: ClassVar[None] = None
 
-    def shape(self, n: int) -> tuple[int, ...]:
+    def shape(self, n: int, size: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """(n, *size). BadInput on another size than its own."""
+        if size is not None and tuple(size) != tuple(self.size):
+            raise BadInput(f"a sample is of size {tuple(self.size)}, given {tuple(size)}")
         return n, *self.size
 
     def encode(self, x: np.ndarray) -> Tensor:
@@ -97,8 +161,21 @@ class Vectors:
     def decode(self, z: Tensor) -> np.ndarray:
         return (z.detach().float() * self.std + self.mean).cpu().numpy()
 
-    def config(self) -> dict:
-        return {"kind": "vectors", "size": list(self.size), "mean": self.mean, "std": self.std}
+    def cells(self, mask: np.ndarray, x: Tensor) -> Tensor:
+        """A number is a cell: (1, *size), 1 where the mask (*size) is above 0."""
+        return torch.from_numpy((mask > 0).astype(np.float32))[None].to(x)
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": self.kind, "size": list(self.size), "mean": self.mean, "std": self.std}
+
+    def moved(self, place: Callable[[Any], Any]) -> Self:
+        return self
+
+    def decoding_by(self, decode: Callable[[Tensor], Tensor]) -> Self:
+        return self
+
+    def decoding_bytes(self) -> int:
+        return 0
 
 
 Side = Annotated[int, Field(ge=1, le=8192)]
@@ -116,6 +193,9 @@ class PixelsFile(BaseModel):
     patch: Annotated[int, Field(ge=1, le=64)] = 1
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
 
+    def codec(self) -> Pixels:
+        return Pixels(**self.model_dump(exclude={"kind"}))
+
 
 class VectorsFile(BaseModel):
     """codec/config.json of a model of numbers."""
@@ -127,18 +207,8 @@ class VectorsFile(BaseModel):
     mean: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     std: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
-
-def from_config(d: dict, where: str = "codec config") -> Pixels | Vectors:
-    """The codec of a model folder's `codec/config.json`. BadInput, naming `where`: another kind, a key or
-    value that is not accepted.
-    """
-    kind = d.get("kind")
-    if kind not in ("pixels", "vectors"):
-        raise unknown("codec", kind, ("pixels", "vectors"))
-    if kind == "pixels":
-        return Pixels(**fit(PixelsFile, d, where).model_dump(exclude={"kind"}))
-    file = fit(VectorsFile, d, where)
-    return Vectors(tuple(file.size), file.mean, file.std)
+    def codec(self) -> Vectors:
+        return Vectors(tuple(self.size), self.mean, self.std)
 
 
 def codec_for(x: np.ndarray, patch: int = 1, multiple: int = 1) -> Pixels | Vectors:

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 
 from unnoise import hub
 from unnoise.base.errors import BadInput
-from unnoise.codec import Latents
 from unnoise.engine import device as devices
 from unnoise.engine.fuse import Fused, available, fuse
 from unnoise.hub import weights
@@ -64,7 +63,7 @@ class Form:
 
 def _nets(f: Form | hub.Folder) -> list[nn.Module | None]:
     """The denoiser, the autoencoder and the text encoder, where there are any."""
-    return [f.net, getattr(f.codec, "net", None), f.text.net if f.text else None]
+    return [f.net, f.codec.autoencoder, f.text.net if f.text else None]
 
 
 def _parts_on(f: hub.Folder, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, Any, Any]:
@@ -75,8 +74,7 @@ def _parts_on(f: hub.Folder, device: torch.device, dtype: torch.dtype) -> tuple[
             weights.check_finite(
                 net.state_dict(), f.path or f.name, dtype
             )  # beyond 65504: infinite from there on
-    if isinstance(codec, Latents):
-        codec = replace(codec, net=placed(codec.net, device, dtype))
+    codec = codec.moved(lambda net: placed(net, device, dtype))
     if text is not None:
         text = type(text)(text.tokenizer, placed(text.net, device, dtype, channels_last=False), text.skip)
     return placed(f.net, device, dtype), codec, text
@@ -192,14 +190,10 @@ class Runner:
         call = 2 * 4 * 40 * width * math.prod(shape[2:]) + _LAYERS * max(
             (p.numel() for p in f.net.parameters()), default=0
         )
-        decode = 0
-        if isinstance(f.codec, Latents):
-            channels = f.codec.net.config.block_out_channels
-            decode = 4 * 6 * channels[0] * f.codec.height * f.codec.width + 4 * sum(
-                p.numel() for p in f.codec.net.decoder.parameters()
-            )
         text = sum(p.numel() * 4 for p in f.text.net.parameters()) if f.text else 0
-        needed = _taken() + max(call, decode, text) + 100_000_000  # the last for what is not counted
+        needed = (
+            _taken() + max(call, f.codec.decoding_bytes(), text) + 100_000_000
+        )  # the last for what is not counted
         if needed > self.budget:
             raise BadInput(
                 f"memory_budget {self.budget / 1e9:.2f} GB is too little for model {f.name!r}: it needs about"
@@ -310,13 +304,14 @@ class Runner:
         """Tensors of the model's space as images."""
         form = self.form
         codec = form.codec
-        if isinstance(codec, Latents) and not form.plain:
+        net = codec.autoencoder
+        if net is not None and not form.plain:
             with self._lock:
-                fast = self._fuse(form, codec.net)
-            if weights.mapped(next(codec.net.parameters())):
+                fast = self._fuse(form, net)
+            if weights.mapped(next(net.parameters())):
                 _trim()
-            if fast is not codec.net:
-                codec = replace(codec, decode_with=fast.decode)
+            if fast is not net:
+                codec = codec.decoding_by(fast.decode)
         return codec.decode(x)
 
 

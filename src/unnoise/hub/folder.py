@@ -670,14 +670,13 @@ def _fits(f: Folder) -> Folder:
             )
         if cross and not f.text:
             raise BadInput(f"{where}: the UNet attends to a prompt, but the model has no text_encoder")
-        if isinstance(f.codec, Latents) and f.net.config.out_channels != (
-            c := f.codec.net.config.latent_channels
-        ):
+        channels = f.codec.shape(1)[1] if f.codec.autoencoder else f.net.config.out_channels
+        if f.net.config.out_channels != channels:
             raise BadInput(
                 f"{where}: the UNet makes {f.net.config.out_channels} latent channels, the autoencoder"
-                f" has {c}"
+                f" has {channels}"
             )
-    if not isinstance(f.codec, Latents):
+    if f.codec.autoencoder is None:
         _check_codec(f)
     return f
 
@@ -693,7 +692,7 @@ def _check_codec(f: Folder) -> None:
         raise BadInput(f"{where} makes {math.prod(shape)} numbers a sample, the network takes {config.size}")
     if isinstance(f.net, MLP):
         return
-    if not isinstance(f.codec, codecs.Pixels):
+    if not codecs.is_of_pictures(f.codec):
         raise BadInput(f"{where} makes vectors, the network takes pictures")
     takes = config.out_channels if isinstance(f.net, UNet) else config.channels
     if shape[0] != takes:
@@ -734,8 +733,7 @@ def save(
     written, or the weights are not finite.
     """
     folder = store.model_folder(folder)
-    latent = isinstance(codec, Latents)
-    published = kind == "unet" and latent and text is not None
+    published = kind == "unet" and codec.autoencoder is not None and text is not None
     index: dict[str, Any] = {
         "_class_name": "StableDiffusionPipeline" if published else "UnnoisePipeline",
         "_unnoise_version": VERSION,
@@ -751,9 +749,10 @@ def save(
     files: dict[str, Content] = weights_and_config(
         f"{kind}/{WEIGHTS}", weights or net.state_dict(), _net_config(kind, net), dtype
     )
-    if isinstance(codec, Latents):
+    if codec.autoencoder is not None:
         index["vae"] = TWINS["vae"]
-        files |= weights_and_config(f"vae/{WEIGHTS}", codec.net.state_dict(), vae_config(codec), dtype)
+        tensors = codec.autoencoder.state_dict()
+        files |= weights_and_config(f"vae/{WEIGHTS}", tensors, vae_config(codec), dtype)
     else:
         index["codec"] = ["unnoise", type(codec).__name__]
         files["codec/config.json"] = _json(codec.config())
@@ -832,13 +831,15 @@ def _net_config(kind: str, net: nn.Module) -> dict:
     return d
 
 
-def vae_config(codec: Latents) -> dict:
+def vae_config(codec: codecs.Codec) -> dict:
+    """What a published autoencoder's file says, of a codec that has one."""
+    said = codec.config()
     return {
         "_class_name": "AutoencoderKL",
         "_diffusers_version": "0.35.0",
-        **config_of(codec.net),
-        "scaling_factor": codec.scale,
-        "shift_factor": codec.shift or None,
+        **config_of(codec.autoencoder),
+        "scaling_factor": said["scale"],
+        "shift_factor": said["shift"] or None,
     }
 
 
