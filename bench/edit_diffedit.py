@@ -39,9 +39,10 @@ from unnoise import hub
 from unnoise.base.colour import GROUNDS
 from unnoise.data.nouns import article
 from unnoise.edit import diffedit, image_to_image
-from unnoise.evaluate.scenes import SceneJudge, load_judge
 from unnoise.look import sheet
 from unnoise.worlds.emoji.scenes import Attributes, Scenes
+from unnoise.worlds.judge import SCENES, Judge
+from unnoise.worlds.judge import load as load_judge
 
 SEED = 0
 SIDE = 64
@@ -137,7 +138,7 @@ Edit = Callable[[Task], tuple[np.ndarray, np.ndarray | None]]  # -> (edited pict
 
 
 def row(
-    name: str, kind: str, edit: Edit, todo: list[Task], judge: SceneJudge
+    name: str, kind: str, edit: Edit, todo: list[Task], judge: Judge
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     """The figures of one way of editing."""
     made = [edit(t) for t in todo]
@@ -293,7 +294,7 @@ def main(argv: list[str] | None = None) -> None:
         a.scenes, a.steps = 4, 6
     warnings.filterwarnings("ignore")
     common.ready(0)
-    judge, pipe = load_judge(), unnoise.load(a.model, device="cpu", dtype="fp32")
+    judge, pipe = load_judge(form=SCENES), unnoise.load(a.model, device="cpu", dtype="fp32")
     scenes = Scenes("emoji", "test", {"pair": 1.0}, a.concepts or len(judge.heads["noun"]))
     ways = {
         "diffedit": ours(pipe, a),

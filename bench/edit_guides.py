@@ -26,9 +26,9 @@ import torch
 
 import unnoise
 from bench import common
+from unnoise.data.nouns import phrase
 from unnoise.edit import guides
 from unnoise.errors import BadInput
-from unnoise.evaluate.scenes import name
 from unnoise.pipeline import Pipeline
 
 MOVE = (-0.1, 0.05, -0.1)  # of the mean colour
@@ -52,7 +52,7 @@ def measured(
     """A row a case, and the first pictures of each."""
     judge = guides.judge()
     how: dict[str, Any] = {"seed": [seed + i for i in range(len(nouns))], "num_inference_steps": steps}
-    prompts = [name(n) for n in nouns]
+    prompts = [phrase(n) for n in nouns]
     plain = pipe(prompts, batch_size=batch, **how)
     few = {**how, "seed": how["seed"][:2]}
     off = pipe(prompts[:2], guide=["colour=green:0", "clip=a car:0"], guide_through=True, **few).arrays

@@ -29,10 +29,10 @@ from PIL import Image
 import unnoise
 from bench import common
 from unnoise.cli.main import main as cli
+from unnoise.data.nouns import phrase
 from unnoise.edit.inpaint import METHODS, Filling, fill, takes_mask
 from unnoise.edit.picture import Picture, encoded, read
 from unnoise.edit.run import asked
-from unnoise.evaluate.scenes import load_judge, name
 from unnoise.look import sheet
 from unnoise.pipeline import Pipeline, picture
 from unnoise.process import noise
@@ -40,6 +40,7 @@ from unnoise.process.level import corrupt
 from unnoise.train import inpaint as training
 from unnoise.train.upscale import seeing
 from unnoise.worlds.emoji.scenes import Scenes
+from unnoise.worlds.judge import SCENES, load
 
 HOW: Any = {
     "guidance_scale": 5.0,
@@ -155,7 +156,7 @@ def step(made: np.ndarray, edge: int) -> float:
 
 def methods(pipe: Pipeline, n: int, steps: int) -> tuple[list[dict], list[list]]:
     """A row a method, and the rows of a sheet."""
-    scenes, judge = Scenes("emoji", "test", {"plain": 1.0}, 300), load_judge()
+    scenes, judge = Scenes("emoji", "test", {"plain": 1.0}, 300), load(form=SCENES)
     told = [scenes.attributes(0, i) for i in range(n)]
     real = np.stack([scenes.render(a) for a in told])
     h, w = real.shape[1:3]
@@ -180,7 +181,7 @@ def methods(pipe: Pipeline, n: int, steps: int) -> tuple[list[dict], list[list]]
     grey[:, :, w // 2 :] = 128
     rows, shown = [row("picture", real), row("none", grey)], [list(real[:8]), list(grey[:8])]
     request = asked(
-        pipe, (h, w), [name(a.concepts[0]) for a in told], num_inference_steps=steps, seed=0, **HOW
+        pipe, (h, w), [phrase(a.concepts[0]) for a in told], num_inference_steps=steps, seed=0, **HOW
     )
     for method in ("model",) if takes_mask(pipe) else METHODS[:-1]:
         for soft in (0, 2) if method in ("repaint", "model") else (2,):

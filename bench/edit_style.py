@@ -25,8 +25,8 @@ import torch
 
 import unnoise
 from bench import common
+from unnoise.data.nouns import phrase
 from unnoise.edit import guides, style
-from unnoise.evaluate.scenes import name
 from unnoise.guide import losses
 from unnoise.nets.clip import prepare
 from unnoise.pipeline import Pipeline
@@ -42,7 +42,7 @@ def references(nouns: Sequence[str], emoji: str = "emoji") -> list[tuple[np.ndar
     for i, noun in enumerate(nouns):
         k = next(k for k in range(1000 * i, 1000 * i + 1000) if scenes.attributes(0, k).concepts[0] != noun)
         a = scenes.attributes(0, k)
-        out.append((scenes.render(a), name(a.concepts[0]), a.style))
+        out.append((scenes.render(a), phrase(a.concepts[0]), a.style))
     return out
 
 
@@ -82,7 +82,7 @@ def measured(
         np.mean([judge.heads["style"][k] == s for k, (_, _, s) in zip(answers["style"].argmax(1), told)])
     )
     plain = pipe(
-        [name(n) for n in nouns],
+        [phrase(n) for n in nouns],
         seed=[seed + i for i in range(len(nouns))],
         num_inference_steps=steps,
         batch_size=batch,
@@ -98,7 +98,7 @@ def measured(
                     style(
                         pipe,
                         r,
-                        name(n),
+                        phrase(n),
                         method=method,
                         amount=amount,
                         reference_prompt=of,

@@ -28,7 +28,8 @@ from unnoise.data import load as load_data
 from unnoise.edit import denoise, upscale
 from unnoise.edit.run import psnr
 from unnoise.evaluate.noise_level import estimate_sigma
-from unnoise.evaluate.scenes import SceneJudge, load_judge
+from unnoise.worlds.judge import SCENES, Judge
+from unnoise.worlds.judge import load as load_judge
 
 NOISE = 0.2
 
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     n = 4 if a.quick else a.n
     x = load_data("emoji", "test").x
     x = x[np.random.default_rng(0).permutation(len(x))[:n]]
-    judge, pipe, latent = load_judge(), unnoise.load(a.model), unnoise.load(a.latent)
+    judge, pipe, latent = load_judge(form=SCENES), unnoise.load(a.model), unnoise.load(a.latent)
     shown: dict[str, np.ndarray] = {}
     rows = (
         larger(x, pipe, latent, judge, shown)
@@ -80,7 +81,7 @@ def bicubic(x: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def stages(judge: SceneJudge, x: np.ndarray) -> list[Tensor]:
+def stages(judge: Judge, x: np.ndarray) -> list[Tensor]:
     """Unit channel vectors (n, c, h, w) after the stem and each stage."""
     h, out = F.relu(judge.net.stem(judge.codec.encode(x))), []
     for stage in (lambda v: v, *judge.net.stages):
@@ -89,7 +90,7 @@ def stages(judge: SceneJudge, x: np.ndarray) -> list[Tensor]:
     return out
 
 
-def row(what: str, made: np.ndarray, x: np.ndarray, judge: SceneJudge, **more) -> dict:
+def row(what: str, made: np.ndarray, x: np.ndarray, judge: Judge, **more) -> dict:
     """Means over the pictures, and the standard error of the PSNR."""
     each = np.array([psnr(m, t) for m, t in zip(made, x)])
     far = torch.stack(
@@ -104,7 +105,7 @@ def row(what: str, made: np.ndarray, x: np.ndarray, judge: SceneJudge, **more) -
     }
 
 
-def larger(x: np.ndarray, pipe, latent, judge: SceneJudge, shown: dict) -> list[dict]:
+def larger(x: np.ndarray, pipe, latent, judge: Judge, shown: dict) -> list[dict]:
     y = halved(x)
     ways = {
         "bicubic": lambda v: bicubic(v[None])[0],
@@ -122,7 +123,7 @@ def larger(x: np.ndarray, pipe, latent, judge: SceneJudge, shown: dict) -> list[
     return [row(f"x 2, {k}", made, x, judge) for k, made in shown.items()]
 
 
-def corrupted(x: np.ndarray, pipe, plain: str | None, judge: SceneJudge) -> list[dict]:
+def corrupted(x: np.ndarray, pipe, plain: str | None, judge: Judge) -> list[dict]:
     y, out = halved(x), []
     bad, how = noised(y, NOISE), {"seed": 0, "num_inference_steps": 10, "consistency": "none"}
     arms = {
@@ -153,7 +154,7 @@ def corrupted(x: np.ndarray, pipe, plain: str | None, judge: SceneJudge) -> list
     return out
 
 
-def denoised(x: np.ndarray, pipe, latent, judge: SceneJudge, shown: dict) -> list[dict]:
+def denoised(x: np.ndarray, pipe, latent, judge: Judge, shown: dict) -> list[dict]:
     out = []
     for sigma in (0.1, 0.3):
         y = noised(x, sigma)

@@ -16,8 +16,9 @@ from pathlib import Path
 from PIL import Image
 
 import unnoise
-from unnoise.evaluate.scenes import asked, forbidden, load_judge
+from unnoise.evaluate.scenes import asked, forbidden
 from unnoise.look import Curve, plot, sheet
+from unnoise.worlds.judge import SCENES, load
 
 ALWAYS = (
     "a red apple",
@@ -38,7 +39,7 @@ PAIR = ("cat", "dog")
 
 def contact_sheet(pipe: unnoise.Pipeline) -> Image.Image:
     """60 captions x 4 consecutive seeds, two blocks of columns side by side."""
-    items = asked(1000, load_judge())
+    items = asked(1000, load(form=SCENES))
     groups = {g: [i.prompt for i in items if i.group == g] for g in ("noun", "seen", "held out")}
     prompts = [*ALWAYS, *groups["noun"][::17][:20], *groups["seen"][:14], *groups["held out"][:14]][:60]
     drawn = pipe([p for p in prompts for _ in range(4)], seed=[s for _ in prompts for s in range(4)])
@@ -59,7 +60,7 @@ def mixing(pipe: unnoise.Pipeline, seeds: int = 48) -> Image.Image:
     """Pictures on the way from one word to another, and the shares of `seeds` pictures that the judge gives
     each name.
     """
-    judge, w = load_judge(), [round(0.1 * k, 1) for k in range(11)]
+    judge, w = load(form=SCENES), [round(0.1 * k, 1) for k in range(11)]
     a, b = (judge.heads["noun"].index(n) for n in PAIR)
     shares, shown = ([], []), []
     for v in w:
@@ -100,7 +101,7 @@ def negative(pipe: unnoise.Pipeline, n: int = 10) -> Image.Image:
     """The first n things that the evaluation forbids their own colour, without and with the negative prompt,
     seed by seed.
     """
-    cases = [c for c in forbidden(load_judge(), 6 * n) if c.kind == "colour"][::3][:n]
+    cases = [c for c in forbidden(load(form=SCENES), 6 * n) if c.kind == "colour"][::3][:n]
     rows = [
         pipe([c.prompt for c in cases], negative_prompt=told, seed=list(range(len(cases)))).images
         for told in (None, [c.negative for c in cases])

@@ -18,10 +18,10 @@ import torch
 
 import unnoise
 from unnoise.codec import Latents
+from unnoise.data.nouns import phrase
 from unnoise.edit import adapter
 from unnoise.edit.imagic import descend
 from unnoise.edit.picture import resized
-from unnoise.evaluate.scenes import name
 from unnoise.worlds.emoji.scenes import Scenes
 
 
@@ -70,7 +70,7 @@ def prepared(
     """
     scenes = Scenes(emoji, "train", {"plain": 1.0}, 300)
     chosen = np.random.default_rng(seed).permutation(np.array(scenes.plain))[:n].tolist()
-    said = [name(scenes.emoji.concepts[scenes.emoji.concept[i]].label) for i in chosen]
+    said = [phrase(scenes.emoji.concepts[scenes.emoji.concept[i]].label) for i in chosen]
     every = sorted(set(said))
     encoder = pipe.runner.encoder()
     if not isinstance(pipe.codec, Latents):

@@ -12,9 +12,10 @@ from PIL import Image
 
 import unnoise
 from tests.cli.test_cli import bad, run
-from unnoise.evaluate.scenes import ROWS, asked, load_judge, marks
+from unnoise.evaluate.scenes import ROWS, asked, marks
 from unnoise.hub import parts
 from unnoise.pipeline import read_recipe
+from unnoise.worlds.judge import SCENES, load
 
 
 def test_generate_draws_four_pictures_and_a_grid(capfd, tmp_path):
@@ -66,7 +67,7 @@ def test_the_clip_knows_a_picture_from_its_name():
 @pytest.mark.slow
 def test_it_draws_what_is_asked():
     """Nouns of the captions; bounds far below what the card states, far above guessing (one of 300)."""
-    judge, pipe = load_judge(), unnoise.load("emoji")
+    judge, pipe = load(form=SCENES), unnoise.load("emoji")
     labels = judge.heads["noun"]
     items = [i for i in asked(400, judge, "emoji-starter") if i.group == "noun"][:60]
     rows = marks(

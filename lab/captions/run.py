@@ -32,7 +32,7 @@ import torch
 
 from unnoise import hub
 from unnoise.data.draw import Draw
-from unnoise.evaluate.scenes import SceneJudge, load_judge, verdict
+from unnoise.evaluate.scenes import verdict
 from unnoise.guide import cfg, guide
 from unnoise.pipeline import Pipeline
 from unnoise.process import noise
@@ -40,6 +40,7 @@ from unnoise.sample import SAMPLERS, last
 from unnoise.train import fit
 from unnoise.train.recipe import parse
 from unnoise.worlds.emoji.scenes import Scenes, caption
+from unnoise.worlds.judge import SCENES, Judge, load
 
 CONCEPTS, GUIDANCE, STEPS = 10, 3.0, 12
 MIXTURE = {"objects": 0.7, "hand": 0.3}
@@ -133,11 +134,7 @@ def asked(n: int) -> list[tuple[str, object]]:
 
 
 def draw(
-    pipe: Pipeline,
-    prompts: list[str],
-    seed: int,
-    judge: SceneJudge | None = None,
-    counts: list[int] | None = None,
+    pipe: Pipeline, prompts: list[str], seed: int, judge: Judge | None = None, counts: list[int] | None = None
 ) -> np.ndarray:
     """Pictures of prompts; with a judge and counts, guided at every step by its counting head."""
     out = []
@@ -159,7 +156,7 @@ def draw(
     return np.concatenate(out)
 
 
-def _miscounts(pipe: Pipeline, judge: SceneJudge, counts: torch.Tensor):
+def _miscounts(pipe: Pipeline, judge: Judge, counts: torch.Tensor):
     """- log p(count | decoded estimate) of the judge, one a sample."""
 
     def loss(z: torch.Tensor) -> torch.Tensor:
@@ -169,7 +166,7 @@ def _miscounts(pipe: Pipeline, judge: SceneJudge, counts: torch.Tensor):
     return loss
 
 
-def shares(images: np.ndarray, pairs: list, judge: SceneJudge) -> dict[str, float]:
+def shares(images: np.ndarray, pairs: list, judge: Judge) -> dict[str, float]:
     """The share right of each question."""
     seen, right = judge.look(images), {k: [] for k in FLOOR}
     for i, (_, a) in enumerate(pairs):
@@ -202,7 +199,7 @@ def main() -> None:
         p.error(f"unknown arm {wrong[0]!r} (accepted: {', '.join(ARMS)})")
     if a.quick:
         a.seeds, a.steps, a.prompts, a.cached = 1, 8, 12, 512
-    began, judge, pairs = time.perf_counter(), load_judge(), asked(a.prompts)
+    began, judge, pairs = time.perf_counter(), load(form=SCENES), asked(a.prompts)
     scenes = Scenes("emoji", "test", {"objects": 0.7, "hand": 0.3}, CONCEPTS)
     ceiling = shares(np.stack([scenes.render(s) for _, s in pairs]), pairs, judge)
     prompts, counts = [q for q, _ in pairs], [s.count for _, s in pairs]

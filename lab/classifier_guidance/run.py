@@ -35,7 +35,7 @@ from torch import Tensor
 from unnoise import look, pipeline
 from unnoise.data import load
 from unnoise.denoiser import Denoiser, Mixture
-from unnoise.evaluate import judge, metrics
+from unnoise.evaluate import metrics
 from unnoise.guide import classifier, interval
 from unnoise.process import noise
 from unnoise.process.level import Level, clean, corrupt, ve
@@ -43,6 +43,7 @@ from unnoise.sample import SAMPLERS, last
 from unnoise.sample.mcmc import mala
 from unnoise.train import fit, objective
 from unnoise.train.recipe import parse
+from unnoise.worlds import judge
 
 ROOT = Path(__file__).parents[2]
 GAMMAS, SCALES = (0.0, 1.0, 2.0, 4.0), (1.0, 4.0)
@@ -188,7 +189,7 @@ def pictures(
         for name, denoise in arms(pipe, nets["noisy"], nets["clean"], y, scales).items():
             images = draw(pipe, denoise, n, seed, calls)
             found.setdefault(name, []).append(see.look(images))
-            print(f"  {name}: {(found[name][-1].classes == y.numpy()).mean():.0%} as wanted", file=sys.stderr)
+            print(f"  {name}: {(found[name][-1].said() == y.numpy()).mean():.0%} as wanted", file=sys.stderr)
             if seed == 0:
                 shown[name] = images
     floor = metrics.floor(features, min(n * seeds, len(features) // 2))
@@ -204,7 +205,7 @@ def scored(seen: list[judge.Seen], y: np.ndarray, features: np.ndarray, labels: 
     """Share of the wanted class and KID, one a seed; FD over all seeds. What is guided has as many of each
     class as the real ones have.
     """
-    right = [float((s.classes == y).mean()) for s in seen]
+    right = [float((s.said() == y).mean()) for s in seen]
     return {
         "right": right,
         "kid": [metrics.kid(features, s.features, labels, y)[0] for s in seen],

@@ -111,7 +111,7 @@ def judged(judge: Judge, images: np.ndarray, asked: np.ndarray, reference: np.nd
     """The share that the judge reads as asked, and the distances of its features from the reference's."""
     seen, classes = judge.look(images), np.sort(asked)
     return {
-        "right": float((seen.classes == asked).mean()),
+        "right": float((seen.said() == asked).mean()),
         "fid": fid(seen.features, reference),
         "kid": kid(seen.features, reference, asked, classes)[0],
     }
@@ -161,7 +161,7 @@ def main() -> None:
         "calls": CALLS,
         "results": {},
         "real": {
-            "right": float((look.classes == labels).mean()),
+            "right": float((look.said() == labels).mean()),
             **{k: v for k, v in judged(judge, train, others, look.features).items() if k != "right"},
         },
     }

@@ -34,10 +34,11 @@ from torch import Tensor
 from unnoise import data, look, pipeline
 from unnoise.data.transforms import permutation
 from unnoise.denoiser import Denoiser, Mixture
-from unnoise.evaluate import judge, metrics
+from unnoise.evaluate import metrics
 from unnoise.process import noise, schedule
 from unnoise.process.level import Level
 from unnoise.sample import SAMPLERS, last
+from unnoise.worlds import judge
 
 CURVE = schedule.edm(sigma_min=0.02, sigma_max=80.0)
 CALLS = (5, 10, 20, 50)

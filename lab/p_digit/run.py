@@ -46,13 +46,14 @@ from torch import Tensor, nn
 
 from unnoise import data, look, pipeline
 from unnoise.denoiser import Empirical, Gaussian
-from unnoise.evaluate import judge, metrics
+from unnoise.evaluate import metrics
 from unnoise.guide import classifier
 from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.process import noise, schedule
 from unnoise.process.level import Level, corrupt
 from unnoise.sample import SAMPLERS, last
 from unnoise.sample.mcmc import ascent, gradient
+from unnoise.worlds import judge
 
 CURVE, SIDE = schedule.cosine(), 14
 ARMS = ("plain", "amount", "level", "slope", "exact")
@@ -366,7 +367,7 @@ def sharpened(
     for visit in ascent(gradient(slope), before, 8, 0.25):
         after = visit.x
     made = {"blurred": before, "label": climbed(label, before, 60, 0.01, until=0.95), "slope": after}
-    right = lambda x: float((see.look(large(x)).classes == labels).mean())
+    right = lambda x: float((see.look(large(x)).said() == labels).mean())
     return {
         k: {"error": float((x.clamp(-1, 1) - clean).square().mean().sqrt()), "right": right(x)}
         for k, x in made.items()

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from unnoise.data.emoji import Emoji, load_emoji
-from unnoise.evaluate.scenes import name
+from unnoise.data.nouns import phrase
 from unnoise.hub import parts
 from unnoise.worlds.emoji.scenes import Scenes
 
@@ -47,7 +47,7 @@ def pictures(
 
 def named(clip: parts.Clip, labels: tuple[str, ...]) -> torch.Tensor:
     """One vector a name: the mean over ways of saying it."""
-    return torch.stack([clip.texts([way.format(name(label)) for label in labels]) for way in WAYS]).mean(0)
+    return torch.stack([clip.texts([way.format(phrase(label)) for label in labels]) for way in WAYS]).mean(0)
 
 
 def shares(clip: parts.Clip, sets: dict, labels: tuple[str, ...]) -> dict[str, dict]:

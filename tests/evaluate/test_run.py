@@ -14,6 +14,7 @@ from unnoise.data import load
 from unnoise.errors import BadInput
 from unnoise.evaluate import compare, evaluate
 from unnoise.evaluate.run import _accuracy, _groups, _pick
+from unnoise.worlds.judge import CLASS
 
 from .conftest import Shows
 
@@ -51,7 +52,7 @@ def test_the_reference_itself(run, judge, test):
     biggest = np.bincount(test.labels).max()
     assert biggest == 41 and r["n_matched"] == 300 and r["n"] == 410
     assert r["fid"] < 1e-6 and r["kid"] < 0 and r["precision"] == r["recall"] == 1.0
-    right = judge.look(test.x).classes == test.labels
+    right = judge.look(test.x).said() == test.labels
     assert r["ceiling"]["all"] == share(right.mean(), 300)
     for c, word in enumerate(test.words):  # asked 41 times each, shown in turn
         own = right[test.labels == c]
@@ -69,7 +70,7 @@ def test_real_images_of_the_other_split_are_at_the_floor(run, judge):
 
 
 def test_wrong_labels_cost_exactly_their_share(run, judge, test):
-    known = test.take(np.flatnonzero(judge.look(test.x).classes == test.labels))
+    known = test.take(np.flatnonzero(judge.look(test.x).said() == test.labels))
     show = Shows(known)
     wrong = Shows(
         known, lambda x, s: show.pool[(s + 1) % 10][0] if s // 10 % 4 == 0 else x, tag="b"
@@ -223,7 +224,7 @@ def test_a_judge_of_other_words_or_sizes_is_refused(run, judge, test):
     show.words = type(show.words)(("a red apple", *test.words[1:]))
     with pytest.raises(BadInput, match="'tiny-judge' does not know 'a red apple' of model 'shows'"):
         run(show)
-    other = dataclasses.replace(judge, words=tuple(reversed(judge.words)))
+    other = dataclasses.replace(judge, heads={CLASS: tuple(reversed(judge.words))})
     with pytest.raises(BadInput, match="'digits8' has other classes than judge 'tiny-judge'"):
         run(Shows(test), judge=other)
     big = Shows(test, lambda x, s: np.zeros((9, 9, 1), np.uint8), tag="d")

@@ -15,10 +15,12 @@ from unnoise.base import colour
 from unnoise.cli.evaluate import scene_table
 from unnoise.errors import BadInput
 from unnoise.evaluate import scenes as room
-from unnoise.evaluate.scenes import Asked, Copies, Seen, asked, evaluate_scenes, load_judge, marks
+from unnoise.evaluate.scenes import Asked, Copies, asked, evaluate_scenes, marks
 from unnoise.pipeline import load
 from unnoise.train import run, worlds
+from unnoise.worlds import judge as judges
 from unnoise.worlds.emoji.scenes import Attributes, Scenes, combinations, held_out
+from unnoise.worlds.judge import Seen
 
 SET = "emoji-starter"
 
@@ -42,7 +44,7 @@ def models(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def judge(models):
-    return load_judge(models["judge"])
+    return judges.load(models["judge"], judges.SCENES)
 
 
 def knowing(items: list[Asked], heads: dict) -> Seen:

@@ -58,13 +58,14 @@ def test_scores_of_real_pictures_are_perfect():
     rng = np.random.default_rng(0)
     y = np.arange(40) % 20
     features = rng.normal(size=(200, 4))
-    seen = [run.judge.Seen(rng.normal(size=(40, 4)), y) for _ in range(3)]
+    saying = lambda features, y: run.judge.Seen(features, {run.judge.CLASS: np.eye(20)[y]})
+    seen = [saying(rng.normal(size=(40, 4)), y) for _ in range(3)]
     found = run.scored(seen, y, features, np.arange(200) % 20)
     assert found["right"] == [1.0] * 3 and abs(np.mean(found["kid"])) < 0.5 and found["fd"] < 0.5
     assert (
-        run.scored(
-            [run.judge.Seen(s.features, (y + 1) % 20) for s in seen], y, features, np.arange(200) % 20
-        )["right"]
+        run.scored([saying(s.features, (y + 1) % 20) for s in seen], y, features, np.arange(200) % 20)[
+            "right"
+        ]
         == [0.0] * 3
     )
 

@@ -97,7 +97,7 @@ def evaluate(
                 sampler=sampler,
                 spacing=spacing,
                 seed=seed,
-                judge=judge or scenes.JUDGE,
+                judge=judge or "emoji-judge",
                 emoji=data or "emoji",
                 batch_size=batch_size,
                 work=work,

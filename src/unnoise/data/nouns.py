@@ -127,6 +127,11 @@ _AN = ("hour", "x-ray")
 _A = ("unicorn", "uniform", "ukulele", "euro", "one")
 
 
+def phrase(label: str) -> str:
+    """What a concept of emojibase is called: "an apple", "grinning face"."""
+    return article(NOUNS[label]) if label in NOUNS else plain(label)
+
+
 def article(phrase: str) -> str:
     """The phrase with "a" or "an" before it, as it is said."""
     first = phrase.split()[0]

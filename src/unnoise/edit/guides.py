@@ -53,9 +53,9 @@ from unnoise.guide.steer import Wish, steer
 from unnoise.process.level import Level
 
 if TYPE_CHECKING:
-    from unnoise.evaluate.scenes import SceneJudge
     from unnoise.hub.parts import Clip
     from unnoise.pipeline import Pipeline, Request
+    from unnoise.worlds.judge import Judge
 
 Item = str | Callable[[Tensor], Tensor] | tuple[Callable[[Tensor], Tensor], float]
 TOGETHER = 64 * 64 * 64  # pixels whose decoding is differentiated at once
@@ -343,7 +343,7 @@ def _style(pipe: Pipeline, value: str) -> Wish:
     return lambda images, l: losses.style(images, wanted, features)
 
 
-def trunk(by: SceneJudge) -> Callable[[Tensor], list[Tensor]]:
+def trunk(by: Judge) -> Callable[[Tensor], list[Tensor]]:
     """Images (n, 3, h, w) in [0, 1], of any size -> the outputs of the judge's stem and of all its stages but
     the last.
     """
@@ -370,7 +370,7 @@ def _judge(pipe: Pipeline, value: str) -> Wish:
 
 def _answer(pipe: Pipeline, value: str) -> Callable[[Tensor], Tensor]:
     """log p of a noun, a colour, a count or an orientation by the judge of scenes."""
-    from unnoise.evaluate.scenes import name
+    from unnoise.data.nouns import phrase
 
     by = judge(pipe.runner.device)
     known = {
@@ -379,7 +379,7 @@ def _answer(pipe: Pipeline, value: str) -> Callable[[Tensor], Tensor]:
         if head in by.heads
         for i, a in enumerate(by.heads[head])
     }
-    known |= {name(a): ("noun", i) for i, a in enumerate(by.heads["noun"])}
+    known |= {phrase(a): ("noun", i) for i, a in enumerate(by.heads["noun"])}
     if value not in known:
         raise _not_seen(value, known)
     head, i = known[value]
@@ -389,8 +389,8 @@ def _answer(pipe: Pipeline, value: str) -> Callable[[Tensor], Tensor]:
 
 def _digit(pipe: Pipeline, value: str) -> Callable[[Tensor], Tensor]:
     """log p of a class by the judge of digits and clothes."""
-    from unnoise.evaluate.judge import load
     from unnoise.text.words import Words
+    from unnoise.worlds.judge import load
 
     by = load()
     i = Words(by.words).label(value)
@@ -436,16 +436,16 @@ def _clip_noised(pipe: Pipeline, value: str) -> Wish:
     return _clip(pipe, value, noised=True)
 
 
-def judge(device: torch.device = CPU) -> SceneJudge:
+def judge(device: torch.device = CPU) -> Judge:
     """The bundled judge of scenes, with its network on a device."""
     return _judge_on(torch.device(device))
 
 
 @cache
-def _judge_on(device: torch.device) -> SceneJudge:
-    from unnoise.evaluate.scenes import load_judge
+def _judge_on(device: torch.device) -> Judge:
+    from unnoise.worlds.judge import SCENES, load
 
-    by = load_judge()
+    by = load(form=SCENES)
     by.net.to(device)
     return by
 

@@ -2,10 +2,10 @@
 its judge.
 """
 
-from unnoise.evaluate.judge import Judge, Seen
-from unnoise.evaluate.judge import load as load_judge
 from unnoise.evaluate.metrics import fid, floor, frechet, kid, precision_recall
 from unnoise.evaluate.run import Generator, compare, evaluate
+from unnoise.worlds.judge import Judge, Seen
+from unnoise.worlds.judge import load as load_judge
 
 __all__ = [
     "Generator",

@@ -34,12 +34,12 @@ from unnoise.base.write import new_file, put
 from unnoise.data import numpy_file
 from unnoise.data.sources import SOURCES
 from unnoise.data.transforms import permutation
-from unnoise.evaluate import judge as judges
 from unnoise.evaluate import metrics
-from unnoise.evaluate.judge import Judge
 from unnoise.pipeline import Request, Result
 from unnoise.pipeline import load as load_pipeline
 from unnoise.text.words import Words
+from unnoise.worlds import judge as judges
+from unnoise.worlds.judge import Judge, Seen
 
 DATA = "mnist+fashion"
 NEIGHBOURS = 3  # the k of precision and recall
@@ -71,7 +71,7 @@ def evaluate(
     sampler: str | None = None,
     spacing: str | None = None,
     seed: int = 0,
-    judge: str | os.PathLike | Judge = judges.JUDGE,
+    judge: str | os.PathLike | Judge = "digits-judge",
     data: str = DATA,
     batch_size: int = 100,
     work: str | os.PathLike | None = None,
@@ -96,7 +96,7 @@ def evaluate(
     pipe = load_pipeline(model) if isinstance(model, str | os.PathLike) else model
     by = judge if isinstance(judge, Judge) else judges.load(judge)
     if inception:
-        by = judges.with_features(by)
+        by = by.with_inception()
     request = pipe.request("", None, num_inference_steps, guidance_scale, seed, n, sampler, spacing)
     real = {split: _real(data, split, by) for split in (REFERENCE, OTHER)}
     labels = _labels(pipe, by, n)
@@ -135,7 +135,7 @@ def compare(a: dict, b: dict) -> dict:
 
 
 def _measure(
-    judge: Judge, seen: judges.Seen, labels: np.ndarray | None, real: dict[str, datasets.Data], n: int
+    judge: Judge, seen: Seen, labels: np.ndarray | None, real: dict[str, datasets.Data], n: int
 ) -> dict:
     test, train = real[REFERENCE], real[OTHER]
     wanted, counts = _counts(labels, n, len(judge.words), [_classes(d) for d in real.values()])
@@ -150,7 +150,7 @@ def _measure(
     reference = look.features[chosen], _classes(known)[chosen]
     groups = _groups(test)
     return {
-        "accuracy": None if labels is None else _accuracy(seen.classes, labels, judge.words, groups),
+        "accuracy": None if labels is None else _accuracy(seen.said(), labels, judge.words, groups),
         **_distances(seen.features[fake], None if labels is None else labels[fake], *reference),
         "floor": {
             "of": f"real {OTHER} images",
@@ -158,7 +158,7 @@ def _measure(
         },
         "ceiling": {
             "of": f"real {REFERENCE} images",
-            **_accuracy(look.classes, _classes(known), judge.words, groups),
+            **_accuracy(look.said(), _classes(known), judge.words, groups),
         },
         "conditions": {
             "n": n,
@@ -331,7 +331,7 @@ def chunks(
 
 def _look(
     judge: Judge, chunks: Iterator[tuple[np.ndarray, int]], progress: Advance | None
-) -> tuple[judges.Seen, int]:
+) -> tuple[Seen, int]:
     """What the judge makes of each chunk as it comes (so images of a wrong size end the run early); the calls
     an image.
     """
@@ -340,7 +340,7 @@ def _look(
         seen.append(judge.look(x))
         if progress:
             progress(len(x))
-    return judges.Seen(*(np.concatenate(part) for part in zip(*seen))), nfe
+    return Seen.joined(seen), nfe
 
 
 def _settings(pipe: Generator, request: Request, batch_size: int) -> dict:

@@ -19,30 +19,27 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from unnoise import hub
 from unnoise.base.cache import cache
 from unnoise.base.colour import dominant
 from unnoise.base.errors import BadInput
 from unnoise.base.lock import alone
-from unnoise.codec import Pixels
 from unnoise.data.draw import Draw
-from unnoise.data.nouns import NOUNS, article, plain
+from unnoise.data.nouns import NOUNS, article, phrase, plain
 from unnoise.evaluate import metrics
-from unnoise.evaluate.inception import Inception
 from unnoise.evaluate.run import Advance, chunks, drawing, share, work_folder
-from unnoise.nets.recogniser import Recogniser
 from unnoise.pipeline import Pipeline
 from unnoise.pipeline import load as load_pipeline
+from unnoise.worlds import judge as judges
 from unnoise.worlds.emoji.scenes import Attributes, Scenes, caption, combinations, held_out
+from unnoise.worlds.judge import Judge, Seen
 
-JUDGE = "emoji-judge"
 GUIDANCES = (1.0, 2.0, 3.0, 5.0, 8.0)
 SHARES = {"noun": 0.4, "seen": 0.3, "held out": 0.3}  # of the prompts
 ROWS = (
@@ -59,57 +56,6 @@ WORLD = {"objects": 0.55, "pair": 0.25, "hand": 0.20}  # kinds of scene that com
 PROMPTS = 990_000  # where in the streams of scenes the prompts begin: far from what validation looks at
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What the judge made of n pictures: features (n, d) float64 and, for each question, the probabilities of
-    its answers (n, answers).
-    """
-
-    features: np.ndarray
-    answers: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class SceneJudge:
-    """A recogniser with the codec that it was trained through; `heads` are its questions with their
-    answers.
-    """
-
-    name: str
-    sha256: str
-    net: Recogniser
-    codec: Pixels
-    inception: Inception | None = None  # whose features count for distances, in place of the judge's own
-
-    @property
-    def heads(self) -> dict[str, tuple[str, ...]]:
-        return self.net.config.heads
-
-    @torch.inference_mode()
-    def look(self, images: np.ndarray, batch: int = 250) -> Seen:
-        """uint8 (n, h, w, 3) of the judge's size."""
-        if len(images) < 1:
-            raise BadInput("the judge needs at least 1 image, given none")
-        features, told = [], []
-        for i in range(0, len(images), batch):
-            h = self.net.embed(self.codec.encode(images[i : i + batch]))
-            features.append(
-                self.inception.features(images[i : i + batch]) if self.inception else h.double().numpy()
-            )
-            told.append({k: head(h).softmax(1).numpy() for k, head in self.net.heads.items()})
-        return Seen(np.concatenate(features), {k: np.concatenate([t[k] for t in told]) for k in self.heads})
-
-
-def load_judge(name: str | os.PathLike = JUDGE) -> SceneJudge:
-    """The judge of a bundled name or a model folder. BadInput: damaged, or no judge of scenes."""
-    f = hub.load(name)
-    if not isinstance(f.net, Recogniser) or not isinstance(f.codec, Pixels):
-        raise BadInput(
-            f"{f.name!r} is of kind {f.kind}: a judge of scenes is a model folder of kind recogniser"
-        )
-    return SceneJudge(f.name, f.sha256, f.net, f.codec)
-
-
 # --- prompts ------------------------------------------------------------------------------------------------
 
 
@@ -122,13 +68,13 @@ class Asked:
     group: str
 
 
-def asked(n: int, judge: SceneJudge, emoji: str = "emoji") -> list[Asked]:
+def asked(n: int, judge: Judge, emoji: str = "emoji") -> list[Asked]:
     """n prompts of all groups, the same for ever for the same judge."""
     labels = judge.heads["noun"]
     count = {k: round(n * v) for k, v in SHARES.items()}
     out = [
         Asked(
-            name(labels[i % len(labels)]),
+            phrase(labels[i % len(labels)]),
             Attributes("plain", (plain(labels[i % len(labels)]),), (labels[i % len(labels)],), ""),
             "noun",
         )
@@ -140,11 +86,6 @@ def asked(n: int, judge: SceneJudge, emoji: str = "emoji") -> list[Asked]:
             a = scenes.attributes(0, PROMPTS + i)
             out.append(Asked(caption(a, Draw(0, PROMPTS + i, 99)), a, group))
     return out
-
-
-def name(label: str) -> str:
-    """What a concept is called: "an apple", "grinning face"."""
-    return article(NOUNS[label]) if label in NOUNS else plain(label)
 
 
 # --- what is right ------------------------------------------------------------------------------------------
@@ -229,7 +170,7 @@ def evaluate_scenes(
     sampler: str | None = None,
     spacing: str | None = None,
     seed: int = 0,
-    judge: str | os.PathLike | SceneJudge = JUDGE,
+    judge: str | os.PathLike | Judge = "emoji-judge",
     emoji: str = "emoji",
     batch_size: int = 50,
     work: str | os.PathLike | None = None,
@@ -248,9 +189,9 @@ def evaluate_scenes(
     if isinstance(n, bool) or not isinstance(n, int) or n < 10:
         raise BadInput(f"n must be a whole number of at least 10 prompts, given {n!r}")
     pipe = load_pipeline(model) if isinstance(model, str | os.PathLike) else model
-    by = judge if isinstance(judge, SceneJudge) else load_judge(judge)
+    by = judge if isinstance(judge, Judge) else judges.load(judge, judges.SCENES)
     if inception:
-        by = replace(by, inception=Inception())
+        by = by.with_inception()
     own = getattr(pipe.codec, "height", 0), getattr(pipe.codec, "width", 0)
     if own != (size := (by.codec.height, by.codec.width)):
         raise BadInput(
@@ -305,7 +246,7 @@ def _row(v: list[bool], ceiling: float | None) -> dict[str, Any]:
     return {**s, "ceiling": ceiling, "relative": s["value"] / ceiling if ceiling else None}
 
 
-def _real(items: Sequence[Asked], judge: SceneJudge, emoji: str) -> tuple[Seen, Seen]:
+def _real(items: Sequence[Asked], judge: Judge, emoji: str) -> tuple[Seen, Seen]:
     """What the judge makes of real pictures of the scenes asked for (of the plain ones, any: `_noun_ceiling`
     counts for them), and of others.
     """
@@ -321,7 +262,7 @@ def _real(items: Sequence[Asked], judge: SceneJudge, emoji: str) -> tuple[Seen, 
     return judge.look(x), judge.look(others)
 
 
-def _noun_ceiling(judge: SceneJudge, emoji: str, n: int = 1000) -> float:
+def _noun_ceiling(judge: Judge, emoji: str, n: int = 1000) -> float:
     """How often the judge names a plain test picture rightly: pictures of (concept, vendor) pairs that its
     training never showed.
     """
@@ -394,7 +335,7 @@ class Copies:
     threshold: float
 
     @classmethod
-    def of(cls, judge: SceneJudge, emoji: str) -> Copies:
+    def of(cls, judge: Judge, emoji: str) -> Copies:
         scenes = Scenes(emoji, "train", {"plain": 1.0}, len(judge.heads["noun"]))
         x = torch.stack([_small(scenes.emoji.image(i)) for i in scenes.plain])
         d = torch.cdist(x, x)
@@ -437,7 +378,7 @@ class Forbidden:
 
 
 def negative(
-    draw: Callable[..., np.ndarray], judge: SceneJudge, pairs: int, guidance: float, emoji: str = "emoji"
+    draw: Callable[..., np.ndarray], judge: Judge, pairs: int, guidance: float, emoji: str = "emoji"
 ) -> dict[str, Any]:
     """How often pictures show an attribute that the negative prompt names, without it and with it, same
     prompts and seeds.
@@ -466,7 +407,7 @@ def negative(
     return out
 
 
-def forbidden(judge: SceneJudge, pairs: int, emoji: str = "emoji") -> list[Forbidden]:
+def forbidden(judge: Judge, pairs: int, emoji: str = "emoji") -> list[Forbidden]:
     """`pairs` cases whose prompts leave open what is forbidden, then a third as many (at least two) whose
     prompts ask for it.
     """
@@ -482,9 +423,11 @@ def forbidden(judge: SceneJudge, pairs: int, emoji: str = "emoji") -> list[Forbi
     for i in range(pairs):
         k, label = i // 2, pick(labels, i)
         if i % 2 == 0:
-            cases.append(Forbidden("colour", name(pick(own, k)[0]), pick(own, k)[1], *pick(own, k)))
+            cases.append(Forbidden("colour", phrase(pick(own, k)[0]), pick(own, k)[1], *pick(own, k)))
         else:
-            cases.append(Forbidden("style", name(label), f"{pick(styles, k)} style", label, pick(styles, k)))
+            cases.append(
+                Forbidden("style", phrase(label), f"{pick(styles, k)} style", label, pick(styles, k))
+            )
     for i in range(contradictions(pairs)):
         k, label = i // 2, pick(labels, i)
         colour, ground = pick(colours[1:], k), pick(grounds[1:], k)
@@ -496,7 +439,7 @@ def forbidden(judge: SceneJudge, pairs: int, emoji: str = "emoji") -> list[Forbi
             cases.append(
                 Forbidden(
                     "asked-for background",
-                    f"{name(label)} on {article(ground)} background",
+                    f"{phrase(label)} on {article(ground)} background",
                     f"{ground} background",
                     label,
                     ground,

@@ -81,5 +81,9 @@ class Classifier(nn.Module):
             x = stage(x, t)
         return F.relu(self.project(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)))
 
+    def answers(self, features: Tensor) -> dict[str, Tensor]:
+        """{"class": logits (n, classes)} of features: as a judge of one question."""
+        return {"class": self.head(features)}
+
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         return self.head(self.dropout(self.embed(x, time)))

@@ -60,6 +60,9 @@ class Recogniser(nn.Module):
         grid = F.adaptive_avg_pool2d(x, 3).flatten(1)
         return F.relu(self.project(torch.cat([grid, x.amax((2, 3))], dim=1)))
 
+    def answers(self, features: Tensor) -> dict[str, Tensor]:
+        """{head: logits (n, answers)} of features."""
+        return {name: head(features) for name, head in self.heads.items()}
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        h = self.dropout(self.embed(x))
-        return {name: head(h) for name, head in self.heads.items()}
+        return self.answers(self.dropout(self.embed(x)))

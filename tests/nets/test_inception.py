@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from unnoise.errors import BadInput
-from unnoise.evaluate import inception
-from unnoise.evaluate.inception import Inception
+from unnoise.nets import inception
+from unnoise.nets.inception import Inception
 
 
 class Corners(torch.nn.Module):

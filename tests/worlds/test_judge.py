@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.evaluate.conftest import save_judge
 from unnoise import hub
 from unnoise.codec import Pixels, Vectors
 from unnoise.data import load
 from unnoise.errors import BadInput
-from unnoise.evaluate import load_judge
 from unnoise.nets.mlp import MLP, MLPConfig
-
-from .conftest import save_judge
+from unnoise.worlds.judge import load as load_judge
 
 
 @pytest.fixture
@@ -27,23 +26,21 @@ def test_looks_at_bytes_through_its_codec(judge):
     d = load("digits8", "test")
     seen = judge.look(d.x, batch=64)
     assert (
-        seen.features.shape == (300, 16)
-        and seen.features.dtype == np.float64
-        and seen.classes.shape == (300,)
+        seen.features.shape == (300, 16) and seen.features.dtype == np.float64 and seen.said().shape == (300,)
     )
     x = torch.from_numpy(d.x[..., 0]).float()[:, None] / 127.5 - 1
     with torch.no_grad():
         features, logits = judge.net.embed(x), judge.net(x)
     np.testing.assert_allclose(seen.features, features.numpy(), atol=1e-4)
-    assert (seen.classes == logits.argmax(1).numpy()).all()
-    assert 0.9 < (seen.classes == d.labels).mean() < 1
+    assert (seen.said() == logits.argmax(1).numpy()).all()
+    assert 0.9 < (seen.said() == d.labels).mean() < 1
 
 
 def test_batches_and_neighbours_do_not_matter(judge):
     x = load("digits8", "test").x[:50]
     whole, parts = judge.look(x), judge.look(x, batch=7)
     np.testing.assert_allclose(whole.features, parts.features, atol=1e-5)
-    assert (whole.classes == parts.classes).all()
+    assert (whole.said() == parts.said()).all()
     again = judge.look(x)
     assert (again.features == whole.features).all()
 
