@@ -1,155 +1,42 @@
-"""Pictures and masks that are edited: opened from any common file, checked, brought to a model's size and
-back.
+"""Between a picture and a model: the working size, the encoded picture, and what comes back.
 
 A picture keeps its own size. A model sees it scaled (bicubic, antialiased) to its working size: about the
 model's own area at the picture's proportions, in multiples that the model takes. What comes out is scaled
-back; where nothing was asked to change, the picture's own pixels are put back, exactly.
+back; where nothing was asked to change, the picture's own pixels are put back, exactly (`media.pictures`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from unnoise.base import arguments
 from unnoise.base.errors import BadInput
-from unnoise.base.picture import MOST_PIXELS, ROWS, opened, without_opaque_alpha
 from unnoise.base.picture import MOST_SIDE as LIMIT
-from unnoise.codec import Latents, Pixels, Vectors
+from unnoise.codec import is_of_pictures, of_pictures
+from unnoise.codec.pixels import over_cells as cells
+from unnoise.media.pictures import LUMA, Given, Picture, pasted, read, read_mask, resized
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from unnoise.pipeline import Pipeline
 
-
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (BT.601): a colour's grey
-Given = Union["Picture", str, os.PathLike, bytes, "Image.Image", np.ndarray]  # what `read` takes
-
-
-@dataclass(frozen=True)
-class Picture:
-    """pixels: uint8 (h, w, 3), transparent parts on white; alpha: uint8 (h, w), or None where all is opaque;
-    path: where it came from; raw: where there is alpha, the colours as they were stored, uint8 (h, w, 3):
-    what is put back outside a mask.
-    """
-
-    pixels: np.ndarray
-    alpha: np.ndarray | None = None
-    path: str | None = None
-    raw: np.ndarray | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.pixels.shape[0], self.pixels.shape[1]
-
-    @property
-    def sha256(self) -> str:
-        """Of the pixels and the alpha, not of the file: a picture that was saved in another format is the
-        same.
-        """
-        return hashlib.sha256(str(self.size).encode() + self.whole().tobytes()).hexdigest()
-
-    def tensor(self) -> Tensor:
-        """The pixels as float32 (1, 3, h, w) in [0, 1]."""
-        return torch.from_numpy(self.pixels.copy()).permute(2, 0, 1)[None].float() / 255
-
-    def whole(self, pixels: np.ndarray | None = None) -> np.ndarray:
-        """uint8 (h, w, 3 or 4): these pixels (by default its own, as they were stored) with the picture's
-        alpha, where it has one.
-        """
-        if pixels is None:
-            pixels = self.pixels if self.raw is None else self.raw
-        return pixels if self.alpha is None else np.dstack([pixels, self.alpha])
-
-
-def read(given: Given) -> Picture:
-    """A picture from a file, a PIL image or an array: uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4).
-
-    Files and PIL images go through `base.picture`: turned as their EXIF says, colours by their ICC profile,
-    palettes, grey and CMYK to RGB, 16 bits and floats in [0, 1] to 8; transparent parts lie on white. Arrays
-    are taken as they are: they hold no EXIF. BadInput, one line: no such file, no picture, truncated, larger
-    than is accepted, values of unknown range, or an array of another kind.
-    """
-    if isinstance(given, Picture):
-        return given
-    if isinstance(given, np.ndarray):
-        return _of_array(given)
-    image = without_opaque_alpha(opened(given))
-    path = None if hasattr(given, "getexif") or isinstance(given, bytes) else str(given)
-    if image.mode in ("LA", "RGBA"):
-        return _on_white(np.array(image.convert("RGBA")), path)
-    return Picture(np.array(image.convert("RGB")), None, path)
-
-
-def _of_array(a: np.ndarray) -> Picture:
-    a = a[..., None] if a.ndim == 2 else a
-    if a.dtype != np.uint8 or a.ndim != 3 or a.shape[2] not in (1, 3, 4) or 0 in a.shape:
-        raise BadInput(
-            f"a picture must be uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), given {a.dtype} {a.shape}"
-        )
-    if max(a.shape[:2]) > LIMIT or a.shape[0] * a.shape[1] > MOST_PIXELS:
-        raise BadInput(
-            f"the picture has {a.shape[1]} x {a.shape[0]} pixels: at most {LIMIT} a side and"
-            f" {MOST_PIXELS // 10**6} million in all are accepted"
-        )
-    if a.shape[2] == 4:
-        return _on_white(a)
-    return Picture(np.repeat(a, 3, axis=2) if a.shape[2] == 1 else a.copy())
-
-
-def _on_white(rgba: np.ndarray, path: str | None = None) -> Picture:
-    alpha, rgb = rgba[..., 3].copy(), rgba[..., :3].copy()
-    if (alpha == 255).all():
-        return Picture(rgb, None, path)
-    seen = np.empty_like(rgb)
-    for i in range(
-        0, len(rgb), ROWS
-    ):  # some rows at a time: of a large picture the wide numbers would not fit
-        a = alpha[i : i + ROWS, :, None] / 255.0
-        seen[i : i + ROWS] = (rgb[i : i + ROWS] * a + 255 * (1 - a)).round()
-    return Picture(seen, alpha, path, rgb)
-
-
-def read_mask(given: Given, picture: Picture) -> np.ndarray:
-    """float64 (h, w) in [0, 1], 1 = change, of the picture's size: white changes, black stays, grey changes
-    in part.
-
-    Of a white mask with transparent parts, those change. White all over is allowed: all changes. BadInput on
-    another size, and on a mask that is black all over (nothing would change).
-    """
-    mask = read(given)
-    if mask.size != picture.size:
-        (h, w), (H, W) = mask.size, picture.size
-        raise BadInput(f"the mask has {w} x {h} pixels, the picture {W} x {H}: they must be of one size")
-    m = (
-        np.concatenate(
-            [
-                np.asarray(mask.pixels[i : i + ROWS], np.float64) @ LUMA
-                for i in range(0, len(mask.pixels), ROWS)
-            ]
-        )
-        / 255
-    )
-    if mask.alpha is not None and (mask.pixels == 255).all():
-        m = 1 - mask.alpha / 255.0  # what an eraser leaves: holes in white
-    m = np.where(m > 1 - 1e-9, 1.0, m)
-    if not (m > 0).any():
-        raise BadInput(
-            "the mask is empty: it is black all over, so that nothing would change (white marks what changes)"
-        )
-    return m
-
-
-# --- to the model and back ----------------------------------------------------------------------------------
+__all__ = [
+    "LIMIT",
+    "Given",
+    "Picture",
+    "cells",
+    "decoded",
+    "encoded",
+    "pasted",
+    "read",
+    "read_mask",
+    "resized",
+    "shown",
+    "working_size",
+]
 
 
 def working_size(
@@ -161,50 +48,30 @@ def working_size(
     A model of pixels has one size only. BadInput on a size that the model does not take, and for a model of
     numbers.
     """
-    codec = pipe.codec
-    if isinstance(codec, Vectors):
-        raise BadInput(f"model {pipe.name!r} makes numbers: it cannot edit pictures")
+    codec = of_pictures(pipe.codec, pipe.name, "it cannot edit pictures")
     height, width = (
         None if v is None else arguments.integer(k, v, 1, LIMIT)
         for k, v in (("height", height), ("width", width))
     )
-    if isinstance(codec, Pixels):
+    if not codec.free:
         if (height or codec.height, width or codec.width) != (codec.height, codec.width):
             raise BadInput(
                 f"model {pipe.name!r} works at {codec.height} x {codec.width} only, given {height} x {width}"
             )
         return codec.height, codec.width
     h, w = picture.size
-    f, scale = codec.net.config.factor, math.sqrt(codec.height * codec.width / (h * w))
-    fit = lambda v: min(max(round(v * scale / f), 2), LIMIT // f) * f
+    cell, scale = codec.cell, math.sqrt(codec.height * codec.width / (h * w))
+    fit = lambda v: min(max(round(v * scale / cell), 2), LIMIT // cell) * cell
     size = height or fit(h), width or fit(w)
     codec.check_size(*size)
     return size
-
-
-def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 (h, w, 3) at another (height, width), bicubic with antialiasing; the same array where the size is
-    its own.
-    """
-    if pixels.shape[:2] == size:
-        return pixels
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def encoded(pipe: Pipeline, pixels: np.ndarray, size: tuple[int, int] | None = None) -> Tensor:
     """uint8 (h, w, 3) as the model's x0, (1, …), at a working size (by default its own)."""
     codec = pipe.codec
     pixels = resized(pixels, size or pixels.shape[:2])  # type: ignore[arg-type]
-    channels = (
-        codec.net.config.in_channels
-        if isinstance(codec, Latents)
-        else codec.channels
-        if isinstance(codec, Pixels)
-        else 0
-    )
-    if channels == 1:
+    if is_of_pictures(codec) and codec.channels == 1:
         pixels = (np.asarray(pixels, np.float64) @ LUMA).round().astype(np.uint8)[..., None]
     return codec.encode(pixels[None]).to(pipe.runner.device)
 
@@ -218,35 +85,3 @@ def shown(pipe: Pipeline, x: Tensor) -> np.ndarray:
     """The model's x0 (n, …) as uint8 (n, h, w, 3), of its own size."""
     made = pipe.decode(x)
     return np.repeat(made, 3, axis=3) if made.shape[3] == 1 else made
-
-
-def pasted(picture: Picture, edited: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """uint8 (h, w, 3 or 4): `edited` (h, w, 3) where the mask is 1, the picture's own bytes where it is 0, a
-    blend in between.
-
-    A transparent picture becomes opaque as far as the mask says.
-    """
-    blend = lambda old, new, m: np.where(
-        m == 0, old, np.where(m == 1, new, (old + m * (new.astype(np.float64) - old)).round())
-    ).astype(np.uint8)
-    out = blend(picture.pixels, edited, mask[..., None])
-    if picture.alpha is None:
-        return out
-    if picture.raw is not None:
-        out = np.where(mask[..., None] == 0, picture.raw, out)
-    return np.dstack([out, blend(picture.alpha, np.full_like(picture.alpha, 255), mask)])
-
-
-def cells(mask: np.ndarray, x: Tensor) -> Tensor:
-    """The mask over the model's cells, float (1, 1, h, w) in x's dtype: 1 where any of a cell's pixels change
-    at all, else 0.
-
-    So no pixel that is to change is told to stay; what a cell changes beyond the mask is put back in pixels.
-    """
-    m = torch.from_numpy((mask > 0).astype(np.float32))[None, None]
-    h, w = x.shape[2:]
-    if mask.shape[0] >= h and mask.shape[1] >= w:
-        m = torch.nn.functional.adaptive_max_pool2d(m, (h, w))
-    else:
-        m = torch.nn.functional.interpolate(m, (h, w), mode="nearest")
-    return m.to(x)

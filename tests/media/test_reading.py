@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tests.support import profiles
-from unnoise.edit.picture import Picture, read, read_mask
 from unnoise.errors import BadInput
+from unnoise.media.pictures import Picture, read, read_mask
 
 
 def raw(image: Image.Image, kind: str = "PNG", **how) -> bytes:
