@@ -189,7 +189,7 @@ CFG = "src/unnoise/guide/cfg.py"
         (wrong_citation, ("src/unnoise/guide/cgf.py", "cfg", ""), "no src"),
         (wrong_citation, (CFG, "cfg_batchd", ""), "defines no"),
         (wrong_citation, (CFG, "cfg", "u - s * (c - u)"), "hold"),
-        (wrong_citation, ("src/unnoise/pipeline.py", "Pipeline.cfg", ""), "defines no"),
+        (wrong_citation, ("src/unnoise/pipeline/pipeline.py", "Pipeline.cfg", ""), "defines no"),
         (wrong_command, ("unnoise generat x",), "generat"),
         (wrong_command, ("unnoise generate x --stps 3",), "--stps"),
         (wrong_command, ("unnoise generate x --steps many",), "integer"),

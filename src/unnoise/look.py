@@ -38,8 +38,8 @@ from unnoise.base.errors import BadInput
 from unnoise.base.picture import opened
 from unnoise.codec import Codec, is_of_pictures
 from unnoise.pipeline import Pipeline, make_folder, picture
+from unnoise.pipeline.result import free_stem
 from unnoise.process.schedule import Schedule
-from unnoise.result import free_stem
 from unnoise.sample import State
 
 INK, GREY, PALE, BLUE, RED = (20, 20, 20), (110, 110, 110), (225, 225, 225), (0, 94, 162), (196, 78, 0)

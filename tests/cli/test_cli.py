@@ -115,7 +115,7 @@ def test_replay_makes_the_same_picture(tiny, tmp_path, capfd, extra):
 
 def test_replay_says_what_has_changed(tiny, vectors, tmp_path, capfd, monkeypatch):
     run(capfd, "generate", "boot", "--seed", 5, "--steps", 2, "--model", tiny, "-o", tmp_path / "x.png")
-    monkeypatch.setattr("unnoise.pipeline.REVISION", 999)
+    monkeypatch.setattr("unnoise.pipeline.record.REVISION", 999)
     _, out, _ = run(capfd, "replay", tmp_path / "x.png", "--model", tiny, "--json")
     assert json.loads(out)["changed"] == [f"sampler_revision: {REVISION} -> 999"]
 

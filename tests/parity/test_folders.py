@@ -56,7 +56,7 @@ def request(size=None):
 
 def start(pipe, size=None):
     r = pipe.request(**request(size))
-    return noises.seeded(SEEDS, "init")(torch.zeros(pipe._shape(2, r))) * float(pipe.path(r)[0].sigma)
+    return noises.seeded(SEEDS, "init")(torch.zeros(pipe.noise(r).shape)) * float(pipe.path(r)[0].sigma)
 
 
 def ours(folder_or_pipe, size=None, **options):

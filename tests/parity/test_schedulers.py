@@ -56,7 +56,9 @@ def difference(folders: dict, out: Path, kind: str, spacing: str) -> tuple[float
     folder = with_scheduler(folder, out, kind, **options)
     theirs, ours = peer.open_theirs(folder), peer.open_ours(folder)
     want = peer.trajectory(theirs, X, STEPS)[-1]
-    r = ours.request(PROMPTS, NEGATIVES, STEPS, 7.5, seed=[0, 1])
+    r = ours.request(
+        PROMPTS, negative_prompt=NEGATIVES, num_inference_steps=STEPS, guidance_scale=7.5, seed=[0, 1]
+    )
     path, x = ours.path(r), X * float(theirs.scheduler.init_noise_sigma)
     if kind in peer.EXPLODING:
         x = x / (1 + float(theirs.scheduler.sigmas.max()) ** 2) ** 0.5

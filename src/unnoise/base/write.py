@@ -148,3 +148,11 @@ def _numbers(first: Path) -> set[int]:
     except OSError:
         return set()
     return {int(m[1]) for name in names if (m := wanted.fullmatch(name))}
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for output. BadInput when that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as e:
+        raise BadInput(f"cannot write to {path}: {getattr(e, 'strerror', None) or e}") from e

@@ -48,9 +48,9 @@ class Files:
     """
 
     def __init__(self, pipe: Pipeline, request: Request, output: Path, rules: Rules, quiet: bool = False):
-        from unnoise import result
         from unnoise.codec import is_of_pictures
         from unnoise.media import makes
+        from unnoise.pipeline import result
 
         if not is_of_pictures(pipe.codec):
             raise BadInput(
@@ -87,8 +87,8 @@ class Files:
         return sum(calls) // len(calls)
 
     def _write(self, i: int, a: np.ndarray) -> None:
-        from unnoise.record import png
-        from unnoise.result import picture, put
+        from unnoise.pipeline.record import png
+        from unnoise.pipeline.result import picture, put
 
         self.done[i] = put(self.files[i], png(picture(a), json.dumps(self.recipes[i])), self.rules.overwrite)
         if self.grid:
@@ -96,8 +96,8 @@ class Files:
 
     def close(self) -> None:
         """Write the grid, where there is one."""
-        from unnoise.record import png
-        from unnoise.result import put
+        from unnoise.pipeline.record import png
+        from unnoise.pipeline.result import put
 
         if not self.grid:
             return
@@ -111,7 +111,7 @@ class Files:
         """All pictures on one sheet; a single one as it is."""
         import numpy as np
 
-        from unnoise.result import Result, picture
+        from unnoise.pipeline.result import Result, picture
 
         arrays = np.stack(
             [self.arrays[i] if i in self.arrays else pixels(self.done[i]) for i in range(len(self.files))]
@@ -175,7 +175,7 @@ def found(path: Path, recipe: dict[str, Any]) -> Path | None:
     whole.
     """
     from unnoise.base import picture
-    from unnoise.record import read_recipe, same
+    from unnoise.pipeline.record import read_recipe, same
 
     for name in numbered(path):
         try:
@@ -198,8 +198,8 @@ def pixels(path: Path) -> np.ndarray:
 
 def first_seed(pipe: Pipeline, request: Request, output: Path) -> int | None:
     """The first seed of a broken-off run of this request whose pictures lie at `output`, or None."""
-    from unnoise.record import read_recipe, same
-    from unnoise.result import is_folder
+    from unnoise.pipeline.record import read_recipe, same
+    from unnoise.pipeline.result import is_folder
 
     folder, pattern = (output, "*.png") if is_folder(output) else (output.parent, "*.png")
     stem, seeds = "" if is_folder(output) else output.stem, []

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from unnoise.pipeline import Pipeline, Result
-    from unnoise.record import Recipe
+    from unnoise.pipeline.record import Recipe
 
 # What a recipe holds where it is not the default.
 KEPT = (
@@ -53,9 +53,9 @@ def replay(
     """Make the picture of a PNG again from the recipe it carries, in its number type and with its number of
     threads.
     """
-    from unnoise import hub, record
+    from unnoise import hub
     from unnoise.base import picture as pictures
-    from unnoise.pipeline import load
+    from unnoise.pipeline import load, record
 
     found = record.read_recipe(file)
     pictures.opened(file)  # nothing is drawn for a picture that is damaged, and cannot be compared with
@@ -90,8 +90,8 @@ def _output(output: Path | None, file: Path, overwrite: bool) -> Path:
 
 def _write(result: Result, as_grid: bool, output: Path, overwrite: bool) -> tuple[Path, Image.Image]:
     """(path, picture) of what was made again, with its recipe."""
-    from unnoise.record import png
-    from unnoise.result import put
+    from unnoise.pipeline.record import png
+    from unnoise.pipeline.result import put
 
     image = result.grid() if as_grid else result.images[0]
     recipe = {"grid": list(result.recipes)} if as_grid else result.recipes[0]
@@ -137,7 +137,7 @@ def replay_recipes(pipe: Pipeline, recipes: Sequence[dict[str, Any]], file: Path
 
     BadInput where a recipe is damaged, or is not one of a picture that this version and this model can make.
     """
-    from unnoise import record
+    from unnoise.pipeline import record
 
     given = record.several(recipes, str(file))
     first = given[0]

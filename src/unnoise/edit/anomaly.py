@@ -103,7 +103,7 @@ def anomaly(
 def _checked(pipe: Pipeline, strength: float, noises: int, steps: int, seed: int) -> tuple[int, int, int]:
     if isinstance(pipe.codec, Vectors):
         raise BadInput(f"model {pipe.name!r} makes numbers: it cannot look at pictures")
-    pipe._draws()
+    pipe.check_draws()
     if strength == 0:
         raise BadInput("strength must be above 0: without noise everything is restored")
     seed = arguments.integer("seed", seed, -(2**63), 2**63 - 10_001)

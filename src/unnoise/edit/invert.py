@@ -165,7 +165,7 @@ def reconstruct(
     held = anchored(pipe, found, guidance, anchor, negative, progress=tick, **options)
     request = pipe.request(
         found.prompt,
-        held.negative,
+        negative_prompt=held.negative,
         num_inference_steps=len(found.path) - 1,
         sampler="ddim",
         guidance_scale=guidance,

@@ -97,7 +97,16 @@ def evaluate(
     by = judge if isinstance(judge, Judge) else judges.load(judge)
     if inception:
         by = by.with_inception()
-    request = pipe.request("", None, num_inference_steps, guidance_scale, seed, n, sampler, spacing)
+    request = pipe.request(
+        prompt="",
+        negative_prompt=None,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        seed=seed,
+        num_images=n,
+        sampler=sampler,
+        spacing=spacing,
+    )
     real = {split: _real(data, split, by) for split in (REFERENCE, OTHER)}
     labels = _labels(pipe, by, n)
     settings = _settings(pipe, request, batch_size)

@@ -300,7 +300,13 @@ class _Draw:
         n = len(prompts)
         told = None if negatives is None else list(negatives)
         request = self.pipe.request(
-            list(prompts), told, self.steps, guidance, self.seed, 1, self.sampler, self.spacing
+            list(prompts),
+            negative_prompt=told,
+            num_inference_steps=self.steps,
+            guidance_scale=guidance,
+            seed=self.seed,
+            sampler=self.sampler,
+            spacing=self.spacing,
         )
         settings = drawing(self.pipe, request)
         self.settings = self.settings or {k: v for k, v in settings.items() if k not in ("guidance", "seed")}

@@ -22,7 +22,7 @@ from unnoise.cli.common import emit, note, progress
 
 if TYPE_CHECKING:
     from unnoise.pipeline import Pipeline
-    from unnoise.result import Result
+    from unnoise.pipeline.result import Result
 
 _OUTPUT = "A .png file (several pictures: also the grid), or a folder. Default: IMAGE-edit.png."
 _OVERWRITE = (
@@ -306,8 +306,8 @@ def _seeds(pipe: Pipeline, common: Common, out: Path) -> tuple[tuple[int, ...], 
 
 def _first_seed(out: Path) -> int | None:
     """The lowest seed of the edited pictures that lie at `out`."""
-    from unnoise.record import read_recipe
-    from unnoise.result import is_folder
+    from unnoise.pipeline.record import read_recipe
+    from unnoise.pipeline.result import is_folder
 
     folder = is_folder(out)
     files = (out if folder else out.parent).glob("*.png")
@@ -346,7 +346,7 @@ class Writing:
             self._name(self.seeds)
 
     def _name(self, seeds: Sequence[int]) -> None:
-        from unnoise import result
+        from unnoise.pipeline import result
 
         self.seeds = tuple(seeds)
         self.names = result.named(
@@ -390,8 +390,8 @@ class Writing:
         """Write the pictures of some places."""
         import json
 
-        from unnoise.record import png
-        from unnoise.result import put
+        from unnoise.pipeline.record import png
+        from unnoise.pipeline.result import put
 
         if not self.seeds:
             self._name(made.seeds)
@@ -412,8 +412,8 @@ class Writing:
 
         import numpy as np
 
-        from unnoise.record import png
-        from unnoise.result import Result, put
+        from unnoise.pipeline.record import png
+        from unnoise.pipeline.result import Result, put
 
         if not self.names.grid:
             return

@@ -255,7 +255,7 @@ def _writable(path: Path | None, overwrite: bool, *originals: Path) -> None:
 def _write(pixels, path: Path, overwrite: bool) -> Path:
     import io
 
-    from unnoise.result import picture, put
+    from unnoise.pipeline.result import picture, put
 
     out = io.BytesIO()
     picture(pixels).save(out, format="PNG")

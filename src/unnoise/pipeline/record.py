@@ -1,5 +1,8 @@
 """The recipe that a picture's file carries: what is stored, and the one place where it is read again.
 
+`written` is everything that a picture depends on: the model by its digest, which covers weights, scheduler
+and defaults; the request; the number type; and the machine, since sums are rounded in its order.
+
 A recipe is foreign text: any PNG may hold one. `read_recipe` answers with checked values or one BadInput,
 whatever lies in the file; nothing of a file is opened as anything but a picture, and every number, text and
 list has a bound. Keys that this version does not know are kept and named (`unknown_keys`), so that a newer
@@ -19,11 +22,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from unnoise.base import picture as pictures
 from unnoise.base import read, write
 from unnoise.base.errors import BadInput
+from unnoise.base.version import VERSION
+from unnoise.engine import device as devices
+from unnoise.process import noise as noises
+from unnoise.sample import REVISION
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from PIL import Image
+
+    from unnoise.pipeline.pipeline import Pipeline
+    from unnoise.pipeline.request import Request
 
 KEY = "unnoise"  # the PNG text chunk that holds a picture's recipe
 MOST_PICTURES = 100_000  # on one sheet
@@ -123,6 +133,78 @@ class Sheet(_Strict):
             if r.shared() != first:
                 raise ValueError("its pictures were made with different settings")
         return self
+
+
+# --- written ------------------------------------------------------------------------------------------------
+
+
+def written(r: Request, pipe: Any, i: int) -> dict[str, Any]:
+    """The recipe of a request's image i as its file stores it: `Recipe` reads it again.
+
+    pipe: a `Pipeline`, or what draws in its place and has a name and a sha256 only.
+    """
+    facts = getattr(pipe, "facts", None)
+    return {
+        "model": pipe.name,
+        "model_sha256": pipe.sha256,
+        "prompt": r.prompts[i],
+        "negative_prompt": r.negatives[i],
+        "seed": r.seeds[i],
+        "sampler": r.sampler,
+        "spacing": r.spacing,
+        "steps": r.steps,
+        "guidance": r.guidance,
+        **{k: v for k, v in _settings(r).items() if v},
+        **_guides(r),
+        **(facts(r) if facts else {}),
+        **revisions(),
+    }
+
+
+def _settings(r: Request) -> dict[str, Any]:
+    """What is stored where it is not nothing."""
+    height, width = r.size or (None, None)
+    return {
+        "options": r.options,
+        "noise": r.noise if r.noise != "seeded" else None,
+        "guidance_rescale": r.rescale,
+        "guidance_interval": r.interval and list(r.interval),
+        "height": height,
+        "width": width,
+        "clip_skip": r.clip_skip,
+        "timesteps": r.timesteps and list(r.timesteps),
+    }
+
+
+def _guides(r: Request) -> dict[str, Any]:
+    if not r.guide:
+        return {}
+    texts = [g.text for g in r.guide]
+    return {"guide": texts, "guide_through": r.guide_through, "guide_linear": r.guide_linear}
+
+
+def facts(pipe: Pipeline, r: Request) -> dict[str, Any]:
+    """What a picture depends on beside the request: number type, the folder's defaults that bear on it, the
+    machine.
+    """
+    from unnoise.pipeline.request import spacing_options
+
+    found: dict[str, Any] = {"dtype": devices.name_of(pipe.runner.dtype)}
+    if c := pipe.defaults.get("clip"):
+        found["clip"] = c
+    if options := spacing_options(pipe, r):
+        found["spacing_options"] = options
+    return found | {"machine": pipe.runner.facts()}
+
+
+def revisions() -> dict[str, Any]:
+    """What, beside the request, a picture depends on: versions of this library, its samplers and its
+    noise.
+    """
+    return {"version": VERSION, "sampler_revision": REVISION, "noise_revision": noises.REVISION}
+
+
+# --- read again ---------------------------------------------------------------------------------------------
 
 
 def checked(given: Any, where: str) -> tuple[Recipe, ...]:

@@ -20,7 +20,7 @@ import numpy as np
 from unnoise.base import arguments, write
 from unnoise.base.errors import BadInput
 from unnoise.base.text import short, sound
-from unnoise.record import png
+from unnoise.pipeline.record import png
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -13,10 +13,9 @@ from PIL.PngImagePlugin import PngInfo
 
 import unnoise
 from tests.cli.test_cli import bad, run
-from unnoise import record
 from unnoise.cli.replay import replay_recipes
 from unnoise.errors import BadInput
-from unnoise.pipeline import read_recipe
+from unnoise.pipeline import read_recipe, record
 
 VALUES = (
     "<del>",

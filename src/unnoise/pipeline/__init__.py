@@ -1,0 +1,28 @@
+"""A model under the names users know: prompt in, images out.
+
+`call` spells the arguments of a call, `request` checks and completes them, `bind` brings prompts to a
+denoiser, `run` samples in batches, `record` is what a picture's file says of all this, `result` the pictures.
+"""
+
+from unnoise.base.write import make_folder
+from unnoise.pipeline.pipeline import Pipeline, load
+from unnoise.pipeline.record import KEY, read_recipe, revisions, write_png
+from unnoise.pipeline.request import DEFAULTS, NOISES, Request
+from unnoise.pipeline.result import Result, picture
+from unnoise.pipeline.run import Count
+
+__all__ = [
+    "DEFAULTS",
+    "KEY",
+    "NOISES",
+    "Count",
+    "Pipeline",
+    "Request",
+    "Result",
+    "load",
+    "make_folder",
+    "picture",
+    "read_recipe",
+    "revisions",
+    "write_png",
+]
