@@ -106,7 +106,7 @@ def finish(
             watch(state)
         return state
 
-    return last(through(s) for s in run(pipe, r, count, **how))
+    return last(through(s) for s in pipe.run(r, count, **how))
 
 
 def noise(pipe: Pipeline, r: Request) -> Tensor:
@@ -157,7 +157,7 @@ def pictures(
 
     def draw(places: list[int], count: Count) -> Tensor:
         watch = None if on_state is None else partial(on_state, places[0])
-        return finish(pipe, r.only(places), count, watch)
+        return pipe.finish(r.only(places), count, watch)
 
     for places, x, n in pipe.batches(r, draw, batch_size, progress):
         yield places, pipe.decode(x), n

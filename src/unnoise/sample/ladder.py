@@ -264,7 +264,7 @@ def _span(low: float, high: float) -> str:
 
 
 def _summary(f: Callable) -> str:
-    return (inspect.getdoc(f) or "").partition("\n")[0]
+    return " ".join((inspect.getdoc(f) or "").partition("\n\n")[0].split())
 
 
 # --- what rules are written in: the coefficients below are flat, () or (n,), and float64 ---
