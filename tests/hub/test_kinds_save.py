@@ -303,7 +303,7 @@ def test_a_full_disk_leaves_the_old_model(tiny, model, tmp_path, monkeypatch):
     m = shutil.copytree(tiny, tmp_path / "m")
     before = {n: (m / n).read_bytes() for n in listed(m)}
     monkeypatch.setattr(
-        "unnoise.hub.folder.save_file",
+        "unnoise.hub.saving.save_file",
         lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )
     with pytest.raises(BadInput, match="No space left"):
@@ -313,7 +313,7 @@ def test_a_full_disk_leaves_the_old_model(tiny, model, tmp_path, monkeypatch):
 
 def test_an_interrupt_leaves_nothing(tiny, model, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "unnoise.hub.folder.save_file", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt())
+        "unnoise.hub.saving.save_file", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt())
     )
     with pytest.raises(KeyboardInterrupt):
         save(model, tmp_path / "a/b/m")

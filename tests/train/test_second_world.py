@@ -309,7 +309,7 @@ def test_a_handover_that_cannot_be_is_one_line_and_loses_nothing(stages, tmp_pat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as m:
-        m.setattr("unnoise.hub.folder.save_file", full)
+        m.setattr("unnoise.hub.saving.save_file", full)
         assert "No space left" in refused("--run", tmp_path / "one")
     assert handover.main(["--run", str(tmp_path / "one"), "--out", str(out)]) == 0
 

@@ -22,7 +22,6 @@ from unnoise.cli.common import emit
 if TYPE_CHECKING:
     from unnoise.hub.weights import TensorInfo
 
-NETS = ("unet", "mlp", "classifier", "recogniser", "vae", "text_encoder")  # components with weights
 PLAIN = ("codec", "words", "tokenizer", "scheduler")  # components that are configurations alone
 _PREFIXES = {
     "model.diffusion_model": "unet",
@@ -156,68 +155,88 @@ def _unread(head: Any) -> tuple[dict[str, str], list[str]]:
 
 def _folder(path: Path, hashed: bool) -> dict:
     from unnoise import hub
+    from unnoise.hub.catalog import model_of
     from unnoise.hub.fetch import manifest
-    from unnoise.hub.folder import model_of
     from unnoise.hub.index import read_index
 
     path = model_of(path)
     index = read_index(path)
     hub.check_family(index, path)
     named = {k: v[1] for k, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1]}
-    nets = (
-        (*NETS, "image_encoder") if "_clip" in index else NETS
-    )  # our own models keep a CLIP's image encoder; of others it is not used
-    used = [k for k in (*nets, *PLAIN) if k in named]
-    if not set(used) & set(NETS):
-        raise BadInput(
-            f"{path / 'model_index.json'} names none of the networks that are known ({', '.join(NETS)})"
-        )
+    nets, used = _used(path, index, named)
     configs = {k: _config(path, k) for k in used if k != "tokenizer"}
-    files = {k: hub.weight_files(path / k) for k in used if k in nets}
-    parts = {k: {"class": named[k], **(_component(files[k]) if k in files else {})} for k in used}
-    whole = [f for some in files.values() for f in some]
+    weights = {k: hub.weight_files(path / k) for k in used if k in nets}
+    files = [f for some in weights.values() for f in some]
     from_hub = manifest(path)
-    left, notes = _left_out(path, configs, files)
-    unused = {k: why for some in left.values() for k, why in some.items()}
-    sha256 = {str(f.relative_to(path)): _sha256(f, unused, notes) for f in whole} if hashed else None
+    left, notes = _left_out(path, configs, weights)
+    sha256 = _hashes(path, files, left, notes) if hashed else None
     _compare(path, sha256, index.get("_sha256", {}))
     if from_hub:
         _intact(path, from_hub, sha256)
-    name = index.get("_name") or (from_hub["repo"] if from_hub else path.resolve().name)
     return {
-        "name": name,
+        "name": index.get("_name") or (from_hub["repo"] if from_hub else path.resolve().name),
         "folder": str(path),
         "class": index.get("_class_name"),
-        "components": parts,
-        "parameters": sum(p.get("parameters", 0) for p in parts.values()),
-        "bytes": sum(f.stat().st_size for f in whole),
+        **_components({k: named[k] for k in used}, weights),
+        "bytes": sum(f.stat().st_size for f in files),
         **_process(path, configs, index, notes),
         "image": _image(path, configs),
         "text": _words(path, configs),
-        "licence": _licence(path, index, whole),
-        "manifest": (
-            from_hub
-            and {k: from_hub[k] for k in ("repo", "commit", "variant")}
-            | {"matches": True if hashed else None}
-        ),
-        "ignored": _ignored(path, named, used, whole),
+        "licence": _licence(path, index, files),
+        "manifest": from_hub and _fetched(from_hub, hashed),
+        "ignored": _ignored(path, named, used, files),
         "left_out": {k: _told(v) for k, v in left.items() if v},
         "sha256": sha256,
     }
+
+
+def _used(path: Path, index: dict, named: dict[str, str]) -> tuple[list[str], list[str]]:
+    """The components that have weights, and those that are used. BadInput: no network is among them.
+
+    Our own models keep a CLIP's image encoder; of others it is not used.
+    """
+    from unnoise.nets.table import TABLE
+
+    nets = [*TABLE, "image_encoder"] if "_clip" in index else [*TABLE]
+    used = [k for k in (*nets, *PLAIN) if k in named]
+    if not set(used) & set(TABLE):
+        raise BadInput(
+            f"{path / 'model_index.json'} names none of the networks that are known ({', '.join(TABLE)})"
+        )
+    return nets, used
+
+
+def _components(classes: dict[str, str], weights: dict[str, list[Path]]) -> dict:
+    """Each component's class and, where it has weights, how many and of which types; and their sum."""
+    parts: dict[str, dict] = {
+        k: {"class": name, **(_component(weights[k]) if k in weights else {})} for k, name in classes.items()
+    }
+    return {"components": parts, "parameters": sum(p.get("parameters", 0) for p in parts.values())}
+
+
+def _hashes(path: Path, files: list[Path], left: dict[str, dict[str, str]], notes: list[str]) -> dict:
+    """The sha256 of each weight file; a note where one holds what is not finite."""
+    unused = {k: why for some in left.values() for k, why in some.items()}
+    return {str(f.relative_to(path)): _sha256(f, unused, notes) for f in files}
+
+
+def _fetched(from_hub: dict, hashed: bool) -> dict:
+    """Where a folder was fetched from, and whether it is still as it was."""
+    return {k: from_hub[k] for k in ("repo", "commit", "variant")} | {"matches": True if hashed else None}
 
 
 def _left_out(path: Path, configs: dict, files: dict) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Of each part with weights: which tensors are not read, and why; and a note where its weights do not fit
     its config.
     """
-    from unnoise.hub import folder
+    from unnoise.hub import stored
 
     left, notes = {}, []
     for part in files:
         if part == "image_encoder":
             continue
         try:
-            left[part] = folder.left_out(path, part, configs[part])
+            left[part] = stored.left_out(path, part, configs[part])
         except BadInput as e:
             notes.append(str(e))
     return left, notes

@@ -80,10 +80,11 @@ def _words(name: str, like: str, as_json: bool) -> None:
 
 def _row(name: str) -> dict:
     from unnoise import hub
+    from unnoise.nets.table import NETS
 
     folder = hub.BUNDLED / name
     index = hub.read_json(folder / "model_index.json")
-    kind = next((k for k in hub.NETS if k in index), "?")
+    kind = next((k for k in NETS if k in index), "?")
     return {
         "name": name,
         "kind": kind,

@@ -39,7 +39,7 @@ def from_config(d: dict[str, Any], where: str = "codec config") -> Codec:
     value that is not accepted.
     """
     kind = d.get("kind")
-    if kind not in CODECS:
+    if not isinstance(kind, str) or kind not in CODECS:
         raise unknown("codec", kind, CODECS)
     file: File = fit(CODECS[kind], d, where)
     return file.codec()

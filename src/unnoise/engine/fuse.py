@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from unnoise.base.errors import BadInput
 from unnoise.nets import autoencoder, unet
 from unnoise.nets.autoencoder import Autoencoder, Posterior
+from unnoise.nets.table import kind_of
 from unnoise.nets.unet import Hooked, Prepared, UNet
 
 Layer = Callable[..., Tensor]
@@ -297,7 +298,7 @@ def fuse(
         the bit.
     release: called with each module that was packed: its parameters are not needed for now.
     """
-    kind = {UNet: Fused, Autoencoder: FusedAutoencoder}.get(type(net))
+    kind = FAST.get(kind_of(net) or "")
     if kind is None or net.training or not available():
         return net
     if any(p.dtype not in FLOATS or p.device.type != "cpu" for p in net.parameters()):
@@ -309,6 +310,9 @@ def fuse(
         and old.options == (lean, resident, release)
     )
     return old if same else kind(net, lean, resident, release)
+
+
+FAST = {"unet": Fused, "vae": FusedAutoencoder}  # kind (of `nets.table`) -> its fast form
 
 
 def available() -> bool:

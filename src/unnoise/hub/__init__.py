@@ -1,24 +1,14 @@
 """Model folders in and out, from files, from single-file checkpoints and from a hub."""
 
-from unnoise.hub.folder import (
-    BUNDLED,
-    NETS,
-    WEIGHTS,
-    Folder,
-    bundled,
-    check_family,
-    find,
-    load,
-    read_json,
-    save,
-    save_run,
-    weight_files,
-)
+from unnoise.hub.catalog import BUNDLED, bundled, check_family, find
+from unnoise.hub.folder import Folder
+from unnoise.hub.loading import load
+from unnoise.hub.saving import save, save_run
 from unnoise.hub.store import write_folder
+from unnoise.hub.stored import WEIGHTS, read_json, weight_files
 
 __all__ = [
     "BUNDLED",
-    "NETS",
     "WEIGHTS",
     "Folder",
     "bundled",

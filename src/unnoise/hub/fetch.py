@@ -444,7 +444,7 @@ def plan(
     """What `fetch` would bring, after reading `model_index.json` from the hub; writes nothing. BadInput as
     for `fetch`.
     """
-    from unnoise.hub.folder import check_family
+    from unnoise.hub.catalog import check_family
 
     folder(name)
     hub, variant = _hub(name, token, endpoint), None if variant == "plain" else variant

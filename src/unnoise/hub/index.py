@@ -13,20 +13,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from unnoise.base import read
 from unnoise.base.errors import BadInput
 from unnoise.base.text import short
+from unnoise.nets.table import TABLE
 
-PARTS = (
-    "unet",
-    "mlp",
-    "classifier",
-    "recogniser",
-    "vae",
-    "codec",
-    "text_encoder",
-    "tokenizer",
-    "words",
-    "scheduler",
-    "image_encoder",
-)
+PARTS = (*TABLE, "codec", "tokenizer", "words", "scheduler", "image_encoder")
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(max_length=1000)]
 

@@ -28,12 +28,17 @@ from unnoise.base import read
 from unnoise.base.errors import BadInput
 from unnoise.base.version import VERSION
 from unnoise.codec import Latents
-from unnoise.hub import folder as folders
 from unnoise.hub import store, weights
+from unnoise.hub.catalog import find, model_of
+from unnoise.hub.components import read_text, read_vae
+from unnoise.hub.folder import Folder
 from unnoise.hub.index import read_index
+from unnoise.hub.saving import TOKENIZER, vae_config, weights_and_config
+from unnoise.hub.stored import WEIGHTS, FolderReader, Stored, filled, read_json
 from unnoise.nets import clip
 from unnoise.nets.autoencoder import Autoencoder
 from unnoise.nets.clip import TextEncoder
+from unnoise.nets.table import TABLE, config_of
 from unnoise.text.encode import PromptEncoder
 from unnoise.text.tokenizer import Tokenizer
 
@@ -80,11 +85,9 @@ class Clip:
 
 def save_autoencoder(folder: str | os.PathLike, name: str, codec: Latents) -> Path:
     """Write a folder with an autoencoder alone."""
-    files = folders.weights_and_config(
-        f"vae/{folders.WEIGHTS}", codec.net.state_dict(), folders.vae_config(codec), None
-    )
+    files = weights_and_config(f"vae/{WEIGHTS}", codec.net.state_dict(), vae_config(codec), None)
     return store.write_folder(
-        folder, files, {**_index(name, "UnnoiseAutoencoder"), "vae": folders.TWINS["vae"]}
+        folder, files, {**_index(name, "UnnoiseAutoencoder"), "vae": list(TABLE["vae"].twin)}
     )
 
 
@@ -92,19 +95,19 @@ def save_autoencoder(folder: str | os.PathLike, name: str, codec: Latents) -> Pa
 def load_autoencoder(name: str | os.PathLike, size: int) -> Latents:
     """The autoencoder of a model folder or bundled name, for pictures of size x size."""
     seen = _seen(name, "vae")
-    codec = folders.read_vae(seen, torch.float32, {"sample_size": size})
+    codec = read_vae(seen, torch.float32, {"sample_size": size})
     return Latents.of(codec.net, size, size)
 
 
 def has_text(name: str | os.PathLike) -> bool:
     """Whether a model folder or bundled name has a text encoder. BadInput: there is no such model."""
-    return "text_encoder" in folders.read_json(folders.find(name) / "model_index.json")
+    return "text_encoder" in read_json(find(name) / "model_index.json")
 
 
 @torch.inference_mode(False)
 def load_text(name: str | os.PathLike) -> PromptEncoder:
     """The text encoder and tokenizer of a model folder or bundled name, in float32."""
-    return folders.read_text(_seen(name, "text_encoder"), torch.float32, None)
+    return read_text(_seen(name, "text_encoder"), torch.float32, None)
 
 
 def clip_files(
@@ -124,16 +127,16 @@ def clip_files(
     config = {
         "architectures": ["CLIPVisionModelWithProjection"],
         "model_type": "clip_vision_model",
-        **folders.config_of(net.vision_model),
+        **config_of(net.vision_model),
     }
     return {
-        **folders.weights_and_config("image_encoder/model.safetensors", image, config, dtype),
-        **folders.weights_and_config(
+        **weights_and_config("image_encoder/model.safetensors", image, config, dtype),
+        **weights_and_config(
             "clip/model.safetensors",
             {**{k: tensors[k] for k in JOIN}, **own},
             {
                 "projection_dim": c.projection_dim,
-                **({"text_config": folders.config_of(net.text_model)} if own else {}),
+                **({"text_config": config_of(net.text_model)} if own else {}),
             },
             dtype,
         ),
@@ -152,29 +155,22 @@ CLIP_INDEX = {"image_encoder": ["transformers", "CLIPVisionModelWithProjection"]
 def save_clip(folder: str | os.PathLike, name: str, net: clip.CLIP, tokenizer: Tokenizer) -> Path:
     """Write a folder with a CLIP and its tokenizer."""
     text = {k: v for k, v in net.state_dict().items() if k.startswith("text_model.")}
-    files = {
-        **_text_files(text, folders.config_of(net.text_model)),
-        **clip_files(net),
-        "tokenizer": tokenizer.save,
-    }
+    files = {**_text_files(text, config_of(net.text_model)), **clip_files(net), "tokenizer": tokenizer.save}
     return store.write_folder(folder, files, {**_index(name, "UnnoiseClip"), **TEXT_INDEX, **CLIP_INDEX})
 
 
-TEXT_INDEX = {k: folders.TWINS[k] for k in ("text_encoder", "tokenizer")}
+TEXT_INDEX = {"text_encoder": list(TABLE["text_encoder"].twin), "tokenizer": TOKENIZER}
 
 
 def save_text(folder: str | os.PathLike, name: str, text: PromptEncoder) -> Path:
     """Write a folder with a text encoder and its tokenizer alone."""
-    files = {
-        **_text_files(text.net.state_dict(), folders.config_of(text.net)),
-        "tokenizer": text.tokenizer.save,
-    }
+    files = {**_text_files(text.net.state_dict(), config_of(text.net)), "tokenizer": text.tokenizer.save}
     return store.write_folder(folder, files, {**_index(name, "UnnoiseText"), **TEXT_INDEX})
 
 
 def _text_files(tensors: dict[str, Tensor], config: dict) -> dict[str, store.Content]:
     about = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **config}
-    return folders.weights_and_config("text_encoder/model.safetensors", tensors, about, None)
+    return weights_and_config("text_encoder/model.safetensors", tensors, about, None)
 
 
 @torch.inference_mode(False)
@@ -185,9 +181,9 @@ def load_clip(name: str | os.PathLike) -> Clip:
         seen.path / "image_encoder" / "model.safetensors", seen.known.get("image_encoder/model.safetensors")
     )
     join = weights.read(seen.path / "clip" / "model.safetensors", seen.known.get("clip/model.safetensors"))
-    vision = clip.vision_config_from(folders.read_json(seen.path / "image_encoder" / "config.json"))
+    vision = clip.vision_config_from(read_json(seen.path / "image_encoder" / "config.json"))
     file = seen.path / "clip" / "config.json"
-    if own := read.fit(ClipFile, folders.read_json(file), str(file)).text_config:
+    if own := read.fit(ClipFile, read_json(file), str(file)).text_config:
         config, tokenizer = (
             clip.text_config_from({"model_type": "clip_text_model", **own}),
             Tokenizer.load(seen.path / "tokenizer"),
@@ -197,22 +193,21 @@ def load_clip(name: str | os.PathLike) -> Clip:
         config, tokenizer = text.net.config, text.tokenizer
         join |= {k: v for k, v in text.net.state_dict().items() if k.startswith("text_model.")}
     both = config.model_copy(update={"projection_dim": vision.projection_dim})
-    stored = folders.Stored.of({**clip.published_keys(image), **join})
+    stored = Stored.of({**clip.published_keys(image), **join})
     return Clip(
-        folders.filled(lambda: clip.CLIP(both, vision), stored, seen.path / "image_encoder", torch.float32),
-        tokenizer,
+        filled(lambda: clip.CLIP(both, vision), stored, seen.path / "image_encoder", torch.float32), tokenizer
     )
 
 
-def clip_of(f: folders.Folder) -> clip.CLIP | None:
+def clip_of(f: Folder) -> clip.CLIP | None:
     """The CLIP that lies in a model's folder, or None."""
     if f.path is None or not (f.path / "clip").is_dir():
         return None
     return load_clip(f.path).net
 
 
-def _seen(name: str | os.PathLike, part: str) -> folders.Seen:
-    path = folders.model_of(folders.find(name))
+def _seen(name: str | os.PathLike, part: str) -> FolderReader:
+    path = model_of(find(name))
     store.finish(path)
     index = read_index(path)
     if part not in index:
@@ -220,7 +215,7 @@ def _seen(name: str | os.PathLike, part: str) -> folders.Seen:
             f"{path} has no {'clip' if part == '_clip' else part} (it has"
             f" {', '.join(k for k in index if not k.startswith('_'))})"
         )
-    return folders.Seen(path, index.get("_sha256", {}), None)
+    return FolderReader(path, index.get("_sha256", {}), None)
 
 
 def _index(name: str, kind: str) -> dict:

@@ -20,3 +20,12 @@ Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
 Small = Annotated[float, Field(strict=True, gt=0, le=1)]  # a norm's epsilon
 Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=10)]  # one a resolution
 Kinds = Annotated[tuple[str, ...], Field(max_length=10)]
+
+
+def other_channels(shape: tuple[int, ...], channels: int) -> str | None:
+    """What is wrong with samples (c, h, w) for a network of so many channels, in words, or None."""
+    if len(shape) != 3:
+        return "vectors, the network takes pictures"
+    if shape[0] != channels:
+        return f"pictures of {shape[0]} channels, the network has {channels}"
+    return None

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from unnoise.base.errors import BadInput
-from unnoise.nets.bounds import Count, Fraction, Width, Widths
+from unnoise.nets.bounds import Count, Fraction, Width, Widths, other_channels
 from unnoise.nets.unet import TimestepEmbedding, sinusoid
 
 
@@ -28,6 +28,10 @@ class ClassifierConfig(BaseModel):
     features: Width = 64
     dropout: Fraction = 0.1
     time: bool = Field(default=False, strict=True)
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """What is wrong with samples of that shape, in words, or None."""
+        return other_channels(shape, self.channels)
 
 
 class _Stage(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch.nn.functional as F
@@ -21,6 +22,11 @@ class MLPConfig(BaseModel):
     layers: Annotated[int, Field(strict=True, ge=0, le=256)] = 3
     num_class_embeds: Classes | None = None
     time: Flag = True
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """What is wrong with samples of that shape, in words, or None."""
+        n = math.prod(shape)
+        return None if n == self.size else f"{n} numbers a sample, the network takes {self.size}"
 
 
 class MLP(nn.Module):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from unnoise.nets.bounds import Fraction, Width, Widths
+from unnoise.nets.bounds import Fraction, Width, Widths, other_channels
 from unnoise.nets.classifier import _Stage
 
 
@@ -34,6 +34,10 @@ class RecogniserConfig(BaseModel):
         Annotated[str, Field(pattern=r"^\w{1,100}$")],
         Annotated[tuple[str, ...], Field(min_length=1, max_length=1_000_000)],
     ]
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """What is wrong with samples of that shape, in words, or None."""
+        return other_channels(shape, self.channels)
 
 
 class Recogniser(nn.Module):

@@ -24,7 +24,7 @@ from unnoise.base.errors import BadInput
 from unnoise.base.read import fit
 from unnoise.base.text import short
 from unnoise.nets import layers
-from unnoise.nets.bounds import Classes, Depth, Flag, Fraction, Kinds, Small, Width, Widths
+from unnoise.nets.bounds import Classes, Depth, Flag, Fraction, Kinds, Small, Width, Widths, other_channels
 
 
 class UNetConfig(BaseModel):
@@ -52,6 +52,21 @@ class UNetConfig(BaseModel):
     freq_shift: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
     dropout: Fraction = 0.0
     time: Flag = True
+
+    @property
+    def context_width(self) -> int | None:
+        """The width of the prompt that it attends to, or None."""
+        kinds = (*self.down_block_types, self.mid_block_type or "")
+        return self.cross_attention_dim if any("CrossAttn" in k for k in kinds) else None
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """What is wrong with samples of that shape, in words, or None."""
+        size = self.sample_size
+        sides = (size, size) if isinstance(size, int) else size
+        wrong = other_channels(shape, self.out_channels)
+        if wrong or sides is None or tuple(shape[1:]) == tuple(sides):
+            return wrong
+        return f"pictures of {shape[1]} x {shape[2]} for the network, its sample_size is {short(size)}"
 
 
 # What diffusers writes beside those keys, and the only value that is built here (the published SD 1.x / 2.x
