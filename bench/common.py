@@ -52,7 +52,7 @@ def of_nouns(doc: str) -> argparse.ArgumentParser:
 
 def nouns(a: argparse.Namespace) -> list[str]:
     """a.n labels of the judge, spread evenly over all that it knows. a.quick: 4, and 4 steps."""
-    from unnoise.edit.guides import judge
+    from unnoise.pipeline.guides import judge
 
     if a.quick:
         a.n, a.steps = 4, 4

@@ -27,9 +27,8 @@ import torch
 import unnoise
 from bench import common
 from unnoise.data.nouns import phrase
-from unnoise.edit import guides
 from unnoise.errors import BadInput
-from unnoise.pipeline import Pipeline
+from unnoise.pipeline import Pipeline, guides
 
 MOVE = (-0.1, 0.05, -0.1)  # of the mean colour
 TEXT = "a happy face"

@@ -26,10 +26,10 @@ import torch
 import unnoise
 from bench import common
 from unnoise.data.nouns import phrase
-from unnoise.edit import guides, style
+from unnoise.edit import style
 from unnoise.guide import losses
 from unnoise.nets.clip import prepare
-from unnoise.pipeline import Pipeline
+from unnoise.pipeline import Pipeline, guides
 from unnoise.worlds.emoji.scenes import Scenes
 
 Features = Callable[[torch.Tensor], Sequence[torch.Tensor]]

@@ -6,7 +6,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+import unnoise
 from tests.support import models
+
+
+@pytest.fixture(scope="session")
+def emoji():
+    """The default model."""
+    return unnoise.load("emoji", device="cpu", dtype="fp32")
 
 
 @pytest.fixture(scope="session")

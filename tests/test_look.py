@@ -16,7 +16,7 @@ from PIL import Image
 import unnoise
 from tests.support.pictures import contains
 from unnoise import look
-from unnoise.codec import Pixels, Vectors
+from unnoise.codec import Pixels, Vectors, rgb
 from unnoise.codec.latents import Latents
 from unnoise.errors import BadInput
 from unnoise.nets.autoencoder import Autoencoder, AutoencoderConfig
@@ -158,7 +158,7 @@ def test_models_of_vectors_are_refused(vectors, tmp_path):
     for make in (
         lambda: look.Stages(pipe, tmp_path / "s"),
         lambda: look.Preview(pipe, print),
-        lambda: look.fit_rgb(Vectors((3,))),
+        lambda: rgb.fit_rgb(Vectors((3,))),
     ):
         with pytest.raises(BadInput, match="picture"):
             make()
@@ -276,8 +276,8 @@ def test_every_schedule_can_be_plotted_with_its_grid(s):
 
 def test_the_map_to_colours_is_exact_where_the_codec_is_linear():
     codec = Pixels(16, 12, 3, patch=2)
-    image = look.smooth(1, 16, 12)
-    got = look._with_one(codec.encode(image)) @ look.fit_rgb(codec)
+    image = rgb.smooth(1, 16, 12)
+    got = rgb.with_one(codec.encode(image)) @ rgb.fit_rgb(codec)
     want = (
         F.avg_pool2d(torch.from_numpy(image).permute(0, 3, 1, 2).double(), 2)
         .permute(0, 2, 3, 1)
@@ -303,8 +303,8 @@ def test_the_map_of_an_autoencoder_is_the_least_squares_one():
             .requires_grad_(False)
         )
     codec = Latents.of(net, 64, 64)
-    m, images = look.fit_rgb(codec).double(), look.smooth(8, 16, 16)
-    a = look._with_one(codec.encode(images)).double()
+    m, images = rgb.fit_rgb(codec).double(), rgb.smooth(8, 16, 16)
+    a = rgb.with_one(codec.encode(images)).double()
     y = (
         F.avg_pool2d(torch.from_numpy(images).permute(0, 3, 1, 2).double(), 2)
         .permute(0, 2, 3, 1)

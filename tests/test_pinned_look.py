@@ -8,7 +8,7 @@ from PIL import Image
 import unnoise
 from tests.support.painter import painter
 from unnoise import look
-from unnoise.codec import Pixels
+from unnoise.codec import Pixels, rgb
 from unnoise.process.level import clean, ve
 from unnoise.sample import State
 
@@ -113,18 +113,18 @@ def test_colours_of_positions_are_an_affine_map(pipe):
     each of their channels and a 1.
     """
     torch.testing.assert_close(
-        look.fit_rgb(Pixels(16, 16, 3)),
+        rgb.fit_rgb(Pixels(16, 16, 3)),
         torch.cat([torch.eye(3) / 2, torch.full((1, 3), 0.5)]),
         atol=1e-4,
         rtol=0,
     )
-    images = look.smooth(8, 16, 16)
+    images = rgb.smooth(8, 16, 16)
     assert images.shape == (8, 16, 16, 3)
     assert images[0, 0, 0].tolist() == [162, 220, 34]
     z = pipe.codec.encode(images).permute(0, 2, 3, 1).reshape(-1, 4).double().numpy()
     means = (images / 255).reshape(8, 8, 2, 8, 2, 3).mean((2, 4)).reshape(-1, 3)
     want = np.linalg.lstsq(np.c_[z, np.ones(len(z))], means, rcond=None)[0]
-    assert look.fit_rgb(pipe.codec).numpy() == pytest.approx(want, rel=1e-3, abs=1e-4)
+    assert rgb.fit_rgb(pipe.codec).numpy() == pytest.approx(want, rel=1e-3, abs=1e-4)
 
 
 def test_labels_and_ranges():
@@ -139,7 +139,7 @@ def test_a_rough_preview_is_the_map_of_the_latents(pipe):
     """Of latents that are all 0, in every place the colour that the map adds."""
     preview = look.Preview(pipe, lambda *_: None)
     shown = np.asarray(preview.rough(torch.zeros(2, 4, 3, 5)))
-    want = (look.fit_rgb(pipe.codec)[-1].clamp(0, 1) * 255).round().tolist()
+    want = (rgb.fit_rgb(pipe.codec)[-1].clamp(0, 1) * 255).round().tolist()
     assert shown.shape == (3, 5, 3)
     assert shown.reshape(-1, 3).tolist() == [want] * 15
 

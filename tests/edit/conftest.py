@@ -1,15 +1,8 @@
-"""What the tests of editing share: the default model, and a picture that it could have drawn."""
+"""What the tests of editing share: a picture that the default model could have drawn."""
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-
-import unnoise
-
-
-@pytest.fixture(scope="session")
-def emoji():
-    return unnoise.load("emoji", device="cpu", dtype="fp32")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ from PIL import Image
 
 import unnoise.edit
 from tests.support import gpu, sd
-from unnoise.edit import guides
+from unnoise.pipeline import guides
+from unnoise.pipeline.guides.table import Value
 
 NOISE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 MASK = np.zeros((16, 16), np.uint8)
@@ -141,7 +142,7 @@ VALUES = {
     "clip-noised": "a happy face",
     "judge": "a car",
     "smooth": "",
-    **dict.fromkeys(guides.FILES, "FILE"),
+    **{k: "FILE" for k, g in guides.GUIDES.items() if g.value is Value.FILE},
 }
 
 

@@ -14,7 +14,7 @@ import unnoise
 from tests.edit.restoring import upscaler
 from tests.support import normal
 from tests.support.painter import painter
-from unnoise.edit import canvas, guides, run
+from unnoise.edit import canvas, run
 from unnoise.edit.anomaly import anomaly, detail
 from unnoise.edit.denoise import come_down, latent_sigma
 from unnoise.edit.diffedit import difference, mask_of, otsu, reached, snapped
@@ -23,6 +23,8 @@ from unnoise.edit.run import asked, part, psnr
 from unnoise.edit.style import METHODS, adain, weighed
 from unnoise.edit.upscale import known
 from unnoise.guide import losses
+from unnoise.pipeline import guides
+from unnoise.pipeline.guides.networks import at_level
 from unnoise.process.level import level, ve
 
 module = lambda name: sys.modules[f"unnoise.edit.{name}"]  # whose name in `unnoise.edit` is the function's
@@ -260,7 +262,7 @@ def test_what_is_drawn_further_than_the_room_does_not_join():
 
 def test_figures_of_guides():
     assert guides.FORMED == 1.0
-    assert guides.LATE == ("mean", "style")
+    assert tuple(k for k, g in guides.GUIDES.items() if g.late) == ("mean", "style")
     assert guides.TOGETHER == 64 * 64 * 64
     assert (canvas.OVERLAP, losses.CROPS, losses.LUMA) == (8, 4, (0.299, 0.587, 0.114))
     assert (module("upscale").STRENGTH, module("upscale").ZETA, module("upscale").TRUST) == (0.5, 0.5, 3.0)
@@ -293,10 +295,10 @@ def test_noised_images_are_of_their_level():
     put about .5.
     """
     grey, white = torch.full((1, 3, 64, 64), 0.5), torch.ones(1, 3, 64, 64)
-    noise = guides.at_level(grey, level(0.6, 0.8)) - 0.5
+    noise = at_level(grey, level(0.6, 0.8)) - 0.5
     assert float(noise.std()) == pytest.approx(0.4, rel=0.03)
-    torch.testing.assert_close(guides.at_level(white, level(0.6, 0.8)) - noise, torch.full_like(white, 0.8))
-    assert torch.equal(guides.at_level(grey, level(0.6, 0.8)), guides.at_level(grey, level(0.6, 0.8)))
+    torch.testing.assert_close(at_level(white, level(0.6, 0.8)) - noise, torch.full_like(white, 0.8))
+    assert torch.equal(at_level(grey, level(0.6, 0.8)), at_level(grey, level(0.6, 0.8)))
 
 
 @pytest.mark.parametrize(

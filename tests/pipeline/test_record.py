@@ -282,7 +282,7 @@ def test_same_looks_at_what_is_asked_for(recipe):
 
 
 def test_guide_weights_are_stored_exactly(pipe):
-    from unnoise.edit.guides import Guide
+    from unnoise.pipeline.guides import Guide
 
     weight = 0.1 + 0.2
     r = replace(pipe.request("one", seed=1), guide=(Guide("smooth", "", weight),))

@@ -26,12 +26,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from unnoise.base.errors import BadInput
-from unnoise.edit import guides
 from unnoise.edit.hooks import hooked
 from unnoise.hub import weights
 from unnoise.nets.layers import attention
 from unnoise.nets.unet import Hook, Place, Transformer2DModel
-from unnoise.pipeline import Pipeline
+from unnoise.pipeline import Pipeline, guides
 from unnoise.process.level import Level
 
 TOKENS = 4

@@ -34,7 +34,6 @@ from unnoise.base.errors import BadInput
 from unnoise.base.text import short
 from unnoise.codec import Vectors
 from unnoise.denoiser import Denoiser
-from unnoise.edit import guides
 from unnoise.edit.hooks import hooked, maps, mixed
 from unnoise.edit.picture import LIMIT, Given, Picture, encoded, read, shown
 from unnoise.edit.run import Progress, asked, batched, drawn, result
@@ -42,7 +41,7 @@ from unnoise.guide import losses
 from unnoise.guide.steer import steer
 from unnoise.nets.layers import attention
 from unnoise.nets.unet import Hook, Place
-from unnoise.pipeline import Count, Pipeline, Request, Result
+from unnoise.pipeline import Count, Pipeline, Request, Result, guides
 from unnoise.process.level import Level, spread
 from unnoise.sample import inversion
 
@@ -128,7 +127,7 @@ def _by_loss(
     return wrap
 
 
-def gram_to(picture: Picture, device: torch.device = guides.CPU) -> Callable[[Tensor], Tensor]:
+def gram_to(picture: Picture, device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor]:
     """Images (n, 3, h, w) in [0, 1] -> (n,) relative squared distances of the judge's Gram matrices to a
     picture's.
     """

@@ -55,7 +55,7 @@ def call(
     steps of an SDE sampler). height, width: pixels, for models of latents: multiples of 8 (the model's
     own by default). clip_skip: how many of the text encoder's last layers to leave out. guide: wishes
     about the picture, texts such as "colour=green:2" or functions loss(images (n, 3, h, w) in [0, 1]) ->
-    (n,), see `edit.guides`; guide_through: follow their gradient through the network too; guide_linear:
+    (n,), see `pipeline.guides`; guide_through: follow their gradient through the network too; guide_linear:
     show them latents by a linear map, not the decoder. batch_size: images at once; no image depends on
     it. progress(k) is called with the number of network calls just done, over all; on_state(i, state)
     with every State of every batch, i the place of its first image. BadInput on anything unknown or out

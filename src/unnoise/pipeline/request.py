@@ -23,7 +23,7 @@ from unnoise.base.text import short
 from unnoise.codec import is_of_pictures
 from unnoise.guide.scale import interval
 from unnoise.media import makes
-from unnoise.pipeline import record
+from unnoise.pipeline import guides, record
 from unnoise.pipeline.call import unknown_option
 from unnoise.process import noise as noises
 from unnoise.process import schedule
@@ -68,7 +68,7 @@ class Request:
     )
     size: tuple[int, int] | None = None  # height and width in pixels, where they are not the model's own
     clip_skip: int = 0
-    guide: tuple[Any, ...] = ()  # edit.guides.Guide of each
+    guide: tuple[guides.Guide, ...] = ()
     guide_through: bool = False
     guide_linear: bool = False
 
@@ -232,8 +232,6 @@ def _guides(pipe: Pipeline, given: Any) -> tuple[Any, ...]:
         raise BadInput(
             f"guide must be a list of texts such as 'colour=green:2' and functions, given {short(given)}"
         )
-    from unnoise.edit import guides
-
     return guides.settled(pipe, given)
 
 

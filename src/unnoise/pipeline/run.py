@@ -19,6 +19,7 @@ from unnoise.base.text import short
 from unnoise.denoiser import Denoiser
 from unnoise.guide.scale import interval
 from unnoise.guide.shaping import clip
+from unnoise.pipeline import guides
 from unnoise.pipeline.bind import denoiser
 from unnoise.pipeline.request import NOISES, Request, path_of
 from unnoise.process import noise as noises
@@ -89,11 +90,7 @@ def _shaped(pipe: Pipeline, r: Request, denoise: Denoiser) -> Denoiser:
     """The denoiser within the bounds that the model's folder sets, and under the request's guides."""
     if c := pipe.defaults.get("clip"):
         denoise = clip(denoise, -c, c)
-    if not r.guide:
-        return denoise
-    from unnoise.edit import guides
-
-    return guides.guided(pipe, r, denoise)
+    return guides.guided(pipe, r, denoise) if r.guide else denoise
 
 
 def finish(

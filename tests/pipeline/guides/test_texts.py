@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from unnoise.edit.guides import Guide, parse
 from unnoise.errors import BadInput
+from unnoise.pipeline.guides import Guide, parse
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from PIL import Image
 
 import unnoise
 from tests.cli.test_cli import bad, run
-from unnoise.edit import guides, image_to_image
+from unnoise.edit import image_to_image
 from unnoise.errors import BadInput
+from unnoise.pipeline import guides
+from unnoise.pipeline.guides.plain import colour_of
 from unnoise.sample import SAMPLERS
 
 
@@ -96,7 +98,7 @@ def test_parsing():
     assert (g.name, g.value, g.weight, g.text) == ("colour", "green", 2.0, "colour=green:2")
     assert guides.parse("target=C:\\a.png").value == "C:\\a.png"
     assert [guides.parse(t).weight for t in ("clip=ratio 1 :2", "clip=ratio 1:2", "smooth")] == [2, 1, 1]
-    assert guides.parse(darkness).text == "python=darkness:1" and guides.colour_of("#ff0000") == (1, 0, 0)
+    assert guides.parse(darkness).text == "python=darkness:1" and colour_of("#ff0000") == (1, 0, 0)
 
 
 @pytest.mark.parametrize(
