@@ -26,8 +26,8 @@ from unnoise.data.emoji import load_emoji
 from unnoise.data.prepare import attribution
 from unnoise.hub import parts
 from unnoise.text import known
-from unnoise.train import worlds
 from unnoise.train.recipe import Recipe, parse
+from unnoise.worlds import WORLDS
 
 
 def read(run: Path) -> tuple[Recipe, list[dict]]:
@@ -42,9 +42,11 @@ def facts(run: Path) -> str:
     train, final = [e for e in log if e["event"] == "train"], [e for e in log if e["event"] == "final"][-1]
     seconds = sum(recipe.log.every * recipe.train.batch / e["images_per_s"] for e in train)
     samples = final["step"] * recipe.train.batch
-    if name := worlds.named(recipe.data.name):
+    drawn = recipe.data.name in WORLDS
+    if drawn:
         from unnoise.data.sources import SOURCES
 
+        name = recipe.data.name.removesuffix("-scenes")
         d, licence = (
             recipe.data,
             SOURCES[name].licence.replace("; the unseen split CC-BY-SA-4.0", " (no share-alike artwork)"),
@@ -56,7 +58,7 @@ def facts(run: Path) -> str:
     else:
         d = load_data(recipe.data.name, recipe.data.split)
         licence, data = d.licence, f"{d.name} ({len(d)} items, sha256 {d.sha256[:16]}…)"
-    where = run.resolve().relative_to(Path("runs").resolve()) if name else Path(recipe.name)
+    where = run.resolve().relative_to(Path("runs").resolve()) if drawn else Path(recipe.name)
     here = f"{os.cpu_count()} CPU threads ({platform.machine()}), torch {torch.__version__}"
     machine = (run / "machine").read_text().strip() if (run / "machine").is_file() else here
     rows = {
@@ -159,7 +161,7 @@ def main() -> None:
         known=known.load(a.run / "model"),
         clip=parts.load_clip(a.clip / "model").net if a.clip else None,
     )
-    if worlds.named(recipe.data.name) or recipe.data.name == "emoji":
+    if recipe.data.name in WORLDS or recipe.data.name == "emoji":
         (out / "ATTRIBUTION.md").write_text(artwork())
     print(out, sum(x.stat().st_size for x in out.rglob("*") if x.is_file()), "bytes")
 

@@ -14,11 +14,11 @@ def make(recipe: Path, k: int, n: int) -> None:
     import torch
 
     from unnoise.train import recipe as recipes
-    from unnoise.train import worlds
+    from unnoise.train.sources.latents import open_latents
 
     torch.set_num_threads(1)
     wanted = recipes.load(recipe)
-    worlds.source(wanted, wanted.data.split, slice(k, None, n))
+    open_latents(wanted, wanted.data.split, slice(k, None, n))
 
 
 def main() -> None:

@@ -26,7 +26,6 @@ from unnoise.hub import parts
 from unnoise.text import known
 from unnoise.train import checkpoint, fit
 from unnoise.train.recipe import parse
-from unnoise.train.tasks import TASKS
 
 
 def from_run(run: Path, out: Path, which: str, half: bool) -> Path:
@@ -47,13 +46,10 @@ def from_run(run: Path, out: Path, which: str, half: bool) -> Path:
     )
     weights = found[0][which]
     fit_or_say(made.net, weights, run)
-    if recipe.task in TASKS:
-        made.net.load_state_dict(weights)
-        folder = TASKS[recipe.task](recipe).save(made.net, made.source, recipe.name, out)
-    else:
-        folder = hub.save_run(made, weights, out)
-        if half:
-            folder = halved(folder)
+    made.net.load_state_dict(weights)
+    folder = made.task.save(made.net, made.source, recipe.name, out)
+    if half and recipe.task in ("denoise", "classify"):
+        folder = halved(folder)
     print(f"step {found[1]['step']} ({found[1]['step'] * recipe.train.batch:,} samples)", file=sys.stderr)
     return folder
 

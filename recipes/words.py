@@ -25,7 +25,7 @@ from unnoise import hub
 from unnoise.hub import parts
 from unnoise.nets.clip import TextEncoder
 from unnoise.text.encode import PromptEncoder
-from unnoise.train.worlds import ids
+from unnoise.train.sources.world import token_ids
 from unnoise.worlds.emoji.scenes import Scenes
 
 SHARE = 10.0  # the mean's weight, in deviations of a token's embedding
@@ -76,7 +76,7 @@ def translation(own: PromptEncoder, new: PromptEncoder, concepts: int = 300) -> 
     tells on captions held out.
     """
     scenes = Scenes("emoji", "train", {"plain": 0.4, "objects": 0.35, "pair": 0.15, "hand": 0.1}, concepts)
-    rows = ids(own.tokenizer, [scenes.caption(5, i) for i in range(CAPTIONS)])
+    rows = token_ids(own.tokenizer, [scenes.caption(5, i) for i in range(CAPTIONS)])
     weigh = torch.tensor(
         [COLOURED if any(scenes.attributes(5, i).colours) else 1.0 for i in range(CAPTIONS)]
     ).double()

@@ -20,7 +20,7 @@ import torch
 
 from unnoise.train import fit
 from unnoise.train import recipe as recipes
-from unnoise.train.run import Validation
+from unnoise.train.validation import Validation
 
 CROSS = lambda n: {
     "down_block_types": ["CrossAttnDownBlock2D"] * n,

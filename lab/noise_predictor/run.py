@@ -35,7 +35,7 @@ from unnoise.process import noise
 from unnoise.sample import SAMPLERS, last
 from unnoise.train import fit, objective
 from unnoise.train.recipe import parse
-from unnoise.train.run import Validation
+from unnoise.train.validation import Validation
 
 CALLS, DIGITS = 20, 10
 ARMS = {

@@ -38,7 +38,7 @@ from unnoise.process.level import clean, ve
 from unnoise.sample import SAMPLERS, last, mcmc
 from unnoise.train import fit, score
 from unnoise.train.recipe import parse
-from unnoise.train.tasks import Match
+from unnoise.train.tasks import Score
 
 STD, SIGMA, HIGH = (
     0.1,
@@ -89,7 +89,7 @@ def learned(folder: Path, objective: dict, seed: int, steps: int) -> fit.Run:
 
 def own_units(r: fit.Run) -> Any:
     """The learned score in the units of the data: x -> x's shape, or (x, level) for NCSN."""
-    task, (mean, std) = Match(r.recipe), (r.net.mean, r.net.std)
+    task, (mean, std) = Score(r.recipe), (r.net.mean, r.net.std)
     s, at = task.score(r.net), lambda x: ((x - mean) / std).float()
     if task.sigmas is None:
         return lambda x: s(at(x)).to(x) / std
@@ -102,9 +102,9 @@ def learning(r: fit.Run, seed: int) -> dict[str, float | None]:
     """
     s, x, m, std = own_units(r), ring().sample(4000, 1000 + seed), ring(), float(r.net.std)
     away = lambda found, true: float(((found - true).square().sum() / true.square().sum()).sqrt())
-    noisy = Match(r.recipe).objective.kind in ("denoising", "ncsn")
+    noisy = Score(r.recipe).objective.kind in ("denoising", "ncsn")
     l = ve(torch.tensor(SIGMA * std, dtype=torch.float64))
-    at = partial(s, l=l) if Match(r.recipe).sigmas is not None else s
+    at = partial(s, l=l) if Score(r.recipe).sigmas is not None else s
     y = x + l.sigma * noise.draw(seed, "lab/score", 0, x.shape)
     with torch.no_grad():
         return {

@@ -17,8 +17,10 @@ from unnoise.errors import BadInput
 from unnoise.evaluate import scenes as room
 from unnoise.evaluate.scenes import Asked, Copies, asked, evaluate_scenes, marks
 from unnoise.pipeline import load
-from unnoise.train import run, worlds
+from unnoise.train import run
+from unnoise.train.sources import latents
 from unnoise.worlds import judge as judges
+from unnoise.worlds.emoji.questions import answers
 from unnoise.worlds.emoji.scenes import Attributes, Scenes, combinations, held_out
 from unnoise.worlds.judge import Seen
 
@@ -30,7 +32,7 @@ def models(tmp_path_factory) -> dict[str, str]:
     """A judge and a text model of the starter world, trained for a moment."""
     at = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worlds, "cache", lambda: at)
+        patch.setattr(latents, "cache", lambda: at)
         words = str(tokenizer(at / "words"))
         made = {
             t: run.train(recipe(t, d, steps=2), at / t)["folder"]
@@ -51,7 +53,7 @@ def knowing(items: list[Asked], heads: dict) -> Seen:
     """What a judge that is never wrong makes of pictures that are all right."""
     rows = {k: np.full((len(items), len(v)), 1e-3) for k, v in heads.items()}
     for i, item in enumerate(items):
-        for k, answer in worlds.answers(item.scene).items():
+        for k, answer in answers(item.scene).items():
             if answer in heads[k]:
                 rows[k][i, heads[k].index(answer)] = 1.0
     return Seen(np.zeros((len(items), 2)), rows)

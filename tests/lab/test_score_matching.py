@@ -12,7 +12,7 @@ from lab.score_matching import run
 from unnoise.denoiser import Mixture
 from unnoise.process.level import clean
 from unnoise.sample import mcmc
-from unnoise.train.tasks import Match
+from unnoise.train.tasks import Score
 
 HERE = Path(run.__file__).parent
 
@@ -50,7 +50,7 @@ def test_learned_scores_are_read_in_the_units_of_the_data(tmp_path):
     assert torch.allclose(
         mcmc.gradient(logp)(x), s(x), rtol=1e-3, atol=1e-3
     )  # the energy's gradient, by both routes
-    r.net.forward = lambda y, t=None: Match(r.recipe)._true(r.net)(y).float()
+    r.net.forward = lambda y, t=None: Score(r.recipe).true_score(r.net)(y).float()
     r.recipe = r.recipe.model_copy(update={"objective": {**r.recipe.objective, "form": "score"}})
     assert (
         run.learning(r, 0)["clean"] < 1e-5

@@ -95,7 +95,7 @@ def test_the_bundled_model_knows_what_it_draws_and_not_what_it_does_not():
 
 
 def test_captions_are_made_of_known_words_alone():
-    from unnoise.train.known import of
+    from unnoise.worlds.emoji.known import of
 
     for world in (Everything("emoji-starter"), Scenes("emoji-starter")):
         told, wrong = of(world), 0
@@ -107,7 +107,7 @@ def test_captions_are_made_of_known_words_alone():
 
 
 def test_nouns_held_out_are_unknown():
-    from unnoise.train.known import of
+    from unnoise.worlds.emoji.known import of
 
     world = Everything("emoji-starter")
     told, there = of(world), {c.label for c in world.emoji.concepts}

@@ -16,7 +16,7 @@ from unnoise.errors import BadInput
 from unnoise.process.level import clean, ve
 from unnoise.train import checkpoint, run, score
 from unnoise.train.fit import fit, prepare
-from unnoise.train.tasks import Match
+from unnoise.train.tasks import Score
 
 KINDS = ("explicit", "implicit", "sliced", "sliced_vr", "denoising", "ncsn")
 
@@ -51,7 +51,9 @@ def test_the_truth_is_the_score_in_the_networks_units(world):
     z = x.clone().requires_grad_()
     mixture = Mixture.from_json(world / "truth.json")
     logp = mixture.logp(r.net.mean + r.net.std * z, clean())  # the density of z is this times a constant
-    assert_close(Match(r.recipe)._true(r.net)(x), torch.autograd.grad(logp.sum(), z)[0], rtol=1e-6, atol=1e-6)
+    assert_close(
+        Score(r.recipe).true_score(r.net)(x), torch.autograd.grad(logp.sum(), z)[0], rtol=1e-6, atol=1e-6
+    )
     assert (
         abs(float(r.net.mean) - 2) < 0.1 and abs(float(r.net.std) - 1) < 0.2
     )  # neither 0 nor 1 by accident of no standardising
@@ -72,7 +74,7 @@ def test_an_energys_score_is_a_gradient(world):
     r = prepare(asked(world, "implicit", form="energy"))
     x = r.source.fetch(np.arange(4)).x
     J = torch.stack(
-        [torch.autograd.functional.jacobian(lambda v: Match(r.recipe).score(r.net)(v[None])[0], v) for v in x]
+        [torch.autograd.functional.jacobian(lambda v: Score(r.recipe).score(r.net)(v[None])[0], v) for v in x]
     )
     assert_close(J, J.mT, rtol=1e-4, atol=1e-5)  # curl-free
     bare = torch.stack([torch.autograd.functional.jacobian(lambda v: r.net(v[None])[0], v) for v in x])
@@ -95,11 +97,11 @@ def test_a_step_is_a_function_of_its_number_and_parts_add_up_to_it(world, kind):
 def test_ncsns_network_is_read_as_it_is_trained(world):
     r = prepare(asked(world, "ncsn", sigma=0.1, high=1.0))
     seen = []
-    s = Match(r.recipe).score(lambda x, t: seen.append((x, t)) or torch.ones_like(x))
+    s = Score(r.recipe).score(lambda x, t: seen.append((x, t)) or torch.ones_like(x))
     x, l = torch.full((2, 2), 3.0), ve(torch.tensor([0.5, 2.0]))
     assert_close(s(x, l), torch.tensor([[2.0, 2.0], [0.5, 0.5]]))
     assert_close(seen[0][0], x / (1 + l.sigma**2).sqrt()[:, None].float())
-    assert_close(score.levels(1.0, 0.1, 10), Match(r.recipe).sigmas)
+    assert_close(score.levels(1.0, 0.1, 10), Score(r.recipe).sigmas)
 
 
 def test_images_have_scores_too_and_the_saved_network_is_the_trained_one(tmp_path):

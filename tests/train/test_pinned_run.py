@@ -12,17 +12,15 @@ from unnoise.base.sheet import tile
 from unnoise.process import noise
 from unnoise.process.weight import stratified
 from unnoise.train import fit, objective, perceptual, tasks
+from unnoise.train.items import Items
 from unnoise.train.objective import Batch
-from unnoise.train.run import Validation
-from unnoise.train.worlds import Items
 
 
 def test_validation_looks_at_the_middles_of_equal_parts_of_the_time():
     """Of 8 levels at 1/16, 3/16 … 15/16, each with noise of its own, by the sample's number."""
-    v: Any = Validation.__new__(Validation)
-    v.recipe, v.levels = recipe(MLP), 8
-    process = objective.resolve(v.recipe.process)
-    made = list(v._noised(process, torch.zeros(3, 2), 5))
+    r = recipe(MLP)
+    process = objective.resolve(r.process)
+    made = list(objective.validated(r, process, torch.zeros(3, 2), 5))
     assert [u for u, _, _ in made] == [(2 * j + 1) / 16 for j in range(8)]
     for j, (u, eps, l) in enumerate(made):
         torch.testing.assert_close(eps, noise.draws(0, f"validation/{j}", [5, 6, 7], (2,)).float())
@@ -39,11 +37,11 @@ def test_grids_of_samples_are_near_square():
 
 def test_an_autoencoders_validation_by_hand():
     """An error of a quarter of the range, 1/2 in units of [-1, 1]: 10 log10(4 / .25) = 12.04 dB."""
-    task = tasks.Autoencode.__new__(tasks.Autoencode)
+    task: Any = tasks.Autoencode.__new__(tasks.Autoencode)
     task.objective = tasks.Autoencode.Objective(square=2.0, edge=0.0, kl=0.5)
     q = SimpleNamespace(mean=torch.zeros(2, 4, 1, 1), kl=lambda: torch.full((2,), 8.0))
     x = torch.zeros(2, 3, 4, 4)
-    told = task.validate(lambda x, eps: (x + 0.5, q), Items(x, None, {}))
+    told = task.validate(lambda x, eps: (x + 0.5, q), Items(x, None, {}), None, 0)
     assert told["psnr"] == pytest.approx(12.0412, abs=1e-3)
     assert told["loss"] == pytest.approx(0.5 + 2 * 0.25 + 0.5 * 8 / 4)  # the divergence is a number of z's
     assert told["kl"] == pytest.approx(8.0)

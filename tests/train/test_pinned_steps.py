@@ -17,11 +17,11 @@ from unnoise.codec.scale import gain
 from unnoise.process import noise
 from unnoise.process.level import level, ve
 from unnoise.train import initial, objective, perceptual, tasks, upscale
-from unnoise.train.build import Source, _augment
 from unnoise.train.fit import learning_rate
+from unnoise.train.items import Items
 from unnoise.train.objective import Batch
 from unnoise.train.recipe import DataSection, ProcessSection, TrainSection, parse
-from unnoise.train.worlds import Items
+from unnoise.train.sources.sets import SetSource, augment
 
 LOW = {"name": "digits8", "low": 2, "low_noise": 0.6}
 NET = {**UNET, "num_class_embeds": 0}
@@ -145,7 +145,7 @@ def test_defaults_of_objectives():
     assert (o.loss, o.c, o.share) == ("mse", 0.1, 0.1)
     a = tasks.Autoencode.Objective()
     assert (a.square, a.edge, a.kl) == (4.0, 1.0, 1e-4)
-    m = tasks.Match.Objective()
+    m = tasks.Score.Objective()
     assert (m.sigma, m.high, m.levels, m.count, m.kind) == (0.1, 1.0, 10, 1, "denoising")
 
 
@@ -182,16 +182,14 @@ def test_pictures_are_moved_by_up_to_the_shift_and_mirrored_by_chance():
         down, right = int(a * 5) - 2, int(b * 5) - 2
         rows, columns = np.clip(np.arange(5) + down, 0, 4), np.clip(np.arange(5) + right, 0, 4)
         want = x[rows][:, columns]
-        assert np.array_equal(_augment(x, 3, position, 2, 0.25), want[:, ::-1] if c < 0.25 else want), (
-            position
-        )
-    offsets = {tuple(_augment(x, 3, p, 2, 0.0)[2, 2]) for p in range(400)}
+        assert np.array_equal(augment(x, 3, position, 2, 0.25), want[:, ::-1] if c < 0.25 else want), position
+    offsets = {tuple(augment(x, 3, p, 2, 0.0)[2, 2]) for p in range(400)}
     assert len(offsets) == 25  # from 2 up and left to 2 down and right
 
 
 def test_a_source_moves_by_places_alone():
     data: Any = SimpleNamespace(x=np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8))
-    src, i = Source(data, Pixels(8, 8, 1), None, ()), np.array([4, 4, 4])
+    src, i = SetSource(data, Pixels(8, 8, 1), None, ()), np.array([4, 4, 4])
     plain, moved = src.encode(i), src.encode(i, 1, np.array([7, 7, 9]), shift=2)
     assert torch.equal(plain[0], plain[1])
     assert torch.equal(moved[0], moved[1])
@@ -206,7 +204,7 @@ def test_the_many_levelled_score_shows_its_network_data_of_unit_scale():
     """s(x, sigma) = net(x / sqrt(1 + sigma^2), c_noise) / sigma: of sigma = .75 and a network that gives back
     what it is shown, x / 1.25 / .75.
     """
-    task = tasks.Match(
+    task = tasks.Score(
         parse(
             {
                 **toml(MLP, objective={"kind": "ncsn", "sigma": 0.01, "high": 1.0, "levels": 10}),
@@ -232,10 +230,10 @@ def test_pictures_are_told_from_captions_by_rows():
         def __call__(self, x, ids):
             return torch.tensor(0.5)
 
-    task = tasks.Contrast.__new__(tasks.Contrast)
+    task: Any = tasks.Contrast.__new__(tasks.Contrast)
     items = lambda ids: Items(torch.zeros(3, 3, 32, 32), None, {"ids": torch.tensor(ids)})
-    assert task.validate(Net(), items([[1], [2], [3]]))["top1"] == pytest.approx(2 / 3)
-    assert task.validate(Net(), items([[1], [2], [2]]))["top1"] == 1.0
+    assert task.validate(Net(), items([[1], [2], [3]]), None, 0)["top1"] == pytest.approx(2 / 3)
+    assert task.validate(Net(), items([[1], [2], [2]]), None, 0)["top1"] == 1.0
 
 
 # --- recipes that leave things out --------------------------------------------------------------------------

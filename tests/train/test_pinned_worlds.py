@@ -11,19 +11,20 @@ import torch
 from tests.support import painter
 from tests.train.scenes import recipe
 from unnoise.process import noise
-from unnoise.train import worlds
 from unnoise.train.build import source
+from unnoise.train.sources import latents
+from unnoise.train.sources.world import WorldSource, tinted
 
 
 @pytest.fixture(autouse=True)
 def cached(tmp_path, monkeypatch):
-    monkeypatch.setattr(worlds, "cache", lambda: tmp_path)
+    monkeypatch.setattr(latents, "cache", lambda: tmp_path)
 
 
 @pytest.fixture(scope="module")
-def pixels() -> worlds.SceneSource:
+def pixels() -> WorldSource:
     src = source(recipe("autoencode"))
-    assert isinstance(src, worlds.SceneSource)
+    assert isinstance(src, WorldSource)
     return replace(src, tokenizer=painter.tokenizer())
 
 
@@ -31,7 +32,7 @@ def test_latents_are_shifted_and_then_scaled(pixels):
     """(mean - shift) scale, with a shift that is not 0; the sum of both signs would be half a unit off."""
     codec = painter.codec()
     assert (codec.shift, codec.scale) == (0.25, 0.5)
-    made = worlds.latents(pixels, codec, painter.text(), 3)
+    made = latents.latents(pixels, codec, painter.text(), 3)
     with torch.no_grad():
         mean = codec.net.encode(pixels.fetch(range(3)).x).mean
     x = made.fetch([0, 1, 2]).x
@@ -51,10 +52,10 @@ def test_latents_are_kept_by_all_that_they_depend_on(pixels, monkeypatch):
     same folder.
     """
     monkeypatch.setattr(
-        worlds,
-        "_part",
-        lambda file, draw, codec, index, n, precision: (
-            files.append(file)
+        latents,
+        "_piece",
+        lambda maker, index: (
+            files.append(maker.folder)
             or {"x": np.zeros((len(index), 4, 8, 8), np.float16), "ids": np.zeros((len(index), 16), np.int32)}
         ),
     )
@@ -78,8 +79,8 @@ def test_latents_are_kept_by_all_that_they_depend_on(pixels, monkeypatch):
         ),
     }
     for src, c, t, how in ways.values():
-        worlds.latents(src, c, t, how.pop("n", 3), **how)
-    folders = dict(zip(ways, (f.parent.name for f in files)))
+        latents.latents(src, c, t, how.pop("n", 3), **how)
+    folders = dict(zip(ways, (f.name for f in files)))
     assert folders["fewer"] == folders["the same"]
     assert len(set(folders.values())) == len(ways) - 1
 
@@ -95,7 +96,7 @@ def test_other_scenes_are_other_data(pixels, key, value):
 
 
 def test_other_splits_are_other_data_and_what_only_reads_them_is_not(pixels):
-    assert pixels.held_out("test", 3).data.sha256 != pixels.data.sha256
+    assert pixels.other("test").data.sha256 != pixels.data.sha256
     for key, value in (("cached", 64), ("validation", "held_out"), ("masked", True), ("tint", 0.1)):
         assert (
             replace(pixels, section=pixels.section.model_copy(update={key: value})).data.sha256
@@ -108,7 +109,7 @@ def test_a_tint_moves_by_up_to_its_share_of_the_whole_range():
     half-way, where nothing is cut off.
     """
     n, tint = 200, 0.25
-    moved = worlds.tinted(torch.zeros(n, 3, 2, 2), tint, 5, range(n))
+    moved = tinted(torch.zeros(n, 3, 2, 2), tint, 5, range(n))
     u = torch.stack([noise.uniform(5, "tint", i, (4,)) for i in range(n)]).float()
     want = torch.where(u[:, 3:] < 0.5, 0.5 * (2 * u[:, :3] - 1), 0)
     torch.testing.assert_close(moved, want[:, :, None, None].expand_as(moved))
@@ -126,7 +127,7 @@ PINNED = [
 
 def test_a_tint_is_cut_at_black_and_white():
     x = torch.stack([torch.full((3, 1, 1), v) for v in (-1.0, 1.0) for _ in range(50)])
-    moved = worlds.tinted(x, 0.5, 0, range(100))
+    moved = tinted(x, 0.5, 0, range(100))
     assert moved.min() == -1
     assert moved.max() == 1
     assert (moved != x).flatten(1).any(1).sum() > 30

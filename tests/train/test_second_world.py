@@ -19,9 +19,12 @@ from unnoise.cli.train import seconds_of
 from unnoise.errors import BadInput
 from unnoise.hub import parts
 from unnoise.text import known
-from unnoise.train import checkpoint, fit, run, words, worlds
+from unnoise.train import checkpoint, fit, run
 from unnoise.train.fit import prepare
 from unnoise.train.recipe import Recipe, parse
+from unnoise.train.sources import captions, latents
+from unnoise.train.sources.world import token_ids
+from unnoise.train.tasks import words
 
 ROOT = Path(__file__).parents[2]
 SECOND = {"world": 2, "concepts": 60}
@@ -49,8 +52,8 @@ def stages(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def cached(tmp_path, monkeypatch):
-    monkeypatch.setattr(worlds, "cache", lambda: tmp_path)
-    monkeypatch.setattr(worlds, "PART", 32)
+    monkeypatch.setattr(latents, "cache", lambda: tmp_path)
+    monkeypatch.setattr(latents, "PART", 32)
 
 
 def latent(stages: dict, n: int = 64, world: int = 2, **train) -> Recipe:
@@ -69,20 +72,20 @@ def taught(stages: dict, hold: float = 1.0, data: dict | None = None, **train) -
 
 def test_the_same_scene_is_said_otherwise_at_another_place(stages):
     src = prepare(latent(stages)).source
-    assert isinstance(src, worlds.LatentSource)
+    assert isinstance(src, latents.LatentSource)
     index = np.array([3, 3, 3, 3, 9])
     items = [src.fetch(index, 0, place=np.arange(5) + start) for start in (0, 0, 640)]
     assert torch.equal(items[0].more["ids"], items[1].more["ids"]) and torch.equal(items[0].x, items[2].x)
     rows = {tuple(r.tolist()) for item in (items[0], items[2]) for r in item.more["ids"][:4]}
     assert len(rows) >= 4
-    said = [src.pixels.scenes.again(0, int(i), int(p)) for i, p in zip(index, range(5))]
-    assert torch.equal(items[0].more["ids"], worlds.ids(src.text.tokenizer, said))
+    said = [src.pixels.world.again(0, int(i), int(p)) for i, p in zip(index, range(5))]
+    assert torch.equal(items[0].more["ids"], token_ids(src.text.tokenizer, said))
 
 
 def test_the_first_world_and_validation_keep_their_captions(stages):
     first, second = (prepare(latent(stages, world=w)).source for w in (1, 2))
     for src, place in ((first, np.arange(4)), (second, None)):
-        assert isinstance(src, worlds.LatentSource)
+        assert isinstance(src, latents.LatentSource)
         ids = src.fetch(np.arange(4), 0, place=place).more["ids"].numpy()
         assert np.array_equal(ids, src.ids[:4])
 
@@ -96,7 +99,7 @@ def test_a_run_that_was_stopped_says_the_same(stages, tmp_path):
 def test_captions_of_other_processes_are_the_same(stages, tmp_path, monkeypatch):
     done = {}
     for workers in (0, 2):
-        monkeypatch.setattr(worlds, "cache", lambda at=tmp_path / str(workers): at)
+        monkeypatch.setattr(latents, "cache", lambda at=tmp_path / str(workers): at)
         made = prepare(latent(stages, n=16, steps=4, workers=workers, accumulate=2, text=True))
         list(fit.fit(made))
         done[workers] = checkpoint.weights_hash(made.net.state_dict())
@@ -203,12 +206,14 @@ def test_apart_and_pooled_by_hand():
 
 def test_most_captions_are_bare_names_that_say_what_is_asked(stages):
     src = prepare(taught(stages)).source
-    assert isinstance(src, words.WordSource)
-    bare, full = src.fetch(np.arange(64), 0), src.fetch(3 * words.BLOCK + np.arange(64), 0)
+    assert isinstance(src, captions.CaptionSource)
+    bare, full = src.fetch(np.arange(64), 0), src.fetch(3 * captions.BLOCK + np.arange(64), 0)
     assert (
-        bare.x.shape == (64, words.SHORT) and full.x.shape == (64, 12) and (bare.more["head/noun"] >= 0).all()
+        bare.x.shape == (64, captions.SHORT)
+        and full.x.shape == (64, 12)
+        and (bare.more["head/noun"] >= 0).all()
     )
-    assert (bare.x[:, -1] == src.text.tokenizer.eos).all() and (full.more["head/fingers"] >= 0).any()
+    assert (bare.x[:, -1] == src.encoder.tokenizer.eos).all() and (full.more["head/fingers"] >= 0).any()
 
 
 @pytest.mark.parametrize("data, told", [({"world": 1}, "world = 2"), ({"text": ""}, r"data\.text")])
@@ -241,7 +246,7 @@ def test_a_start_brings_its_text_encoder_along(stages, tmp_path):
     more = prepare(latent(stages, start=one, text=True)).net.state_dict()
     assert torch.equal(more[f"text.{TOKENS}"], theirs)
     frozen = prepare(latent(stages, start=one)).source
-    assert isinstance(frozen, worlds.LatentSource) and not torch.equal(
+    assert isinstance(frozen, latents.LatentSource) and not torch.equal(
         frozen.text.net.state_dict()[TOKENS], theirs
     )
 

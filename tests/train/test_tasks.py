@@ -5,6 +5,7 @@ what they save is what was trained.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from unnoise.hub import parts
 from unnoise.nets.autoencoder import Posterior
 from unnoise.train import checkpoint, run
 from unnoise.train.fit import fit, prepare
+from unnoise.train.items import Items
 from unnoise.train.tasks import Autoencode, Recognise
-from unnoise.train.worlds import IGNORED, Items
+from unnoise.worlds import IGNORED
 
 TASKS = ("autoencode", "contrast", "recognise")
 
@@ -69,16 +71,16 @@ def test_the_autoencoders_loss_is_the_formula():
     q = Posterior(torch.full((1, 2, 1, 1), 2.0), torch.zeros(1, 2, 1, 1))
     # |e| mean 1/4; e^2 mean 1/4; differences: each direction holds one of size 1 in two; KL of N(2, 1) is 2 a
     # number
-    assert float(task._errors(x, y, q)) == pytest.approx(0.25 + 2 * 0.25 + 0.5 * (0.5 + 0.5) / 2 + 0.25 * 2)
+    assert float(task.errors(x, y, q)) == pytest.approx(0.25 + 2 * 0.25 + 0.5 * (0.5 + 0.5) / 2 + 0.25 * 2)
 
 
 def test_the_judges_loss_leaves_out_what_a_scene_is_not_asked():
-    task = Recognise(recipe("recognise"))
+    task: Any = Recognise(recipe("recognise"))
     logits = {"noun": torch.tensor([[2.0, 0.0], [0.0, 3.0]]), "count": torch.zeros(2, 5)}
     more = {"head/noun": torch.tensor([0, IGNORED]), "head/count": torch.tensor([IGNORED, 4])}
     want = [float(F.cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))), math.log(5)]
-    assert task._losses(logits, more).tolist() == pytest.approx(want)
-    told = task.validate(lambda x: logits, Items(torch.zeros(2, 3, 4, 4), None, more))
+    assert task.losses(logits, more).tolist() == pytest.approx(want)
+    told = task.validate(lambda x: logits, Items(torch.zeros(2, 3, 4, 4), None, more), None, 0)
     assert (
         told["noun"] == 1.0 and told["count"] in (0.0, 1.0) and told["loss"] == pytest.approx(sum(want) / 2)
     )

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 import unnoise
 from tests.support import normal
 from unnoise.hub import parts
-from unnoise.train.worlds import ids
+from unnoise.train.sources.world import token_ids
 
 spec = importlib.util.spec_from_file_location("words", Path(__file__).parents[2] / "recipes" / "words.py")
 assert spec and spec.loader
@@ -35,7 +35,7 @@ def own(clip):
 
 def test_each_token_adds_the_mean_of_those_so_far(own):
     new = words.even(own)
-    rows = ids(own.tokenizer, ["a blue car", "two apples above a tree"])
+    rows = token_ids(own.tokenizer, ["a blue car", "two apples above a tree"])
     w = own.net.state_dict()
     e = (
         w["text_model.embeddings.token_embedding.weight"][rows]
@@ -53,7 +53,7 @@ def test_it_keeps_nouns_that_clip_forgets(own):
     kept = {}
     for name, encoder in (("clip", own), ("even", words.even(own))):
         spread = [
-            encoder.net(ids(own.tokenizer, [f"{a} {n}" for n in nouns])).hidden[:, k].var(0).sum()
+            encoder.net(token_ids(own.tokenizer, [f"{a} {n}" for n in nouns])).hidden[:, k].var(0).sum()
             for k, a in ((2, "a"), (3, "a blue"))
         ]
         kept[name] = float(spread[1] / spread[0])
@@ -103,17 +103,17 @@ def test_a_folder_keeps_both_text_encoders(clip, own, tmp_path):
     both, prompts = parts.load_clip(folder), ["a blue car", "two cats"]
     assert_close(both.texts(prompts), clip.texts(prompts), atol=2e-3, rtol=0)
     assert_close(
-        parts.load_text(folder).net(ids(own.tokenizer, prompts)).hidden,
-        new.net(ids(own.tokenizer, prompts)).hidden,
+        parts.load_text(folder).net(token_ids(own.tokenizer, prompts)).hidden,
+        new.net(token_ids(own.tokenizer, prompts)).hidden,
         atol=1e-2,
         rtol=0,
     )
     with torch.no_grad():
         theirs = CLIPTextModel.from_pretrained(folder / "text_encoder")(
-            ids(own.tokenizer, prompts)
+            token_ids(own.tokenizer, prompts)
         ).last_hidden_state
     assert_close(
-        theirs, parts.load_text(folder).net(ids(own.tokenizer, prompts)).hidden, atol=1e-4, rtol=1e-4
+        theirs, parts.load_text(folder).net(token_ids(own.tokenizer, prompts)).hidden, atol=1e-4, rtol=1e-4
     )
     again = unnoise.load(folder).save_pretrained(tmp_path / "again")
     assert_close(parts.load_clip(again).texts(prompts), both.texts(prompts), atol=1e-6, rtol=0)

@@ -13,10 +13,15 @@ from tests.train.scenes import recipe, tokenizer
 from unnoise.data.draw import Draw
 from unnoise.errors import BadInput
 from unnoise.pipeline import Pipeline
-from unnoise.train import run, worlds
+from unnoise.train import run
 from unnoise.train.fit import fit, prepare
 from unnoise.train.recipe import Recipe
+from unnoise.train.sources import latents
+from unnoise.train.sources.world import WorldSource, token_ids
+from unnoise.worlds import IGNORED, targets
+from unnoise.worlds.emoji.questions import answers, questions
 from unnoise.worlds.emoji.scenes import Attributes, Scenes, commonest
+from unnoise.worlds.emoji.world import say
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +38,8 @@ def stages(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def cached(tmp_path, monkeypatch):
-    monkeypatch.setattr(worlds, "cache", lambda: tmp_path)
-    monkeypatch.setattr(worlds, "PART", 32)
+    monkeypatch.setattr(latents, "cache", lambda: tmp_path)
+    monkeypatch.setattr(latents, "PART", 32)
 
 
 def latent(stages: dict, n: int = 64, **train) -> Recipe:
@@ -94,7 +99,7 @@ def test_of_a_pair_the_first_is_the_upper_or_left_one(relation, boxes, want):
     a = Attributes(
         "pair", ("cat", "dog"), ("cat", "dog"), "noto", ("red", ""), relation=relation, boxes=boxes
     )
-    told = worlds.answers(a)
+    told = answers(a)
     assert (
         (told["axis"], told["noun_a"], told["noun_b"]) == want and "noun" not in told and "count" not in told
     )
@@ -103,11 +108,11 @@ def test_of_a_pair_the_first_is_the_upper_or_left_one(relation, boxes, want):
 
 def test_every_scene_answers_only_what_it_can_be_asked():
     scenes = Scenes("emoji-starter")
-    heads = worlds.questions(scenes)
+    heads = questions(scenes)
     made = [scenes.attributes(1, i) for i in range(200)]
-    rows = worlds.targets(made, heads)
+    rows = targets([answers(a) for a in made], heads)
     for i, a in enumerate(made):
-        known = {k for k in heads if rows[k][i] != worlds.IGNORED}
+        known = {k for k in heads if rows[k][i] != IGNORED}
         want = {
             "plain": {"noun", "count", "orientation", "colour", "style", "background"},
             "hand": {"fingers", "background"},
@@ -119,14 +124,14 @@ def test_every_scene_answers_only_what_it_can_be_asked():
         }[a.kind]
         assert known == want, a
         for k in known:
-            assert heads[k][rows[k][i]] == worlds.answers(a)[k]
+            assert heads[k][rows[k][i]] == answers(a)[k]
 
 
 def test_plain_captions_name_the_things_alone():
     scenes = Scenes("emoji-starter")
     for i in range(60):
         a = scenes.attributes(2, i)
-        text = worlds.said(scenes, a, Draw(2, i, 5), "plain")
+        text = say(scenes, a, Draw(2, i, 5), "plain")
         if a.kind == "hand":
             assert text == "a hand"
         elif a.kind == "pair":
@@ -153,33 +158,32 @@ def test_a_judge_sees_half_of_its_pictures_tinted():
         if whole[i, c].any()
     )
     assert torch.equal(tinted.fetch(range(5, 9), seed=3).x, y[5:9])
-    assert torch.equal(
-        tinted.held_out("test", 8).fetch(range(8)).x, plain.held_out("test", 8).fetch(range(8)).x
-    )
+    assert torch.equal(tinted.other("test").fetch(range(8)).x, plain.other("test").fetch(range(8)).x)
     with pytest.raises(BadInput, match="tint is for task"):
         prepare(recipe("autoencode", {"tint": 0.2}))
 
 
 def test_cached_latents_are_the_autoencoders_and_made_once(stages, tmp_path, monkeypatch):
     src = prepare(latent(stages)).source
-    assert isinstance(src, worlds.LatentSource)
+    assert isinstance(src, latents.LatentSource)
     x = src.pixels.fetch([5, 40], 0).x
     want = (src.codec.net.encode(x).mean - src.codec.shift) * src.codec.scale
     torch.testing.assert_close(src.fetch(np.array([5, 40])).x, want, atol=5e-3, rtol=1e-3)  # kept as float16
     assert (
-        src.ids[5].tolist() == worlds.ids(src.text.tokenizer, [src.pixels.scenes.caption(0, 5)])[0].tolist()
+        src.ids[5].tolist()
+        == token_ids(src.text.tokenizer, [src.pixels.world.scenes.caption(0, 5)])[0].tolist()
     )
     files = sorted(tmp_path.glob("latents/*/*.npz"))
     assert len(files) == 2  # of 32 scenes each
-    monkeypatch.setattr(worlds.SceneSource, "fetch", lambda *a, **k: pytest.fail("made again"))
-    assert np.array_equal(worlds.source(latent(stages), "train").x, src.x)
+    monkeypatch.setattr(WorldSource, "fetch", lambda *a, **k: pytest.fail("made again"))
+    assert np.array_equal(latents.open_latents(latent(stages), "train").x, src.x)
 
 
 def test_a_damaged_part_is_made_again_and_no_half_part_is_left(stages, tmp_path):
     src = prepare(latent(stages)).source
     file = sorted(tmp_path.glob("latents/*/*.npz"))[0]
     file.write_bytes(file.read_bytes()[:500])
-    assert np.array_equal(worlds.source(latent(stages), "train").x, src.x)
+    assert np.array_equal(latents.open_latents(latent(stages), "train").x, src.x)
     assert not list(tmp_path.glob("latents/*/.*"))
 
 
@@ -189,7 +193,7 @@ def test_the_empty_prompt_is_what_dropped_captions_read_as(stages):
     c = src.condition(ids, torch.tensor([False, True, False]))
     empty = src.text.encode([""])
     torch.testing.assert_close(c[1:2], empty)
-    torch.testing.assert_close(c[0:1], src.text.encode([src.pixels.scenes.caption(0, 0)]))
+    torch.testing.assert_close(c[0:1], src.text.encode([src.pixels.world.scenes.caption(0, 0)]))
     assert not torch.allclose(c[2:3], empty)
 
 
@@ -255,10 +259,10 @@ def test_what_latents_need_is_told(stages, change, told):
 def test_latents_and_noise_of_other_processes_are_the_same(stages, tmp_path, monkeypatch):
     done = {}
     for workers in (0, 2):
-        monkeypatch.setattr(worlds, "cache", lambda at=tmp_path / str(workers): at)
+        monkeypatch.setattr(latents, "cache", lambda at=tmp_path / str(workers): at)
         r = prepare(latent(stages, steps=3, workers=workers, accumulate=2))
         list(fit(r))
-        assert isinstance(r.source, worlds.LatentSource) and (r.ahead is not None) == bool(workers)
+        assert isinstance(r.source, latents.LatentSource) and (r.ahead is not None) == bool(workers)
         done[workers] = (
             r.source.x.tobytes(),
             r.source.ids.tobytes(),

@@ -14,31 +14,25 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unnoise.base.errors import BadInput
 from unnoise.data import positions
-from unnoise.process import noise
-from unnoise.train import objective, perceptual
-from unnoise.train.build import AnySource, check, network, source
+from unnoise.train import objective, tasks
+from unnoise.train.ahead import Ahead
+from unnoise.train.build import check, network, source
 from unnoise.train.checkpoint import first_nonfinite
 from unnoise.train.ema import EMA
+from unnoise.train.networks import CHANNELS_LAST
 from unnoise.train.recipe import Recipe, TrainSection
-from unnoise.train.tasks import TASKS, Autoencode, Matcher
-from unnoise.train.words import WordSource, begin_with
-from unnoise.train.worlds import Items, LatentSource, Reader, Sayings, SceneSource
+from unnoise.train.sources import Source, fetch
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ class Run:
     """The state of a run: all that a checkpoint holds, and the fixed parts it is made with."""
 
     recipe: Recipe
-    source: AnySource
+    source: Source
     net: nn.Module
     ema: list[EMA]
     optimizer: torch.optim.Optimizer
@@ -72,6 +66,10 @@ class Run:
     rollbacks: int = 0
     names: list[str] = field(default_factory=list)
     ahead: Ahead | None = None
+
+    @property
+    def task(self) -> tasks.Task:
+        return tasks.of(self.recipe)
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """Everything to be saved, as named tensors on the CPU."""
@@ -164,29 +162,27 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     accelerator = accelerator or processes()
     t, world = recipe.train, accelerator.num_processes
     positions(0, t.batch, 0, world, 0, t.accumulate)  # refuses a batch that cannot be shared out
-    src = source(recipe)
-    if isinstance(src, LatentSource):
-        src.text.net.to(accelerator.device)
-    net = network(recipe, src)
-    if t.text:
-        net = Reader(net, _learning(t.start, src))
-    net = net.to(accelerator.device)
-    if recipe.net["kind"] in ("unet", "autoencoder", "recogniser"):
+    src = source(recipe).on(accelerator.device)
+    net = network(recipe, src).to(accelerator.device)
+    if recipe.net["kind"] in CHANNELS_LAST:
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    null = len(src.words) if src.labels is not None else None
-    loss = _loss(recipe, src, null)
-    optimizer = torch.optim.AdamW(
-        _groups(net, t), lr=t.lr, betas=t.betas, weight_decay=t.weight_decay, fused=True
-    )
+    loss = tasks.of(recipe).loss(src)
     names = [n for n, _ in net.named_parameters()]
-    run = Run(recipe, src, net, [EMA(net, s) for s in t.ema], optimizer, accelerator, loss, net, names=names)
+    averages = [EMA(net, s) for s in t.ema]
+    run = Run(recipe, src, net, averages, _optimizer(net, t), accelerator, loss, net, names=names)
     _try_out(run)
-    if t.workers and isinstance(src, SceneSource | LatentSource | WordSource):
-        run.ahead = Ahead(t.workers, src, recipe, net)
+    drawer = src.ahead() if t.workers else None
+    if drawer:
+        run.ahead = Ahead(t.workers, drawer, run.task, net, src)
     run.wrapped = accelerator.prepare_model(net)
     if t.compile:
         run.wrapped = torch.compile(run.wrapped)  # pyright: ignore[reportAttributeAccessIssue]
     return run
+
+
+def _optimizer(net: nn.Module, t: TrainSection) -> torch.optim.Optimizer:
+    groups = _groups(net, t)
+    return torch.optim.AdamW(groups, lr=t.lr, betas=t.betas, weight_decay=t.weight_decay, fused=True)
 
 
 TOKENS = "token_embedding.weight"
@@ -206,43 +202,6 @@ def _groups(net: nn.Module, t: TrainSection) -> list[dict]:
         {"params": [p for p in net.parameters() if id(p) not in chosen]},
         {"params": rows, "times": t.tokens, "weight_decay": 0.0},
     ]
-
-
-def _text(src: AnySource) -> nn.Module:
-    if not isinstance(src, LatentSource):
-        raise BadInput("train.text needs a text encoder, which latents of scenes have: data.text")
-    return src.text.net
-
-
-def _learning(start: str, src: AnySource) -> nn.Module:
-    """The text encoder to train: that of the model which the run begins with, where it has one, else that of
-    data.text.
-
-    BadInput: the model's has another shape, or reads other tokens.
-    """
-    from unnoise.hub import parts
-
-    text = deepcopy(_text(src)).requires_grad_(True)
-    if not start or not parts.has_text(start):
-        return text
-    assert isinstance(src, LatentSource)
-    if parts.load_text(start).tokenizer.vocab != src.text.tokenizer.vocab:
-        raise BadInput(
-            f"train.start: {start!r} has another tokenizer than data.text, {src.pixels.section.text!r}"
-        )
-    begin_with(text, start)
-    return text
-
-
-def _loss(recipe: Recipe, src: AnySource, null: int | None) -> objective.Loss:
-    if recipe.task == "denoise":
-        return objective.denoising(
-            recipe, null, getattr(src, "condition", None), perceptual.load(recipe, src.codec)
-        )
-    if recipe.task == "classify":
-        return objective.classifying(recipe)
-    task = TASKS[recipe.task](recipe)
-    return lambda net, b, salt: task.loss(net, b.x0, b.more, b.positions) / b.total
 
 
 @torch.no_grad()
@@ -305,8 +264,7 @@ def _move(run: Run, lr: float) -> None:
     for group in run.optimizer.param_groups:
         group["lr"] = lr * group.get("times", 1.0)
     run.optimizer.step()
-    if isinstance(run.net, Matcher):
-        run.net.limit()
+    run.task.settle(run.net)
     for e in run.ema:
         e.update(run.net, run.step + 1)
 
@@ -337,91 +295,14 @@ def _own_generator(run: Run):
 
 
 def _batch(run: Run, rank: int, world: int, micro: int) -> objective.Batch:
-    r, t, on = run.recipe, run.recipe.train, run.accelerator.device
+    r, t = run.recipe, run.recipe.train
     where = (run.step, t.batch, rank, world, micro, t.accumulate)
-    place = positions(*where)
-    items = run.ahead.fetch(run, where) if run.ahead else fetch(run.source, r, run.rollbacks, where, place)
-    items = items.to(on)
-    return objective.Batch(items.x, items.labels, place, run.step, t.batch, items.more)
-
-
-def fetch(src: AnySource, r: Recipe, rollbacks: int, where: tuple[int, ...], place: np.ndarray) -> Items:
-    """The items at the places `where` (see `data.positions`) of a run."""
-    return src.fetch(
-        src.indices(r.seed + rollbacks, where),
-        seed=r.seed,
-        place=place,
-        shift=r.data.shift,
-        mirror=r.data.mirror,
-    )
-
-
-class Ahead:
-    """Items of the next steps, made by `train.workers` other processes while this one trains: scenes, which
-    are drawn as they are needed, and noise.
-
-    What a step takes is a function of its number, so it is the same items, in the same order, as without
-    workers. Latents are at hand: of these steps the noise is made ahead, and captions where they are drawn
-    anew.
-    """
-
-    def __init__(
-        self, workers: int, src: SceneSource | LatentSource | WordSource, recipe: Recipe, net: nn.Module
-    ):
-        shape: tuple[int, ...] | None = None  # of a sample's noise, where the task asks for such
-        if recipe.task == "denoise":
-            shape = tuple(src.codec.shape(1)[1:])
-        elif isinstance(task := TASKS[recipe.task](recipe), Autoencode):
-            shape = task.noised(net, src.codec.shape(1)[2:])
-        drawn = src.sayings if isinstance(src, LatentSource) else src
-        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (drawn, recipe, shape))
-        self.depth, self.waiting = 2 * workers, {}
-
-    def fetch(self, run: Run, where: tuple[int, ...]) -> Items:
-        t, key = run.recipe.train, (run.rollbacks, where)
-        step, batch, rank, world, micro, parts = where
-        ahead = [
-            (step + (micro + k) // parts, batch, rank, world, (micro + k) % parts, parts)
-            for k in range(self.depth)
-        ]
-        for w in ahead:
-            if w[0] < t.steps and (run.rollbacks, w) not in self.waiting:
-                self.waiting[run.rollbacks, w] = self.pool.submit(_work, run.rollbacks, w)
-        items, made = self.waiting.pop(key).result()
-        for old in [k for k in self.waiting if k[0] != run.rollbacks or k[1][0] < step]:
-            self.waiting.pop(old).cancel()
-        items = items or run.source.fetch(run.source.indices(run.recipe.seed + run.rollbacks, where))
-        return replace(items, more={**items.more, **made})
-
-    def close(self) -> None:
-        self.pool.shutdown(wait=False, cancel_futures=True)
-
-
-_WORKER: list = []
-
-
-def _begin(
-    src: SceneSource | WordSource | Sayings | None, recipe: Recipe, shape: tuple[int, ...] | None
-) -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
-    _WORKER[:] = [src, recipe, shape]
-
-
-def _work(rollbacks: int, where: tuple[int, ...]) -> tuple[Items | None, dict[str, Tensor]]:
-    src, recipe, shape = _WORKER
-    place, stream = (
-        positions(*where),
-        (Autoencode.stream if recipe.task == "autoencode" else f"train/{rollbacks}"),
-    )
-    made: dict[str, Tensor] = {}
-    if shape is not None:
-        made["noise"] = noise.draws(recipe.seed, stream, place, shape).float()
-    if isinstance(src, Sayings):
-        made["ids"] = src.at(recipe.seed + rollbacks, where)
-    return (
-        fetch(src, recipe, rollbacks, where, place) if isinstance(src, SceneSource | WordSource) else None
-    ), made
+    if run.ahead:
+        items = run.ahead.fetch(run.source, r, run.rollbacks, where)
+    else:
+        items = fetch(run.source, r, run.rollbacks, where)
+    items = items.to(run.accelerator.device)
+    return objective.Batch(items.x, items.labels, positions(*where), run.step, t.batch, items.more)
 
 
 def _seed_dropout(run: Run, batch: objective.Batch) -> None:

@@ -9,7 +9,7 @@ with noise drawn as for denoising, where the classifier takes their time (`net.t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -119,14 +119,10 @@ def _density(s: ProcessSection, curve: schedule.Schedule) -> weight.Density:
         ) from None
 
 
-Loss = Callable[
-    [nn.Module, Batch, int], Tensor
-]  # (net, batch, salt) -> sum over the batch / the step's batch size
-
-
-Condition = Callable[
-    [Tensor, Tensor], Tensor
-]  # (token ids (n, t), which to drop (n,)) -> encodings (n, t, width)
+# (net, batch, salt) -> sum over the batch / the step's batch size
+Loss = Callable[[nn.Module, Batch, int], Tensor]
+# (token ids (n, t), which to drop (n,)) -> encodings (n, t, width)
+Condition = Callable[[Tensor, Tensor], Tensor]
 
 
 def denoising(
@@ -141,50 +137,68 @@ def denoising(
     [objective] names another error than the square; `features` are those of its perceptual part (see
     `perceptual`).
     """
-    p, process, o = recipe.process, resolve(recipe.process), perceptual.keys(recipe)
-    distance = perceptual.distance(o)
+    return _Denoising(recipe, resolve(recipe.process), null, condition, features, perceptual.keys(recipe))
 
-    def loss(net: nn.Module, b: Batch, salt: int) -> Tensor:
-        stream = f"train/{salt}"
-        eps, l = _drawn(recipe, process, b, stream)
-        drop = noise.uniform(recipe.seed, stream + "/drop", b.step, (b.total,))[b.places] < p.drop_label
-        call, labels = net, b.labels
-        if labels is not None:
-            call = partial(
-                net, labels=labels if null is None else torch.where(drop.to(labels.device), null, labels)
-            )
-        if condition is not None:
-            call = partial(net, context=condition(b.more["ids"], drop))
-        x0 = b.x0
-        if recipe.data.low:
-            c = upscale.drawn(recipe, x0, stream, b.step, b.total, b.places, b.positions, drop)
-            call, x0 = upscale.seeing(call, c), upscale.left(x0, c)
-        if recipe.data.masked:
-            call = upscale.seeing(call, inpaint.drawn(recipe, x0, stream, b.positions))
+
+@dataclass(frozen=True)
+class _Denoising:
+    """See `denoising`."""
+
+    recipe: Recipe
+    process: Process
+    null: int | None
+    condition: Condition | None
+    features: perceptual.Features | None
+    keys: perceptual.Objective
+
+    def __call__(self, net: nn.Module, b: Batch, salt: int) -> Tensor:
+        stream, process = f"train/{salt}", self.process
+        eps, l = drawn(self.recipe, process, b, stream)
+        call, x0 = self._shown(net, b, stream)
         x, out, own = process.answer(call, x0, eps, l)
+        distance = perceptual.distance(self.keys)
         error = process.weighed(distance(out - predict.target(process.kind, x0, eps, own)), own)
-        if features is not None:
-            guess, anew = (
-                predict.solve(process.kind, x, out, own),
-                _levels(recipe, process, b, stream + "/features"),
-            )
-            error = error + o.share * perceptual.between(features, guess, (x0, eps), anew, b.labels)
+        if self.features is not None:
+            guess = predict.solve(process.kind, x, out, own)
+            anew = levels(self.recipe, process, b, stream + "/features")
+            apart = perceptual.between(self.features, guess, (x0, eps), anew, b.labels)
+            error = error + self.keys.share * apart
         return error.sum() / b.total
 
-    return loss
+    def _shown(
+        self, net: Callable[..., Tensor], b: Batch, stream: str
+    ) -> tuple[Callable[..., Tensor], Tensor]:
+        """The network with all that it is shown beside x_t, and what is diffused."""
+        r, x0 = self.recipe, b.x0
+        drop = noise.uniform(r.seed, stream + "/drop", b.step, (b.total,))[b.places] < r.process.drop_label
+        call = self._conditioned(net, b, drop)
+        if r.data.low:
+            c = upscale.drawn(r, x0, stream, b.step, b.total, b.places, b.positions, drop)
+            call, x0 = upscale.seeing(call, c), upscale.left(x0, c)
+        if r.data.masked:
+            call = upscale.seeing(call, inpaint.drawn(r, x0, stream, b.positions))
+        return call, x0
+
+    def _conditioned(self, net: Callable[..., Tensor], b: Batch, drop: Tensor) -> Callable[..., Tensor]:
+        if self.condition is not None:
+            return partial(net, context=self.condition(b.more["ids"], drop))
+        if b.labels is None:
+            return net
+        if self.null is None:
+            return partial(net, labels=b.labels)
+        return partial(net, labels=torch.where(drop.to(b.labels.device), self.null, b.labels))
 
 
-def _drawn(recipe: Recipe, process: Process, b: Batch, stream: str) -> tuple[Tensor, Level]:
+def drawn(recipe: Recipe, process: Process, b: Batch, stream: str) -> tuple[Tensor, Level]:
     """The noise of a batch, and its levels."""
-    eps = (
-        b.more["noise"]
-        if "noise" in b.more
-        else noise.draws(recipe.seed, stream, b.positions, b.x0.shape[1:])
-    )
-    return eps.to(b.x0), _levels(recipe, process, b, stream + "/level")
+    eps = b.more.get("noise")
+    if eps is None:
+        eps = noise.draws(recipe.seed, stream, b.positions, b.x0.shape[1:])
+    return eps.to(b.x0), levels(recipe, process, b, stream + "/level")
 
 
-def _levels(recipe: Recipe, process: Process, b: Batch, stream: str) -> Level:
+def levels(recipe: Recipe, process: Process, b: Batch, stream: str) -> Level:
+    """The levels of a batch, drawn from a stream."""
     u = noise.uniform(recipe.seed, stream, b.step, (b.total,))
     return process.density((weight.stratified(u) if recipe.process.stratified else u)[b.places])
 
@@ -199,15 +213,29 @@ def classifying(recipe: Recipe) -> Loss:
     process = resolve(recipe.process)
 
     def loss(net: nn.Module, b: Batch, salt: int) -> Tensor:
-        assert b.labels is not None  # `network` makes no classifier without labels
+        assert b.labels is not None  # no classifier is made without labels
         if recipe.net.get("time"):
-            eps, l = _drawn(recipe, process, b, f"train/{salt}")
+            eps, l = drawn(recipe, process, b, f"train/{salt}")
             logits = process.classes(net)(corrupt(b.x0, eps, l), l).float()
         else:
             logits = net(b.x0).float()
-        return (
-            F.cross_entropy(logits, b.labels, label_smoothing=recipe.train.label_smoothing, reduction="sum")
-            / b.total
-        )
+        smoothing = recipe.train.label_smoothing
+        return F.cross_entropy(logits, b.labels, label_smoothing=smoothing, reduction="sum") / b.total
 
     return loss
+
+
+VALIDATED = 8  # levels at which validation looks
+
+
+def validated(
+    recipe: Recipe, process: Process, x: Tensor, start: int
+) -> Iterator[tuple[float, Tensor, Level]]:
+    """(u, noise, level u of the schedule for every sample), from clean to noisy, for held-out x (n, …).
+
+    start: the number of the first sample; noise is the same at every evaluation.
+    """
+    for j in range(VALIDATED):
+        u = (j + 0.5) / VALIDATED
+        eps = noise.draws(recipe.seed, f"validation/{j}", range(start, start + len(x)), x.shape[1:])
+        yield u, eps.to(x), process.curve.level(np.full(len(x), u))

@@ -7,10 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticKnownError
 
-from unnoise.base.errors import BadInput
-from unnoise.base.read import explain, fit, toml_file
+from unnoise.base.read import fit, toml_file
 from unnoise.base.section import Section
 from unnoise.process.section import ProcessSection
 
@@ -18,9 +18,10 @@ from unnoise.process.section import ProcessSection
 class DataSection(Section):
     """What to train on: `name` is a set of `unnoise data list` or a path; `validation` a split of it.
 
-    "emoji-scenes" and "emoji-starter-scenes" are the endless scenes of these sets, `size` pixels wide, of the
-    `concepts` commonest concepts (0: all), in the given `mixture` of kinds; `world` 1 is that of
-    `worlds.emoji.scenes`, 2 that of `worlds.emoji.everything`. What else they need is made before:
+    The name of a world (`worlds.WORLDS`) means its endless items. Those of "emoji-scenes" and
+    "emoji-starter-scenes" are scenes of these sets, `size` pixels wide, of the `concepts` commonest concepts
+    (0: all), in the given `mixture` of kinds; `world` 1 is that of `worlds.emoji.scenes`, 2 that of
+    `worlds.emoji.everything`. What else they need is made before:
     `tokenizer`, a folder; `autoencoder` and `text`, model folders whose latents and encodings the network
     sees; `cached` scenes' latents are made once.
     """
@@ -54,6 +55,20 @@ class DataSection(Section):
     masked: bool = (
         False  # the network is shown the picture with a part taken away, and which (see train.inpaint)
     )
+    options: dict[str, Any] = {}  # what else the world of that name can be told (see its Options)
+
+    def told(self) -> dict[str, Any]:
+        """The values by name, without options where there are none."""
+        return self.model_dump(exclude=None if self.options else {"options"})
+
+
+def _known_task(name: Any) -> Any:
+    from unnoise.train.tasks import TASKS
+
+    if not isinstance(name, str) or name not in TASKS:
+        *most, last = map(repr, TASKS)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}"})
+    return name
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -115,15 +130,15 @@ class LogSection(Section):
 
 
 class Recipe(Section):
-    """The whole file. `net` has a `kind` (see `train.build.NETS`) and that network's keys; the data's sizes
-    are filled in.
+    """The whole file. `net` has a `kind` (see `train.networks.NETS`) and that network's keys; sizes
+    that follow from the data are filled in.
 
     `objective` holds what the loss of a task can be told (see `train.tasks`): its defaults are the task's
     own.
     """
 
     name: str = Field(min_length=1)
-    task: Literal["denoise", "classify", "autoencode", "contrast", "recognise", "score", "words"] = "denoise"
+    task: Annotated[str, BeforeValidator(_known_task)] = "denoise"  # one of train.tasks.TASKS
     seed: int = Field(default=0, ge=0, lt=2**32)
     data: DataSection
     patch: int = Field(default=1, ge=1)
@@ -148,11 +163,3 @@ def load(path: str | Path, steps: int | None = None) -> Recipe:
 def parse(d: dict, where: str = "recipe") -> Recipe:
     """The recipe of a dictionary, checked."""
     return fit(Recipe, d, where)
-
-
-def section(keys: dict, model: type[BaseModel], prefix: str) -> Any:
-    """`model` of such keys. BadInput: an unknown one, or a bad value."""
-    try:
-        return model(**keys)
-    except ValidationError as e:
-        raise BadInput(explain(e, model, prefix)) from None

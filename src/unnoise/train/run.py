@@ -15,10 +15,6 @@ after each step.
 
 from __future__ import annotations
 
-import io
-import json
-import math
-import os
 import signal
 import sys
 import time
@@ -27,26 +23,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch.func import functional_call
 
-from unnoise.base import read, stop
+from unnoise.base import stop
 from unnoise.base.errors import BadInput
 from unnoise.base.lock import alone
-from unnoise.base.sheet import tile
-from unnoise.base.write import new_file, put
-from unnoise.codec import Vectors
-from unnoise.process import noise
-from unnoise.process.level import Level, corrupt
-from unnoise.train import checkpoint, inpaint, objective, upscale
-from unnoise.train.build import AnySource, Source, held_out
+from unnoise.train import checkpoint
 from unnoise.train.fit import Run, Step, fit, prepare
-from unnoise.train.recipe import Recipe, parse
-from unnoise.train.tasks import TASKS
-from unnoise.train.worlds import Items, LatentSource
+from unnoise.train.folder import check_folder, claim
+from unnoise.train.log import Log
+from unnoise.train.recipe import Recipe
+from unnoise.train.validation import Validation, sheet
 
 MAX_ROLLBACKS = 3
 Report = Callable[[Step, int], None]  # called after every step with it and the number of steps in all
@@ -81,7 +68,7 @@ def train(
     Terminated), after saving; a second SIGINT does not wait for that.
     """
     folder, began, s = Path(folder), time.perf_counter(), None
-    _check_folder(folder, recipe, resume)
+    check_folder(folder, recipe, resume)
     session: _Session | None = None
     try:
         session = _Session(prepare(recipe, accelerator), folder, resume)
@@ -140,7 +127,7 @@ class _Session:
     def _take(self, resume: bool) -> None:
         """Hold the folder for this run alone; what was true of it before may have changed until then."""
         self.held.enter_context(alone(self.folder, "training"))
-        _check_folder(self.folder, self.run.recipe, resume)
+        check_folder(self.folder, self.run.recipe, resume)
 
     def _restore(self) -> dict:
         """Go to the newest whole checkpoint; returns its state, {} for none: then the run begins anew, which
@@ -157,7 +144,7 @@ class _Session:
 
     def _open(self, lines: int | None) -> None:
         self.validation = Validation(self.run)
-        _claim(self.folder, self.run.recipe)
+        claim(self.folder, self.run.recipe)
         self.log = Log(self.folder, self.run.step, self.run.recipe.log.tensorboard, lines)
 
     def together(self, act: Callable[[], object]) -> None:
@@ -208,7 +195,7 @@ class _Session:
         if s.step % every.validate_every == 0:
             self.log.write("validation", s.step, **self.validation(self.run))
         if every.sample and s.step % every.sample == 0:
-            _grid(self.run, self.folder / "samples" / f"{s.step:08d}.png")
+            sheet(self.run, self.folder / "samples" / f"{s.step:08d}.png")
         if save:
             self.save()  # last: what a step leaves is there once the step is saved, or made again
 
@@ -253,8 +240,8 @@ class _Session:
             self.save()
         values = self.validation(self.run)
         self.log.write("final", self.run.step, **values)
-        model = _export(self.run, self.folder / "model")
-        _grid(self.run, self.folder / "samples" / "final.png")
+        model = export(self.run, self.folder / "model")
+        sheet(self.run, self.folder / "samples" / "final.png")
         return {"validation": values, "folder": str(model)}
 
     def close(self) -> None:
@@ -279,56 +266,6 @@ def _sick(run: Run) -> str | None:
     ]  # not buffers: those may differ from process to process
     tracks = {"raw": run.net.state_dict(), **{f"ema{i}": e.weights for i, e in enumerate(run.ema)}}
     return checkpoint.first_nonfinite((f"{track}/{n}", w[n]) for track, w in tracks.items() for n in params)
-
-
-# --- the folder ---------------------------------------------------------------------------------------------
-
-
-def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """BadInput when `folder` holds another run, one that was not asked to go on, or something else under our
-    names.
-    """
-    path = folder / "recipe.json"
-    if not path.exists():
-        for name in ("checkpoints", "log.jsonl", "model", "samples"):
-            if (folder / name).exists():
-                raise BadInput(
-                    f"{folder} holds {name} but no recipe.json: it is not a training run; give another folder"
-                )
-        return
-    if not resume:
-        raise BadInput(f"{folder} already holds a run: give --resume to continue it, or another folder")
-    try:
-        there = parse(read.object_file(path, "recipe"), str(path))
-    except BadInput as e:
-        raise BadInput(f"cannot read {path}: {e}") from None
-    if there != recipe:
-        how = _difference(there.model_dump(), recipe.model_dump())
-        raise BadInput(f"{folder} holds a run of another recipe ({how}): it can only be resumed with its own")
-
-
-def _difference(there: dict, given: dict, section: str = "") -> str:
-    """The first entry in which two different recipes differ, and both values."""
-    key = next(k for k in {**there, **given} if there.get(k) != given.get(k))
-    u, v, name = there.get(key), given.get(key), section + key
-    if isinstance(u, dict) and isinstance(v, dict):
-        return _difference(u, v, f"{name}.")
-    return f"{name} is {u!r} there, given {v!r}"
-
-
-def _claim(folder: Path, recipe: Recipe) -> None:
-    """Make `folder` this recipe's."""
-    path = folder / "recipe.json"
-    if not path.exists():
-        put(path, recipe.model_dump_json(indent=1).encode())
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        raise BadInput(f"cannot write {path}: {e.strerror or e}") from e
 
 
 @contextmanager
@@ -356,264 +293,13 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(sig, handler)
 
 
-class Log:
-    """log.jsonl, cut back to where training resumes from, and TensorBoard where it is installed."""
-
-    def __init__(self, folder: Path, step: int, tensorboard: bool, lines: int | None = None):
-        """lines: how many there were at the checkpoint of `step`; None where it does not say: then those up
-        to that step are kept.
-        """
-        self.path, self.board = folder / "log.jsonl", None
-        kept = _kept(self.path, step, lines)
-        put(self.path, b"".join(kept))
-        self.lines = len(kept)
-        with _writing(self.path):
-            self.file = open(self.path, "a", buffering=1)  # noqa: SIM115 - open as long as the run
-        if tensorboard:
-            self._board(folder / "tensorboard", step)
-
-    def _board(self, folder: Path, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        with _writing(folder):
-            self.board = SummaryWriter(str(folder), purge_step=step + 1)
-
-    def write(self, event: str, step: int, **values) -> None:
-        """One line, {"event", "step", …values}; the numbers among them go to TensorBoard. BadInput when the
-        disk refuses.
-        """
-        with _writing(self.path):
-            self.file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
-            self.lines += 1
-            for k, v in values.items():
-                if self.board and isinstance(v, (int, float)):
-                    self.board.add_scalar(f"{event}/{k}", v, step)
-
-    def flush(self) -> None:
-        """Put what was written on the disk: a checkpoint counts its lines."""
-        with _writing(self.path):
-            self.file.flush()
-            with suppress(io.UnsupportedOperation):
-                os.fsync(self.file.fileno())
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self.file.close()  # every line is flushed as it is written: nothing is lost
-        if self.board:
-            with suppress(OSError):
-                self.board.close()
-
-
-def _kept(path: Path, step: int, lines: int | None) -> list[bytes]:
-    """The lines, with their ends, that a log keeps when training goes on from `step`."""
-    if step == 0 or not path.exists():
-        return []
-    there = [
-        line for line in read.content(path, "log", 2**40).splitlines(keepends=True) if line.endswith(b"\n")
-    ]
-    if lines is not None and len(there) >= lines:
-        return there[:lines]
-    return [line for line in there if _step_of(line) <= step]
-
-
-def _step_of(line: bytes) -> float:
-    """The step of a line of the log; infinity where it is none."""
-    try:
-        step = read.parse_object(line, "log").get("step")
-    except BadInput:
-        return math.inf
-    return step if isinstance(step, int) and not isinstance(step, bool) else math.inf
-
-
-# --- judging and showing ------------------------------------------------------------------------------------
-
-
-class Validation:
-    """The loss on held-out data with fixed noise: the same at every evaluation of the same weights, to the
-    bit.
-
-    Denoising: weighted loss at 8 levels evenly spaced in the schedule's time (`loss_0.0625`, the cleanest,
-    …), and its mean. Classification: loss and accuracy; with `net.time` at those levels too, and their means.
-    The averaged weights (ema0) are judged.
-    """
-
-    levels = 8
-
-    def __init__(self, run: Run):
-        self.recipe, recipe = run.recipe, run.recipe
-        self.src = held_out(recipe, run.source)
-        n = min(recipe.log.validation_samples, len(self.src.data))
-        self.index = np.arange(n)  # scenes are in random order as they are
-        if (
-            isinstance(self.src, Source)
-            and isinstance(run.source, Source)
-            and self.src.data.split == run.source.data.split
-        ):
-            print(
-                f"{recipe.data.name} holds no other split than {self.src.data.split!r}: validation looks at"
-                " training data",
-                file=sys.stderr,
-            )
-        if isinstance(self.src, Source):
-            self.index = np.random.Generator(np.random.Philox(recipe.seed)).permutation(len(self.src.data))[
-                :n
-            ]
-
-    @torch.no_grad()
-    def __call__(self, run: Run) -> dict:
-        net = lambda *a, **kw: functional_call(run.net, run.ema[0].weights, a, kw)
-        run.net.eval()
-        device = run.accelerator.device
-        totals: dict[str, list[tuple[float, int]]] = {}
-        for start in range(0, len(self.index), 256):
-            items = self.src.fetch(self.index[start : start + 256], seed=self.recipe.seed).to(device)
-            for k, v in self._one(run, net, items, start).items():
-                if not math.isnan(v):
-                    totals.setdefault(k, []).append((v, len(items.x)))
-        run.net.train()
-        return {k: round(math.fsum(u * n for u, n in v) / sum(n for _, n in v), 8) for k, v in totals.items()}
-
-    def _one(self, run: Run, net, items: Items, start: int) -> dict:
-        task = self.recipe.task
-        if task == "denoise":
-            return self._denoise(net, items, start)
-        if task == "classify" and self.recipe.net.get("time"):
-            return self._classify_noisy(net, items, start)
-        if task == "classify":
-            return self._classify(net, items.x, items.labels)
-        with averaged(run) as plain:
-            return TASKS[task](self.recipe).validate(plain, items)
-
-    def _denoise(self, net, items: Items, start: int) -> dict:
-        process, out, x = objective.resolve(self.recipe.process), {}, items.x
-        call = net if items.labels is None else lambda *a: net(*a, labels=items.labels)
-        if isinstance(self.src, LatentSource):
-            context = self.src.condition(items.more["ids"], torch.zeros(len(x), dtype=torch.bool))
-            call = lambda *a: net(*a, context=context)
-        if self.recipe.data.low:
-            c = upscale.clean(self.recipe, x)
-            call, x = upscale.seeing(call, c), upscale.left(x, c)
-        if self.recipe.data.masked:
-            call = upscale.seeing(
-                call, inpaint.drawn(self.recipe, x, "validation", range(start, start + len(x)))
-            )
-        for u, eps, l in self._noised(process, x, start):
-            out[f"loss_{u:.4f}"] = float(process.errors(call, x, eps, l).mean())
-        return {"loss": sum(out.values()) / self.levels, **out}
-
-    def _noised(
-        self, process: objective.Process, x: Tensor, start: int
-    ) -> Iterator[tuple[float, Tensor, Level]]:
-        """(u, noise, level u of the schedule for every sample), from clean to noisy."""
-        for j in range(self.levels):
-            u = (j + 0.5) / self.levels
-            eps = noise.draws(self.recipe.seed, f"validation/{j}", range(start, start + len(x)), x.shape[1:])
-            yield u, eps.to(x), process.curve.level(np.full(len(x), u))
-
-    def _classify_noisy(self, net, items: Items, start: int) -> dict:
-        process, out, x = objective.resolve(self.recipe.process), {}, items.x
-        for u, eps, l in self._noised(process, x, start):
-            found = self._classify(
-                lambda y, l=l: process.classes(net)(y, l), corrupt(x, eps, l), items.labels
-            )
-            out |= {f"{k}_{u:.4f}": v for k, v in found.items()}
-        return {
-            **{
-                k: sum(v for n, v in out.items() if n.startswith(k)) / self.levels
-                for k in ("loss", "accuracy")
-            },
-            **out,
-        }
-
-    def _classify(self, net, x: Tensor, labels: Tensor | None) -> dict:
-        assert labels is not None  # `network` makes no classifier without labels
-        logits = net(x).float()
-        right = (logits.argmax(1) == labels).cpu().double().mean()
-        return {"loss": float(F.cross_entropy(logits, labels)), "accuracy": float(right)}
-
-
-@contextmanager
-def averaged(run: Run) -> Iterator[torch.nn.Module]:
-    """The run's network with its averaged weights (ema0), for methods that are no forward pass; the raw ones
-    afterwards.
-    """
-    raw = {k: v.clone() for k, v in run.net.state_dict().items()}
-    run.net.load_state_dict(run.ema[0].weights)
-    try:
-        yield run.net
-    finally:
-        run.net.load_state_dict(raw)
-
-
-def weights(run: Run, which: str) -> dict[str, Tensor]:
+def weights(run: Run, which: str) -> dict[str, torch.Tensor]:
     """The raw or one of the averaged state dicts of a run: "raw", "ema0", "ema1"."""
     return run.net.state_dict() if which == "raw" else run.ema[int(which[-1])].weights
 
 
-def _export(run: Run, folder: Path) -> Path:
-    from unnoise import hub
-
-    if task := TASKS.get(run.recipe.task):
-        run.net.load_state_dict(weights(run, run.recipe.train.export))  # the run is over, and saved
-        run.net.eval()
-        return task(run.recipe).save(run.net, run.source, run.recipe.name, folder)
-    return hub.save_run(run, weights(run, run.recipe.train.export), folder)
-
-
-def _grid(run: Run, path: Path) -> None:
-    """Samples of every condition with the averaged weights, 12 DDIM steps without guidance; fixed seeds.
-    Images only.
-    """
-    from PIL import Image
-
-    from unnoise.sample import SAMPLERS, last
-
-    src, recipe, on = run.source, run.recipe, run.accelerator.device
-    if recipe.task in TASKS:
-        run.net.eval()
-        items = _first(held_out(recipe, src), 16).to(on)
-        with torch.no_grad(), averaged(run) as net:
-            shown = TASKS[recipe.task](recipe).show(net, items)
-        run.net.train()
-        if shown is None:
-            return
-        images = src.codec.decode(shown)
-    else:
-        if recipe.task != "denoise" or isinstance(src.codec, Vectors):
-            return
-        process = objective.resolve(recipe.process)
-        n = 2 * min(len(src.words), 32) if src.labels is not None else 16
-        given = {}
-        if src.labels is not None:
-            given = {"labels": torch.arange(n).to(on) % max(len(src.words), 1)}
-        if isinstance(src, LatentSource):
-            given = {
-                "context": src.condition(_first(src, n).more["ids"].to(on), torch.zeros(n, dtype=torch.bool))
-            }
-        run.net.eval()
-        net = lambda x, t: functional_call(run.net, run.ema[0].weights, (x, t), given)
-        condition = (
-            upscale.clean(recipe, _first(held_out(recipe, src), n).x.to(on)) if recipe.data.low else None
-        )
-        if condition is not None:
-            net = upscale.seeing(net, condition)
-        if recipe.data.masked:
-            net = upscale.seeing(
-                net, inpaint.drawn(recipe, _first(held_out(recipe, src), n).x.to(on), "shown", range(n))
-            )
-        x = noise.seeded(range(n), "init")(torch.zeros(src.codec.shape(n), device=on))
-        with torch.no_grad():
-            out = last(SAMPLERS["ddim"](process.denoiser(net), x, process.curve.path(12)))
-        run.net.train()
-        if condition is not None:
-            out = upscale.whole(out, condition)
-        images = src.codec.decode(out.nan_to_num())
-    with new_file(path) as part:
-        Image.fromarray(tile(images)).save(part, format="png")
-
-
-def _first(src: AnySource, n: int) -> Items:
-    """The first n items; of a set with fewer, some of them again."""
-    return src.fetch(np.arange(n) % len(src.data))
+def export(run: Run, folder: Path) -> Path:
+    """Write the model of a run that is over, and saved: from then on its network holds what is exported."""
+    run.net.load_state_dict(weights(run, run.recipe.train.export))
+    run.net.eval()
+    return run.task.save(run.net, run.source, run.recipe.name, folder)

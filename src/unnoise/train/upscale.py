@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unnoise.base.errors import BadInput
-from unnoise.codec import Codec, Pixels
+from unnoise.codec import Codec
 from unnoise.codec.scale import down, gain, hidden, shown
 from unnoise.process import noise
 from unnoise.train.recipe import Recipe
@@ -33,7 +33,7 @@ def channels(codec: Codec, f: int) -> int:
     """How many channels the network takes more than the picture has. BadInput where the pictures cannot be
     halved so.
     """
-    if not isinstance(codec, Pixels):
+    if not hasattr(codec, "patch"):
         raise BadInput("data.low needs pictures, not latents or numbers")
     if codec.height % (f * codec.patch) or codec.width % (f * codec.patch):
         raise BadInput(
