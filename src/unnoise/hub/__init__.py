@@ -3,7 +3,7 @@
 from unnoise.hub.catalog import BUNDLED, bundled, check_family, find
 from unnoise.hub.folder import Folder
 from unnoise.hub.loading import load
-from unnoise.hub.saving import save, save_run
+from unnoise.hub.saving import save
 from unnoise.hub.store import write_folder
 from unnoise.hub.stored import WEIGHTS, read_json, weight_files
 
@@ -17,7 +17,6 @@ __all__ = [
     "load",
     "read_json",
     "save",
-    "save_run",
     "weight_files",
     "write_folder",
 ]

@@ -168,36 +168,3 @@ def weights_and_config(
 
 def _json(d: dict[str, Any]) -> bytes:
     return json.dumps(d, indent=2).encode() + b"\n"
-
-
-def save_run(run: Any, weights: dict[str, Tensor], folder: Path) -> Path:
-    """The model folder of a finished training run."""
-    from unnoise.text.encode import PromptEncoder
-
-    recipe, src, net, text = run.recipe, run.source, run.net, getattr(run.source, "text", None)
-    if recipe.train.text and text:
-        (weights, reads), net = net.parted(weights), net.net
-        text = PromptEncoder(text.tokenizer, reads)
-    words = Words(tuple(src.words)) if src.labels is not None else None
-    process = (
-        recipe.process if recipe.task == "denoise" or recipe.net.get("time") else None
-    )  # of noise that a classifier knows
-    defaults: dict = (
-        {"upscale": {"factor": recipe.data.low, "noise": recipe.data.low_noise}} if recipe.data.low else {}
-    )
-    if recipe.data.masked:
-        defaults["masked"] = "cells"
-    taught = getattr(src, "known", None)
-    return save(
-        folder,
-        name=recipe.name,
-        kind=recipe.net["kind"],
-        net=net,
-        weights=weights,
-        codec=src.codec,
-        words=words,
-        process=process,
-        defaults=defaults,
-        text=text,
-        known=taught() if taught else None,
-    )

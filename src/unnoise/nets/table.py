@@ -21,7 +21,7 @@ from unnoise.nets.autoencoder import Autoencoder, AutoencoderConfig, autoencoder
 from unnoise.nets.classifier import Classifier, ClassifierConfig
 from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.nets.recogniser import Recogniser, RecogniserConfig
-from unnoise.nets.unet import UNet, UNetConfig, config_from
+from unnoise.nets.unet import FIXED, UNet, UNetConfig, config_from
 
 Tensors = dict[str, Tensor]
 DIFFUSERS = "0.35.0"  # whose keys the files of networks with a published twin hold
@@ -32,15 +32,17 @@ class Kind:
     """A kind of network.
 
     twin: the library and the class that open its folder. read: what its config.json holds -> its config;
-    None: exactly the config's keys. header: what config.json says beside those keys. renamed: from the names
-    (and shapes) of tensors in files to the network's. judges: it looks at data and makes none. scheduled: a
-    model folder must say with which schedule it was trained. make, write: see `built`, `written`.
+    None: exactly the config's keys. also: keys that it takes beside those. header: what config.json says
+    beside those keys. renamed: from the names (and shapes) of tensors in files to the network's. judges: it
+    looks at data and makes none. scheduled: a model folder must say with which schedule it was trained. make,
+    write: see `built`, `written`.
     """
 
     net: type[nn.Module]
     config: type[BaseModel]
     twin: tuple[str, str]
     read: Callable[[dict[str, Any]], Any] | None = None
+    also: Collection[str] = ()
     header: Mapping[str, Any] = field(default_factory=dict)
     renamed: Callable[[Tensors], Tensors] = lambda tensors: tensors
     judges: bool = False
@@ -91,6 +93,7 @@ NETS: dict[str, Kind] = {
         UNetConfig,
         ("diffusers", "UNet2DConditionModel"),
         read=config_from,
+        also=FIXED,
         header={"_class_name": "UNet2DConditionModel", "_diffusers_version": DIFFUSERS},
         scheduled=True,
         write=_unet,

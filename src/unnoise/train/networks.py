@@ -11,18 +11,11 @@ from torch import Tensor, nn
 
 from unnoise.base.errors import BadInput
 from unnoise.base.read import explain, unknown_key
-from unnoise.codec import Codec
-from unnoise.nets.classifier import Classifier, ClassifierConfig
-from unnoise.nets.mlp import MLP, MLPConfig
-from unnoise.nets.unet import FIXED, UNet, UNetConfig, config_from
+from unnoise.codec import Codec, is_of_pictures
+from unnoise.nets.table import NETS
 from unnoise.train.initial import near_linear
 from unnoise.train.recipe import Recipe
 
-NETS: dict[str, tuple[type[nn.Module], type[BaseModel]]] = {
-    "unet": (UNet, UNetConfig),
-    "mlp": (MLP, MLPConfig),
-    "classifier": (Classifier, ClassifierConfig),
-}
 CHANNELS_LAST = ("unet", "autoencoder", "recogniser")  # kinds that are faster so
 
 
@@ -33,13 +26,13 @@ def keys(recipe: Recipe) -> dict[str, Any]:
 
 def config(kind: str, d: dict[str, Any]) -> BaseModel:
     """The checked config of a network. BadInput: an unknown key, with the nearest, or a bad value."""
-    model = NETS[kind][1]
-    _check_known(d, [*model.model_fields, *(FIXED if kind == "unet" else ())], list(model.model_fields))
+    table, model = NETS[kind], NETS[kind].config
+    _check_known(d, [*model.model_fields, *table.also], list(model.model_fields))
     try:
         model(**{k: v for k, v in d.items() if k in model.model_fields})
     except ValidationError as e:
         raise BadInput(explain(e, model, "net.")) from None
-    return config_from(d) if kind == "unet" else model(**d)
+    return table.read(d) if table.read else model(**d)
 
 
 def _check_known(given: Iterable[str], known: list[str], listed: list[str]) -> None:
@@ -103,7 +96,7 @@ def built(recipe: Recipe, follows: dict[str, Any], begin: Callable[[nn.Module], 
     kind = recipe.net["kind"]
 
     def make() -> nn.Module:
-        net = NETS[kind][0](config(kind, {**follows, **keys(recipe)}))
+        net = NETS[kind].net(config(kind, {**follows, **keys(recipe)}))
         if recipe.train.initial == "near_linear":
             near_linear(net)
         begin(net)
@@ -115,14 +108,9 @@ def built(recipe: Recipe, follows: dict[str, Any], begin: Callable[[nn.Module], 
 def picture_shape(recipe: Recipe, codec: Codec) -> tuple[int, ...]:
     """(channels, height, width) of an encoded picture. BadInput: the data are none."""
     shape = tuple(codec.shape(1)[1:])
-    if not of_pictures(codec):
+    if not is_of_pictures(codec):
         raise BadInput(
             f"net.kind {recipe.net['kind']!r} needs images; {recipe.data.name} has items of shape {shape}"
             " (use 'mlp')"
         )
     return shape
-
-
-def of_pictures(codec: Codec) -> bool:
-    """Whether it makes pictures."""
-    return hasattr(codec, "height")

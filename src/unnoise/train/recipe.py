@@ -130,7 +130,7 @@ class LogSection(Section):
 
 
 class Recipe(Section):
-    """The whole file. `net` has a `kind` (see `train.networks.NETS`) and that network's keys; sizes
+    """The whole file. `net` has a `kind` (see `nets.table`) and that network's keys; sizes
     that follow from the data are filled in.
 
     `objective` holds what the loss of a task can be told (see `train.tasks`): its defaults are the task's

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unnoise.base.errors import BadInput
-from unnoise.codec import Codec
+from unnoise.codec import Codec, is_of_pictures
 from unnoise.codec.scale import down, gain, hidden, shown
 from unnoise.process import noise
 from unnoise.train.recipe import Recipe
@@ -33,11 +33,11 @@ def channels(codec: Codec, f: int) -> int:
     """How many channels the network takes more than the picture has. BadInput where the pictures cannot be
     halved so.
     """
-    if not hasattr(codec, "patch"):
+    if not is_of_pictures(codec) or codec.autoencoder:
         raise BadInput("data.low needs pictures, not latents or numbers")
-    if codec.height % (f * codec.patch) or codec.width % (f * codec.patch):
+    if codec.height % (f * codec.cell) or codec.width % (f * codec.cell):
         raise BadInput(
-            f"data.low = {f} and patch = {codec.patch} need sides divisible by {f * codec.patch}, the"
+            f"data.low = {f} and patch = {codec.cell} need sides divisible by {f * codec.cell}, the"
             f" pictures have {codec.height} x {codec.width}"
         )
     return codec.shape(1)[1] + 1

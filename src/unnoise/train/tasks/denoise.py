@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from unnoise.base.errors import BadInput
+from unnoise.codec import is_of_pictures
+from unnoise.nets.table import NETS
 from unnoise.process import noise
 from unnoise.train import inpaint, networks, objective, perceptual, reader, upscale
 from unnoise.train.items import Items
@@ -26,7 +28,7 @@ Net = Callable[..., Tensor]
 class Denoise(Task):
     """See the file."""
 
-    kinds = ("unet", "mlp")
+    kinds = tuple(name for name, kind in NETS.items() if not kind.judges)
     Objective = perceptual.Objective
     shows = True
 
@@ -35,9 +37,14 @@ class Denoise(Task):
         return True
 
     def check(self) -> None:
-        r, size = self.recipe, {"size": 1} if self.recipe.net["kind"] == "mlp" else {}
+        r, size = self.recipe, {"size": 1} if self._flat else {}
         networks.config(r.net["kind"], {**size, **networks.keys(r)})
         objective.resolve(r.process)
+
+    @property
+    def _flat(self) -> bool:
+        """Whether the network takes samples of any shape, by their number of entries."""
+        return "size" in NETS[self.recipe.net["kind"]].config.model_fields
 
     def source(self, split: str) -> Source:
         """Latents where `data.autoencoder` is given, else the data themselves."""
@@ -57,7 +64,7 @@ class Denoise(Task):
     def _follows(self, src: Source) -> dict[str, Any]:
         """The keys of the network that the data and the process fix."""
         r, time = self.recipe, self.recipe.process.clock != "none"
-        if r.net["kind"] == "mlp":
+        if self._flat:
             return {"size": int(np.prod(src.codec.shape(1)[1:])), "time": time}
         c, *sides = networks.picture_shape(r, src.codec)
         more = c + 1 if r.data.masked else 0
@@ -116,7 +123,7 @@ class Denoise(Task):
         """Samples of every condition, by DDIM without guidance; fixed seeds. Pictures only."""
         from unnoise.sample import SAMPLERS, last
 
-        if not networks.of_pictures(src.codec):
+        if not is_of_pictures(src.codec):
             return None
         r, process, on = self.recipe, objective.resolve(self.recipe.process), next(net.parameters()).device
         n = SHEET if src.labels is None else 2 * min(len(src.words), CONDITIONS)
