@@ -16,8 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 import unnoise
-from unnoise.evaluate.scenes import asked, forbidden
 from unnoise.look import Curve, plot, sheet
+from unnoise.worlds.emoji.exam import asked, forbidden
 from unnoise.worlds.judge import SCENES, load
 
 ALWAYS = (

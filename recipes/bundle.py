@@ -105,9 +105,9 @@ def card(run: Path, others: list[Path], metrics: dict | None, notes: str) -> str
     for other in others:
         text += f"\n## Made before: {read(other)[0].name}\n\n{facts(other)}"
     if metrics and "rows" in metrics:
-        from unnoise.cli.evaluate import scene_table
+        from unnoise.evaluate.scenes import SceneExam
 
-        text += f"\n## Measured\n\n```\n{scene_table(metrics)}\n```\n"
+        text += f"\n## Measured\n\n```\n{SceneExam.table(metrics)}\n```\n"
     elif metrics:
         text += "\n## Measured\n\n" + "\n".join(f"- {k}: {_show(v)}" for k, v in metrics.items()) + "\n"
     return text + (f"\n{notes.strip()}\n" if notes else "")

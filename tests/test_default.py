@@ -12,9 +12,9 @@ from PIL import Image
 
 import unnoise
 from tests.cli.test_cli import bad, run
-from unnoise.evaluate.scenes import ROWS, asked, marks
 from unnoise.hub import parts
 from unnoise.pipeline import read_recipe
+from unnoise.worlds.emoji.exam import ROWS, asked, marks
 from unnoise.worlds.judge import SCENES, load
 
 

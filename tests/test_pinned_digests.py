@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from unnoise.data.emoji import STARTER, Emoji
 from unnoise.edit.picture import Picture, read
 from unnoise.errors import BadInput
-from unnoise.evaluate.run import work_folder
+from unnoise.evaluate.kept import work_folder
 from unnoise.train import checkpoint
 
 

@@ -32,13 +32,13 @@ import torch
 
 from unnoise import hub
 from unnoise.data.draw import Draw
-from unnoise.evaluate.scenes import verdict
 from unnoise.guide import cfg, guide
 from unnoise.pipeline import Pipeline
 from unnoise.process import noise
 from unnoise.sample import SAMPLERS, last
 from unnoise.train import fit
 from unnoise.train.recipe import parse
+from unnoise.worlds.emoji.exam import verdict
 from unnoise.worlds.emoji.scenes import Scenes, caption
 from unnoise.worlds.judge import SCENES, Judge, load
 

@@ -13,7 +13,7 @@ import torch
 
 from unnoise.base.lock import alone
 from unnoise.errors import BadInput
-from unnoise.evaluate.run import _read, _write, chunks, drawing, work_folder
+from unnoise.evaluate.kept import chunks, drawing, read_chunk, work_folder, write_chunk
 from unnoise.pipeline import Request, load
 
 SETTINGS = {"model": "m", "steps": 3}
@@ -85,13 +85,13 @@ def test_settings_of_nonsense_are_refused(tmp_path, raw):
 )
 def test_chunks_of_another_make_are_made_again(tmp_path, arrays):
     np.savez(tmp_path / "c.npz", **arrays)
-    assert _read(tmp_path / "c.npz", 2) is None and _read(tmp_path / "none.npz", 2) is None
+    assert read_chunk(tmp_path / "c.npz", 2) is None and read_chunk(tmp_path / "none.npz", 2) is None
 
 
 def test_a_chunk_comes_back(tmp_path):
     x = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
-    _write(tmp_path / "c.npz", x, 7)
-    again, nfe = _read(tmp_path / "c.npz", 2)
+    write_chunk(tmp_path / "c.npz", x, 7)
+    again, nfe = read_chunk(tmp_path / "c.npz", 2)
     assert np.array_equal(again, x) and nfe == 7 and [p.name for p in tmp_path.iterdir()] == ["c.npz"]
 
 
@@ -107,7 +107,7 @@ def test_a_chunk_with_a_huge_header_takes_no_memory(tmp_path):
     with zipfile.ZipFile(tmp_path / "c.npz", "w") as z:
         z.writestr("images.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
         z.writestr("nfe.npy", b"")
-    assert _read(tmp_path / "c.npz", 2) is None
+    assert read_chunk(tmp_path / "c.npz", 2) is None
 
 
 def test_the_folder_is_one_processes(tmp_path):
@@ -119,5 +119,5 @@ def test_the_folder_is_one_processes(tmp_path):
     ):
         pass
     request = Request(("", ""), ("", ""), 1, 1.0, (0, 1), "ddim", "time")
-    _write(folder / "00000000-00000002.npz", np.zeros((2, 1, 1, 1), np.uint8), 1)
+    write_chunk(folder / "00000000-00000002.npz", np.zeros((2, 1, 1, 1), np.uint8), 1)
     assert [len(x) for x, _ in chunks(None, request, 2, folder)] == [2]

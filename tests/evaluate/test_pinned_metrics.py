@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from unnoise.evaluate import classes as room
 from unnoise.evaluate import metrics, noise_level
-from unnoise.evaluate import run as room
 from unnoise.evaluate.likelihood import bits, dequantise
 from unnoise.evaluate.noise_level import estimate_sigma
 

@@ -13,7 +13,7 @@ import unnoise
 from unnoise.data import load
 from unnoise.errors import BadInput
 from unnoise.evaluate import compare, evaluate
-from unnoise.evaluate.run import _accuracy, _groups, _pick
+from unnoise.evaluate.classes import _accuracy, _groups, _pick
 from unnoise.worlds.judge import CLASS
 
 from .conftest import Shows

@@ -13,14 +13,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from unnoise import hub
 from unnoise.base.errors import BadInput
-from unnoise.codec import Pixels
+from unnoise.codec import PictureCodec, is_of_pictures
 from unnoise.nets.inception import Inception
 
 CLASS = "class"  # the one question of a classifier
@@ -63,13 +63,13 @@ class Form:
 @dataclass(frozen=True)
 class Judge:
     """A network with the codec that it was trained through; `heads` are its questions with their answers.
-    `sha256` names its exact weights.
+    `sha256` names its exact weights. net: embed(x) gives features, answers(features) {question: logits}.
     """
 
     name: str
     sha256: str
-    net: nn.Module
-    codec: Pixels
+    net: Any
+    codec: PictureCodec
     heads: Heads
     batch: int = 250
     inception: Inception | None = None  # whose features count for distances, in place of the judge's own
@@ -105,7 +105,7 @@ def load(name: str | os.PathLike | None = None, form: Form | None = None) -> Jud
     """
     form = form or CLASSES
     f = hub.load(form.bundled if name is None else name)
-    if f.kind != form.kind or not isinstance(f.codec, Pixels):
+    if f.kind != form.kind or not is_of_pictures(f.codec):
         raise BadInput(f"{f.name!r} is of kind {f.kind}: {form.expected}")
     return Judge(f.name, f.sha256, f.net, f.codec, form.heads(f), form.batch)
 
@@ -114,16 +114,18 @@ def load(name: str | os.PathLike | None = None, form: Form | None = None) -> Jud
 
 
 def _classes(f: hub.Folder) -> Heads:
-    if f.net.config.time:
+    config: Any = f.net.config
+    if config.time:
         raise BadInput(f"{f.name!r} classifies noisy samples, for guidance: a judge looks at clean images")
     words = f.words.words if f.words else ()
-    if len(words) != f.net.config.classes:
-        raise BadInput(f"judge {f.name!r} has {f.net.config.classes} classes and {len(words)} words for them")
+    if len(words) != config.classes:
+        raise BadInput(f"judge {f.name!r} has {config.classes} classes and {len(words)} words for them")
     return {CLASS: words}
 
 
 def _questions(f: hub.Folder) -> Heads:
-    return f.net.config.heads
+    config: Any = f.net.config
+    return config.heads
 
 
 CLASSES = Form(

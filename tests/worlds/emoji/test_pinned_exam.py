@@ -1,5 +1,5 @@
-"""The report on scenes, to the number: near-copies, how prompts are shared out, what a pair of things is
-judged by.
+"""What text models are asked, to the number: how prompts are shared out, what a pair of things is judged by,
+whose colour is its own.
 """
 
 from collections import Counter
@@ -8,50 +8,14 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-import torch
 
 from unnoise.base.colour import dominant
-from unnoise.evaluate import scenes as room
-from unnoise.evaluate.scenes import Copies, verdict
+from unnoise.worlds.emoji import exam as room
+from unnoise.worlds.emoji.exam import verdict
 from unnoise.worlds.emoji.scenes import Attributes, Scenes
 
 SET = "emoji-starter"
-JUDGE = cast(Any, SimpleNamespace(heads={"noun": tuple(map(str, range(40)))}))
-
-
-@pytest.fixture(scope="module")
-def copies() -> Copies:
-    return Copies.of(JUDGE, SET)
-
-
-def test_a_near_copy_is_nearer_than_a_hundredth_of_the_training_pictures_to_theirs(copies):
-    x = copies.x.double().numpy()
-    near = np.array([np.sort(np.sqrt(((x - row) ** 2).sum(1)))[1] for row in x])
-    assert copies.threshold == pytest.approx(np.quantile(near, 0.01), rel=1e-3)  # distances in float32
-    assert copies.threshold < 0.9 * np.quantile(near, 0.1)
-    assert len(x) == len(Scenes(SET, "train", {"plain": 1.0}, 40).plain)
-
-
-def test_a_picture_is_a_near_copy_by_its_nearest_one_and_the_median_is_a_number_a_pixel(copies):
-    x = torch.zeros(1, 3072)
-    grey = lambda v: np.full((32, 32, 3), v, np.uint8)
-    told = Copies(x, 0.1 * 3072**0.5).share(
-        np.stack([grey(0), grey(25), grey(26), grey(255)])
-    )  # root mean squares of 0, .098, .102 and 1
-    assert told["value"] == 0.5
-    assert told["threshold"] == pytest.approx(0.1)
-    assert told["n"] == 4
-    assert told["median"] == pytest.approx(25 / 255, rel=1e-4)
-    assert told["se"] == pytest.approx(0.25)
-
-
-def test_large_pictures_are_looked_at_in_blocks():
-    """A row of two white pixels of 64 x 64 is half of one block of 32 x 32: .5 in 3 of 3072 numbers."""
-    picture = np.zeros((64, 64, 3), np.uint8)
-    picture[0, :2] = 255
-    assert Copies(torch.zeros(1, 3072), 1.0).share(picture[None])["median"] == pytest.approx(
-        (3 * 0.5**2 / 3072) ** 0.5, rel=1e-4
-    )
+JUDGE, FEW = (cast(Any, SimpleNamespace(heads={"noun": tuple(map(str, range(n)))})) for n in (40, 12))
 
 
 HEADS = {
@@ -125,7 +89,6 @@ def test_one_thing_twice_is_no_pair_and_colours_belong_to_their_things():
 
 
 def test_what_is_asked_and_counted():
-    assert room.GUIDANCES == (1.0, 2.0, 3.0, 5.0, 8.0)
     assert room.SHARES == {"noun": 0.4, "seen": 0.3, "held out": 0.3}
     assert room.WORLD == {"objects": 0.55, "pair": 0.25, "hand": 0.20}
     assert room.PROMPTS == 990_000
@@ -143,7 +106,7 @@ def test_a_colour_is_a_things_own_where_six_of_ten_pictures_show_it():
     share = {
         label: n / len(shown[label]) for label, (w, n) in most.items() if w not in (None, "grey", "black")
     }
-    own = room.own_colours(SET, 40)
+    own = room.own_colours(JUDGE, SET)
     assert set(own) == {label for label, v in share.items() if v >= 0.6}
     assert any(0.2 < v < 0.6 for v in share.values())
     assert any(w == "grey" and n >= 0.6 * len(shown[label]) for label, (w, n) in most.items())
@@ -154,7 +117,7 @@ def test_a_colour_is_a_things_own_where_six_of_ten_pictures_show_it():
 )
 def test_black_and_grey_are_nobodys_own(monkeypatch, colour, counts):
     monkeypatch.setattr(room, "dominant", lambda image: colour)
-    assert bool(room.own_colours(SET, 12)) == counts
+    assert bool(room.own_colours(FEW, SET)) == counts
 
 
 def test_the_floor_is_of_other_scenes_than_those_that_are_asked_for():
@@ -165,7 +128,7 @@ def test_the_floor_is_of_other_scenes_than_those_that_are_asked_for():
     labels = Scenes(SET, "train", {"plain": 1.0}, 40).labels
     judge.heads = {"noun": labels}
     items = room.asked(20, judge, SET)
-    room._real(items, judge, SET)
+    room.real(items, judge, SET)
     real, others = looked
     split = {"seen": "test", "held out": "held_out"}
     for k, item in enumerate(items):
