@@ -160,14 +160,20 @@ def _changed(pipe: Pipeline, r: Recipe) -> list[str]:
     from unnoise.engine.device import name_of
     from unnoise.pipeline import revisions
 
-    now: dict[str, Any] = {**revisions(), "model_sha256": pipe.sha256}
+    now: dict[str, Any] = {
+        **revisions(),
+        "model_sha256": pipe.sha256,
+        "weights_sha256": pipe.runner.weights_sha256(),
+    }
     then: dict[str, Any] = {k: getattr(r, k) for k in now}
     if r.dtype is not None:
         now, then = now | {"dtype": name_of(pipe.runner.dtype)}, then | {"dtype": r.dtype}
     if r.machine:
         now, then = now | pipe.runner.facts(), then | r.machine.model_dump(exclude_none=True)
     return [
-        f"{k}: {then.get(k) or None} -> {v}" for k, v in now.items() if k != "version" and then.get(k) != v
+        f"{k}: {then.get(k) or None} -> {v or None}"
+        for k, v in now.items()
+        if k != "version" and then.get(k) != v
     ]
 
 

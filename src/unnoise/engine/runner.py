@@ -94,6 +94,21 @@ def placed(net: Any, device: torch.device, dtype: torch.dtype, channels_last: bo
     return copy.deepcopy(net, memo)
 
 
+def separate(f: hub.Folder) -> hub.Folder:
+    """The folder with networks of its own, which nobody else can write to.
+
+    Weights of a mapped file stay shared in it: a copy would bring gigabytes into memory for the sake of a
+    writer that there is none of. Who wants to change those loads the folder again, which costs no memory.
+    """
+
+    def copied(net: Any) -> Any:
+        mapped = {id(v): v for v in (*net.parameters(), *net.buffers()) if weights.mapped(v)}
+        return copy.deepcopy(net, mapped)
+
+    text = f.text and type(f.text)(f.text.tokenizer, copied(f.text.net), f.text.skip)
+    return replace(f, net=copied(f.net), codec=f.codec.moved(copied), text=text)
+
+
 def _stamp(net: nn.Module | None) -> tuple:
     """Changes when a weight is replaced or written to."""
     return () if net is None else tuple((p.data_ptr(), p._version) for p in net.parameters())
@@ -105,7 +120,11 @@ _WIDE: ContextVar[tuple[Runner, Form] | None] = ContextVar(
 
 
 class Runner:
-    """The networks of a model folder, ready to run. The folder itself is never changed."""
+    """The networks of a model folder, ready to run. The folder itself is never changed.
+
+    A runner's weights are its own: `copy` takes those of a folder that others may hold, too. Where nobody
+    does, as after `load`, the folder's are taken as they are, and no memory is spent twice.
+    """
 
     def __init__(
         self,
@@ -115,12 +134,15 @@ class Runner:
         memory_budget: str | int | None = None,
         compile: bool = False,
         once: bool = False,
+        copy: bool = True,
     ):
+        folder = separate(folder) if copy else folder
         self.folder, self.device, self.compile, self.once = folder, device, compile, once
         self.budget = None if memory_budget is None else devices.size_of(memory_budget)
         self.resident = self._resident()
         self._lock = threading.RLock()
         self._own = Form(folder, device, dtype, compile)
+        self._hash: tuple[list[tuple], str] = [], ""  # of weights that were written to: their stamps, digest
 
     @property
     def form(self) -> Form:
@@ -133,7 +155,9 @@ class Runner:
         """Inside, this thread computes in float32, on a copy that is gone afterwards; no other thread
         notices.
         """
-        token = _WIDE.set((self, Form(self.folder, self.device, torch.float32)))
+        net, codec, text = self.stored()
+        wide = Form(replace(self.folder, net=net, codec=codec, text=text), self.device, torch.float32)
+        token = _WIDE.set((self, wide))
         try:
             yield
         finally:
@@ -161,11 +185,30 @@ class Runner:
             return told
         return told | {"cpu": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
 
+    def changed(self) -> bool:
+        """Whether what runs has been written to since it was loaded."""
+        return self._stamps() != self._own.stamps
+
+    def weights_sha256(self) -> str:
+        """Of all weights that run, by their names and bytes; "" where they are the folder's, which its digest
+        tells.
+        """
+        if not self.changed():
+            return ""
+        stamps, nets = self._stamps(), [net for net in _nets(self._own) if net is not None]
+        if self._hash[0] != stamps:
+            tensors = {f"{i}.{k}": t for i, net in enumerate(nets) for k, t in net.state_dict().items()}
+            self._hash = stamps, weights.digest(tensors)
+        return self._hash[1]
+
+    def _stamps(self) -> list[tuple]:
+        return [_stamp(net) for net in _nets(self._own)]
+
     def stored(self) -> tuple[nn.Module, Any, Any]:
         """Network, codec and prompt encoder to be saved: the folder's own, uncast, unless what runs has been
         written to since.
         """
-        if [_stamp(net) for net in _nets(self._own)] == self._own.stamps:
+        if not self.changed():
             return self.folder.net, self.folder.codec, self.folder.text
         at = next(self.folder.net.parameters())
         return _parts_on(

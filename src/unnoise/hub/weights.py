@@ -464,3 +464,15 @@ def write(tensors: dict[str, Tensor], file: Path, about: dict[str, str] | None =
     except SafetensorError as e:
         raise BadInput(f"cannot write {file}: {e}") from e
     return file
+
+
+def digest(some: dict[str, Tensor]) -> str:
+    """Hex sha256 of tensors: names, dtypes, shapes and bytes, in the order of the names."""
+    import torch
+
+    h = hashlib.sha256()
+    for name in sorted(some):
+        t = some[name].detach().cpu().contiguous()
+        h.update(f"{name} {t.dtype} {tuple(t.shape)}\n".encode())
+        h.update(t.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return h.hexdigest()

@@ -50,17 +50,23 @@ class Pipeline:
         memory_budget: str | int | None = None,
         compile: bool = False,
         once: bool = False,
+        copy: bool = True,
     ):
+        """folder: what to draw with. copy: whether its weights are copied, so that they are this pipeline's
+        alone; False where nobody else holds them. The other arguments are those of `load`. BadInput for a
+        model that judges and does not draw.
+        """
         if folder.process is None:
             raise BadInput(f"{folder.name!r} is a {folder.kind}: it judges images and cannot draw them")
-        self.folder, self.name, self.sha256, self.words = folder, folder.name, folder.sha256, folder.words
+        self.name, self.sha256, self.words = folder.name, folder.sha256, folder.words
         self.process = objective.resolve(folder.process)
         self.schedule = self.process.curve
         self.defaults = requests.defaults_of(folder)
         self.tuned = {int(k): v for k, v in folder.defaults.get("tuned", {}).items()}
         on = devices.device(device)
         compile, once = arguments.flag("compile", compile), arguments.flag("once", once)
-        self.runner = Runner(folder, on, devices.dtype(dtype, on), memory_budget, compile, once)
+        self.runner = Runner(folder, on, devices.dtype(dtype, on), memory_budget, compile, once, copy)
+        self.folder = self.runner.folder
 
     # what runs: on the runner's device, in its number type
     net = property(lambda self: self.runner.net, doc="The denoising network.")
@@ -206,7 +212,15 @@ def load(
     on = devices.device(device)
     kind = devices.dtype(dtype, on)
     folder = hub.load(name, variant=variant, tokenizer=tokenizer, prediction=prediction, vae=vae)
-    return Pipeline(folder, device=on, dtype=kind, memory_budget=memory_budget, compile=compile, once=once)
+    return Pipeline(
+        folder,
+        device=on,
+        dtype=kind,
+        memory_budget=memory_budget,
+        compile=compile,
+        once=once,
+        copy=False,  # nobody else holds this folder
+    )
 
 
 _LOAD_OPTIONS = tuple(p for p in inspect.signature(load).parameters if p != "others")

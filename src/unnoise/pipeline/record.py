@@ -11,10 +11,11 @@ file is refused or questioned, never misread.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -110,6 +111,7 @@ class Recipe(_Strict):
     dtype: Name | None = None
     clip: Annotated[float, Field(gt=0, le=1e9)] | None = None
     spacing_options: Options = {}
+    weights_sha256: Name = ""
     machine: Machine | None = None
     version: Name = ""
     sampler_revision: Whole | None = None
@@ -183,9 +185,25 @@ def _guides(r: Request) -> dict[str, Any]:
     return {"guide": texts, "guide_through": r.guide_through, "guide_linear": r.guide_linear}
 
 
+def shared(r: Request, pipe: Any) -> dict[str, Any]:
+    """What the recipes of a request's images have in common: all but the prompts and the seed."""
+    return {k: v for k, v in written(r, pipe, 0).items() if k not in EACH}
+
+
+def key(recorded: Mapping[str, Any]) -> str:
+    """The hex sha256 of what was recorded, under which what was drawn may be kept: the same where every
+    number is the same to the last bit, whatever the order of the entries. BadInput for a guide that is a
+    function in Python, as nothing tells one function from another.
+    """
+    for guide in recorded.get("guide", ()):
+        if guide.startswith("python="):
+            raise BadInput(f"pictures under a guide that is a function ({guide}) cannot be kept by a key")
+    return hashlib.sha256(json.dumps(recorded, sort_keys=True).encode()).hexdigest()
+
+
 def facts(pipe: Pipeline, r: Request) -> dict[str, Any]:
     """What a picture depends on beside the request: number type, the folder's defaults that bear on it, the
-    machine.
+    weights where they were written to since they were loaded, the machine.
     """
     from unnoise.pipeline.request import spacing_options
 
@@ -194,6 +212,8 @@ def facts(pipe: Pipeline, r: Request) -> dict[str, Any]:
         found["clip"] = c
     if options := spacing_options(pipe, r):
         found["spacing_options"] = options
+    if changed := pipe.runner.weights_sha256():
+        found["weights_sha256"] = changed
     return found | {"machine": pipe.runner.facts()}
 
 

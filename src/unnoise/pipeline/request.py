@@ -83,6 +83,17 @@ class Request:
         """The recipe of image i, drawn by `pipe`, as its file stores it (see `record.written`)."""
         return record.written(self, pipe, i)
 
+    def shared(self, pipe: Any) -> dict[str, Any]:
+        """What the recipes of all its images have in common: all but the prompts and the seed."""
+        return record.shared(self, pipe)
+
+    def key(self, pipe: Any) -> str:
+        """The hex sha256 of everything that its images depend on, drawn by `pipe`: the same for the same
+        pictures. It is what they may be kept under. BadInput for a guide that is a function in Python.
+        """
+        each = {"prompts": self.prompts, "negative_prompts": self.negatives, "seeds": self.seeds}
+        return record.key({**self.shared(pipe), **each})
+
 
 def defaults_of(folder: hub.Folder) -> dict[str, Any]:
     """What holds where a call says nothing: a folder's own words, and where it has none `DEFAULTS`, with more

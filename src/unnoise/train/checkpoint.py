@@ -44,16 +44,6 @@ class State(BaseModel):
     log: int | None = Field(default=None, ge=0)
 
 
-def weights_hash(weights: dict[str, Tensor]) -> str:
-    """Hex sha256 of the weights: names, dtypes, shapes and bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        t = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name} {t.dtype} {tuple(t.shape)}\n".encode())
-        digest.update(t.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def first_nonfinite(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> str | None:
     """The name of the first tensor that holds an inf or a nan, or None."""
     pairs: Any = tensors.items() if isinstance(tensors, Mapping) else tensors
