@@ -37,8 +37,8 @@ from unnoise.base.errors import BadInput
 from unnoise.base.picture import opened
 from unnoise.codec import is_of_pictures
 from unnoise.codec.rgb import fit_rgb, with_one
+from unnoise.media.files import free_stem
 from unnoise.pipeline import Pipeline, make_folder, picture
-from unnoise.pipeline.result import free_stem
 from unnoise.process.schedule import Schedule
 from unnoise.sample import State
 

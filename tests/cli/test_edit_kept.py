@@ -13,7 +13,7 @@ from PIL import Image
 import unnoise.pipeline
 from tests.cli.test_cli import bad, run
 from unnoise.base.stop import Terminated
-from unnoise.pipeline.record import read_recipe
+from unnoise.pipeline import read_recipe
 
 COMMANDS = (
     "image-to-image",

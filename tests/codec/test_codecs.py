@@ -27,7 +27,7 @@ def data(codec: Codec, n: int) -> np.ndarray:
 
 @pytest.mark.parametrize("codec", ALL.values(), ids=ALL)
 def test_every_codec_has_a_kind_a_medium_and_the_shape_that_it_says(codec):
-    assert codec.medium is MEDIA[codec.medium.name] and codec.config()["kind"] == codec.kind
+    assert codec.medium is MEDIA[codec.medium.plural] and codec.config()["kind"] == codec.kind
     x = data(codec, 3)
     z = codec.encode(x)
     assert tuple(z.shape) == codec.shape(3) and codec.decode(z).shape == x.shape

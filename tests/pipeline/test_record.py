@@ -15,7 +15,7 @@ import unnoise
 from tests.cli.test_cli import bad, run
 from unnoise.cli.replay import replay_recipes
 from unnoise.errors import BadInput
-from unnoise.pipeline import read_recipe, record
+from unnoise.pipeline import KEY, read_recipe, record, write_png
 
 VALUES = (
     "<del>",
@@ -140,7 +140,7 @@ def test_pictures_of_one_sheet_share_their_settings(pipe, recipe):
 
 def marked(path, text, kind="text"):
     info = PngInfo()
-    {"text": info.add_text, "itxt": info.add_itxt}[kind](record.KEY, text)
+    {"text": info.add_text, "itxt": info.add_itxt}[kind](KEY, text)
     Image.new("L", (8, 8)).save(path, pnginfo=info)
     return path
 
@@ -291,5 +291,5 @@ def test_guide_weights_are_stored_exactly(pipe):
 
 def test_what_a_prompt_says_comes_back_as_it_was_said(recipe, tmp_path):
     said = recipe | {"prompt": "a\0b \u2028 \x1b é"}
-    path = record.write_png(Image.new("L", (4, 4)), tmp_path / "a.png", json.dumps(said))
+    path = write_png(Image.new("L", (4, 4)), tmp_path / "a.png", json.dumps(said))
     assert record.checked(read_recipe(path), "a.png")[0].prompt == said["prompt"]

@@ -298,7 +298,7 @@ def _draw(
     look: Stages | None = None,
 ) -> Batches:
     """The pictures of a request as they are finished, drawn under a preview or else a progress bar."""
-    from unnoise.pipeline.result import picture
+    from unnoise.media.pictures import picture
 
     listeners = [*([viewer[0]] if viewer else []), *([look] if look else [])]
 

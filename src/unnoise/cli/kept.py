@@ -49,8 +49,8 @@ class Files:
 
     def __init__(self, pipe: Pipeline, request: Request, output: Path, rules: Rules, quiet: bool = False):
         from unnoise.codec import is_of_pictures
+        from unnoise.media import files as outputs
         from unnoise.media import makes
-        from unnoise.pipeline import result
 
         if not is_of_pictures(pipe.codec):
             raise BadInput(
@@ -59,7 +59,7 @@ class Files:
             )
         self.request, self.rules = request, rules
         self.recipes = [request.recipe(pipe, i) for i in range(len(request.seeds))]
-        names = result.named(output, result.labels_of(request.seeds), rules.overwrite or rules.resume)
+        names = outputs.named(output, outputs.labels_of(request.seeds), rules.overwrite or rules.resume)
         self.files, self.grid, self.moved = list(names.files), names.grid, names.moved
         self.done: dict[int, Path] = {}
         if rules.resume:
@@ -87,8 +87,8 @@ class Files:
         return sum(calls) // len(calls)
 
     def _write(self, i: int, a: np.ndarray) -> None:
-        from unnoise.pipeline.record import png
-        from unnoise.pipeline.result import picture, put
+        from unnoise.media.files import put
+        from unnoise.media.pictures import picture, png
 
         self.done[i] = put(self.files[i], png(picture(a), json.dumps(self.recipes[i])), self.rules.overwrite)
         if self.grid:
@@ -96,8 +96,8 @@ class Files:
 
     def close(self) -> None:
         """Write the grid, where there is one."""
-        from unnoise.pipeline.record import png
-        from unnoise.pipeline.result import put
+        from unnoise.media.files import put
+        from unnoise.media.pictures import png
 
         if not self.grid:
             return
@@ -111,7 +111,8 @@ class Files:
         """All pictures on one sheet; a single one as it is."""
         import numpy as np
 
-        from unnoise.pipeline.result import Result, picture
+        from unnoise.media.pictures import picture
+        from unnoise.pipeline.result import Result
 
         arrays = np.stack(
             [self.arrays[i] if i in self.arrays else pixels(self.done[i]) for i in range(len(self.files))]
@@ -175,11 +176,12 @@ def found(path: Path, recipe: dict[str, Any]) -> Path | None:
     whole.
     """
     from unnoise.base import picture
-    from unnoise.pipeline.record import read_recipe, same
+    from unnoise.media import read_record
+    from unnoise.pipeline.record import same
 
     for name in numbered(path):
         try:
-            if same(read_recipe(name), recipe) and picture.opened(name):
+            if same(read_record(name), recipe) and picture.opened(name):
                 return name
         except BadInput:
             continue
@@ -198,8 +200,9 @@ def pixels(path: Path) -> np.ndarray:
 
 def first_seed(pipe: Pipeline, request: Request, output: Path) -> int | None:
     """The first seed of a broken-off run of this request whose pictures lie at `output`, or None."""
-    from unnoise.pipeline.record import read_recipe, same
-    from unnoise.pipeline.result import is_folder
+    from unnoise.media import read_record
+    from unnoise.media.files import is_folder
+    from unnoise.pipeline.record import same
 
     folder, pattern = (output, "*.png") if is_folder(output) else (output.parent, "*.png")
     stem, seeds = "" if is_folder(output) else output.stem, []
@@ -208,7 +211,7 @@ def first_seed(pipe: Pipeline, request: Request, output: Path) -> int | None:
         if not file.name.startswith(stem):
             continue
         try:
-            recipe = read_recipe(file)
+            recipe = read_record(file)
         except BadInput:
             continue
         seed = recipe.get("seed")

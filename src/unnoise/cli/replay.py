@@ -55,9 +55,10 @@ def replay(
     """
     from unnoise import hub
     from unnoise.base import picture as pictures
+    from unnoise.media import read_record
     from unnoise.pipeline import load, record
 
-    found = record.read_recipe(file)
+    found = read_record(file)
     pictures.opened(file)  # nothing is drawn for a picture that is damaged, and cannot be compared with
     recipes = record.checked(found, str(file))
     first = recipes[0]
@@ -90,8 +91,8 @@ def _output(output: Path | None, file: Path, overwrite: bool) -> Path:
 
 def _write(result: Result, as_grid: bool, output: Path, overwrite: bool) -> tuple[Path, Image.Image]:
     """(path, picture) of what was made again, with its recipe."""
-    from unnoise.pipeline.record import png
-    from unnoise.pipeline.result import put
+    from unnoise.media.files import put
+    from unnoise.media.pictures import png
 
     image = result.grid() if as_grid else result.images[0]
     recipe = {"grid": list(result.recipes)} if as_grid else result.recipes[0]

@@ -198,7 +198,7 @@ def _place(output: Path, cells: list[Cell], rules: kept.Rules) -> Path:
     """Where the sheet goes; its name begins those of the cells. Unless files may be met there, a name that is
     free for all.
     """
-    from unnoise.pipeline.result import free_stem, labels_of, named
+    from unnoise.media.files import free_stem, labels_of, named
 
     wanted = _sheet(output)
     if rules.overwrite or rules.resume:
@@ -245,8 +245,8 @@ def _write_sheet(
 ) -> Path:
     """The sheet of all cells under labels; returns its path."""
     from unnoise.look import sheet
-    from unnoise.pipeline.record import png
-    from unnoise.pipeline.result import put
+    from unnoise.media.files import put
+    from unnoise.media.pictures import png
 
     rows, columns = given if len(given) == 2 else (None, given[0])
     pictures, width = [files.sheet() for files in done], len(columns.values)

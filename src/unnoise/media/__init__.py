@@ -6,27 +6,27 @@ A codec names its medium (`unnoise.codec`); what only one medium has (a height, 
 
 from __future__ import annotations
 
-from typing import Protocol
+import os
+from pathlib import Path
+from typing import Any
 
 from unnoise.media.numbers import NUMBERS
 from unnoise.media.pictures import PICTURES
+from unnoise.media.protocol import Medium, makes
 
-__all__ = ["MEDIA", "NUMBERS", "PICTURES", "Medium", "makes"]
+__all__ = ["MEDIA", "NUMBERS", "PICTURES", "Medium", "makes", "of_file", "read_record"]
 
-
-class Medium(Protocol):
-    """A kind of data. name: of one thing of it and of several, as errors say it."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def plural(self) -> str: ...
+MEDIA: dict[str, Medium] = {m.plural: m for m in (PICTURES, NUMBERS)}
 
 
-MEDIA: dict[str, Medium] = {m.name: m for m in (PICTURES, NUMBERS)}
+def of_file(path: str | os.PathLike[str]) -> Medium:
+    """The medium whose files end so; pictures where none's do: what they are is told by their content."""
+    suffix = Path(path).suffix.lower()
+    return next((m for m in MEDIA.values() if suffix in m.suffixes), PICTURES)
 
 
-def makes(who: str, medium: Medium) -> str:
-    """The beginning of every sentence that says what a model cannot do: "model 'x' makes numbers"."""
-    return f"model {who!r} makes {medium.plural}"
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record that a file of any medium carries, as it was written. BadInput: no such file, none in it, or
+    no JSON object.
+    """
+    return of_file(path).read_record(path)

@@ -1,4 +1,5 @@
-"""Pictures: opened from any common file, masked, changed only where a mask says so, and resized.
+"""Pictures: opened from any common file, masked, changed only where a mask says so, resized, and written as
+PNG files that carry their record.
 
 A picture keeps its size, its alpha and the colours under it. What is not to change keeps its bytes.
 """
@@ -6,20 +7,26 @@ A picture keeps its size, its alpha and the colours under it. What is not to cha
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
+from unnoise.base import write
 from unnoise.base.errors import BadInput
-from unnoise.base.picture import MOST_PIXELS, ROWS, opened, without_opaque_alpha
+from unnoise.base.picture import MOST_PIXELS, ROWS, opened, png_text, without_opaque_alpha
 from unnoise.base.picture import MOST_SIDE as LIMIT
+from unnoise.base.read import parse_object
+from unnoise.base.sheet import tile
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+KEY = "unnoise"  # the PNG text chunk that holds a picture's record
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (BT.601): a colour's grey
 Given = Union["Picture", str, os.PathLike, bytes, "Image.Image", np.ndarray]  # what `read` takes
 
@@ -169,15 +176,77 @@ def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def picture(a: np.ndarray) -> Image.Image:
+    """A uint8 array (h, w, c) as a PIL image; of one channel, grey. BadInput for numbers that are no
+    picture.
+    """
+    from PIL import Image
+
+    need_pictures(a[None])
+    return Image.fromarray(a[..., 0] if a.ndim == 3 and a.shape[-1] == 1 else a)
+
+
+def need_pictures(a: np.ndarray) -> None:
+    """BadInput for numbers that are no pictures."""
+    if a.dtype != np.uint8:
+        raise BadInput(f"this model makes numbers of shape {a.shape[1:]}, not pictures: use result.arrays")
+
+
+def sheet(samples: np.ndarray, columns: int | None = None) -> Image.Image:
+    """All of (n, h, w, c) on one, row by row, near square unless `columns` is given."""
+    need_pictures(samples)
+    return picture(tile(samples, columns))
+
+
+def png(image: Image.Image, record: str) -> bytes:
+    """The bytes of a PNG with its record in its text chunk."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info, out = PngInfo(), io.BytesIO()
+    info.add_text(KEY, record)
+    image.save(out, format="PNG", pnginfo=info)
+    return out.getvalue()
+
+
+def write_png(image: Image.Image, path: Path, record: str) -> Path:
+    """Write a PNG with its record in a text chunk, whole or not at all; replaces what lies there. Returns its
+    path.
+    """
+    return write.put(path, png(image, record))
+
+
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record that a PNG carries, as it was written. BadInput: no picture, none in it, or no JSON
+    object.
+    """
+    text = png_text(path).get(KEY)
+    if text is None:
+        raise BadInput(f"{path} carries no unnoise recipe: only PNG files that unnoise wrote can be replayed")
+    return parse_object(text, f"the recipe in {path}", nul=True)
+
+
+def _to_bytes(sample: np.ndarray | Image.Image, record: str) -> bytes:
+    return png(picture(sample) if isinstance(sample, np.ndarray) else sample, record)
+
+
 @dataclass(frozen=True)
 class Pictures:
     """The medium of models that draw."""
 
-    name: str = "picture"
+    singular: str = "picture"
     plural: str = "pictures"
+    suffixes: tuple[str, ...] = (".png",)
+    together: bool = False
     read = staticmethod(read)
+    to_bytes = staticmethod(_to_bytes)
+    read_record = staticmethod(read_record)
     mask = staticmethod(read_mask)
     keep = staticmethod(pasted)
+    show = staticmethod(picture)
+    sheet = staticmethod(sheet)
 
 
 PICTURES = Pictures()

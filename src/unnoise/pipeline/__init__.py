@@ -5,10 +5,12 @@ denoiser, `run` samples in batches, `record` is what a picture's file says of al
 """
 
 from unnoise.base.write import make_folder
+from unnoise.media import read_record as read_recipe
+from unnoise.media.pictures import KEY, picture, write_png
 from unnoise.pipeline.pipeline import Pipeline, load
-from unnoise.pipeline.record import KEY, read_recipe, revisions, write_png
+from unnoise.pipeline.record import revisions
 from unnoise.pipeline.request import DEFAULTS, NOISES, Request
-from unnoise.pipeline.result import Result, picture
+from unnoise.pipeline.result import Result
 from unnoise.pipeline.run import Count
 
 __all__ = [

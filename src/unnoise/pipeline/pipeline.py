@@ -96,7 +96,7 @@ class Pipeline:
             for i, a in zip(places, images):
                 arrays[i] = a
         recipes = tuple(r.recipe(self, i) for i in range(len(r.seeds)))
-        return Result(np.stack(arrays), r.seeds, sum(calls) // len(calls), recipes)
+        return Result(np.stack(arrays), r.seeds, sum(calls) // len(calls), recipes, self.codec.medium)
 
     @takes(call, without=RUNNING)
     def stream(self, prompt: str | Sequence[str] | None = None, **how: Any) -> Iterator[State]:

@@ -3,25 +3,22 @@
 `written` is everything that a picture depends on: the model by its digest, which covers weights, scheduler
 and defaults; the request; the number type; and the machine, since sums are rounded in its order.
 
-A recipe is foreign text: any PNG may hold one. `read_recipe` answers with checked values or one BadInput,
-whatever lies in the file; nothing of a file is opened as anything but a picture, and every number, text and
-list has a bound. Keys that this version does not know are kept and named (`unknown_keys`), so that a newer
-file is refused or questioned, never misread.
+A recipe is foreign text: any PNG may hold one. `media.read_record` and `checked` answer with checked values
+or one BadInput, whatever lies in the file; nothing of a file is opened as anything but a picture, and every
+number, text and list has a bound. Keys that this version does not know are kept and named (`unknown_keys`),
+so that a newer file is refused or questioned, never misread.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from unnoise.base import picture as pictures
-from unnoise.base import read, write
+from unnoise.base import read
 from unnoise.base.errors import BadInput
 from unnoise.base.version import VERSION
 from unnoise.engine import device as devices
@@ -29,14 +26,9 @@ from unnoise.process import noise as noises
 from unnoise.sample import REVISION
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from PIL import Image
-
     from unnoise.pipeline.pipeline import Pipeline
     from unnoise.pipeline.request import Request
 
-KEY = "unnoise"  # the PNG text chunk that holds a picture's recipe
 MOST_PICTURES = 100_000  # on one sheet
 EACH = (
     "prompt",
@@ -254,34 +246,7 @@ def unknown_keys(r: Recipe) -> list[str]:
     return [before + key for before, part in [("", r), *inner] for key in part.model_extra or {}]
 
 
-def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The recipe that a PNG carries, as it was written. BadInput: no picture, none in it, or no JSON
-    object.
-    """
-    text = pictures.png_text(path).get(KEY)
-    if text is None:
-        raise BadInput(f"{path} carries no unnoise recipe: only PNG files that unnoise wrote can be replayed")
-    return read.parse_object(text, f"the recipe in {path}", nul=True)
-
-
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Whether two recipes ask for the same picture, whatever version and machine wrote them."""
     plain = lambda r: json.loads(json.dumps({k: v for k, v in r.items() if k not in ("version", "machine")}))
     return plain(a) == plain(b)
-
-
-def png(image: Image.Image, recipe: str) -> bytes:
-    """The bytes of a PNG with a recipe in its text chunk."""
-    from PIL.PngImagePlugin import PngInfo
-
-    info, out = PngInfo(), io.BytesIO()
-    info.add_text(KEY, recipe)
-    image.save(out, format="PNG", pnginfo=info)
-    return out.getvalue()
-
-
-def write_png(image: Image.Image, path: Path, recipe: str) -> Path:
-    """Write a PNG with its recipe in a text chunk, whole or not at all; replaces what lies there. Returns its
-    path.
-    """
-    return write.put(path, png(image, recipe))

@@ -306,8 +306,8 @@ def _seeds(pipe: Pipeline, common: Common, out: Path) -> tuple[tuple[int, ...], 
 
 def _first_seed(out: Path) -> int | None:
     """The lowest seed of the edited pictures that lie at `out`."""
-    from unnoise.pipeline.record import read_recipe
-    from unnoise.pipeline.result import is_folder
+    from unnoise.media import read_record
+    from unnoise.media.files import is_folder
 
     folder = is_folder(out)
     files = (out if folder else out.parent).glob("*.png")
@@ -316,7 +316,7 @@ def _first_seed(out: Path) -> int | None:
         if not folder and not file.name.startswith(out.stem):
             continue
         try:
-            recipe = read_recipe(file)
+            recipe = read_record(file)
         except BadInput:
             continue
         if "edit" in recipe and isinstance(recipe.get("seed"), int):
@@ -346,11 +346,11 @@ class Writing:
             self._name(self.seeds)
 
     def _name(self, seeds: Sequence[int]) -> None:
-        from unnoise.pipeline import result
+        from unnoise.media import files as outputs
 
         self.seeds = tuple(seeds)
-        self.names = result.named(
-            self.out, result.labels_of(self.seeds), self.rules.overwrite or self.rules.resume
+        self.names = outputs.named(
+            self.out, outputs.labels_of(self.seeds), self.rules.overwrite or self.rules.resume
         )
         if self.names.moved:
             note(
@@ -390,8 +390,8 @@ class Writing:
         """Write the pictures of some places."""
         import json
 
-        from unnoise.pipeline.record import png
-        from unnoise.pipeline.result import put
+        from unnoise.media.files import put
+        from unnoise.media.pictures import png
 
         if not self.seeds:
             self._name(made.seeds)
@@ -412,8 +412,9 @@ class Writing:
 
         import numpy as np
 
-        from unnoise.pipeline.record import png
-        from unnoise.pipeline.result import Result, put
+        from unnoise.media.files import put
+        from unnoise.media.pictures import png
+        from unnoise.pipeline.result import Result
 
         if not self.names.grid:
             return

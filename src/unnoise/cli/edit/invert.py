@@ -255,7 +255,8 @@ def _writable(path: Path | None, overwrite: bool, *originals: Path) -> None:
 def _write(pixels, path: Path, overwrite: bool) -> Path:
     import io
 
-    from unnoise.pipeline.result import picture, put
+    from unnoise.media.files import put
+    from unnoise.media.pictures import picture
 
     out = io.BytesIO()
     picture(pixels).save(out, format="PNG")

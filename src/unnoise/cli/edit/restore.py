@@ -138,8 +138,8 @@ def anomaly(
     """Score how far a picture is from what a model takes for normal, and write where as a heat map."""
     from unnoise.edit import anomaly as edit
     from unnoise.edit.picture import read
-    from unnoise.pipeline.record import png
-    from unnoise.pipeline.result import named, picture, put
+    from unnoise.media.files import named, put
+    from unnoise.media.pictures import picture, png
 
     began, out = time.perf_counter(), c.output_for(image, common.output, common.overwrite)
     with kept.telling(lambda: "nothing is written"):
