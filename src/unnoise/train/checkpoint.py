@@ -24,8 +24,10 @@ from torch import Tensor
 
 from unnoise.base import read as files
 from unnoise.base.errors import BadInput
+from unnoise.hub import weights
 
 MANIFEST = "manifest.json"
+weights_hash = weights.digest
 Parts = dict[str, dict[str, Tensor]]
 
 
