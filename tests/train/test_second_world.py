@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from tests.train.scenes import recipe, tokenizer
+from tests.train.sources.test_latents import stopped_and_resumed
 from tests.train.test_cli import unnoise, write
-from tests.train.test_worlds import stopped_and_resumed
 from unnoise.cli.train import seconds_of
 from unnoise.errors import BadInput
 from unnoise.hub import parts

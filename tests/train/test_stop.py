@@ -63,7 +63,7 @@ def test_a_signal_while_the_result_is_made(tmp_path, sig, monkeypatch):
         monkeypatch.context() as m,
         pytest.raises(run.Interrupted, match="after step 8 of 8; step 8 is saved, --resume") as e,
     ):
-        m.setattr(run, "_export", broken_off)
+        m.setattr(run, "export", broken_off)
         run.train(recipe(), tmp_path / "cut")
     assert stop.exit_code(e.value) == 128 + sig
     assert same(run.train(recipe(), tmp_path / "cut", resume=True), whole) and log(tmp_path / "cut") == log(

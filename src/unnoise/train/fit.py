@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ class Run:
     names: list[str] = field(default_factory=list)
     ahead: Ahead | None = None
 
-    @property
+    @cached_property
     def task(self) -> tasks.Task:
         return tasks.of(self.recipe)
 
@@ -163,9 +164,7 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     t, world = recipe.train, accelerator.num_processes
     positions(0, t.batch, 0, world, 0, t.accumulate)  # refuses a batch that cannot be shared out
     src = source(recipe).on(accelerator.device)
-    net = network(recipe, src).to(accelerator.device)
-    if recipe.net["kind"] in CHANNELS_LAST:
-        net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    net = _network(recipe, src, accelerator.device)
     loss = tasks.of(recipe).loss(src)
     names = [n for n, _ in net.named_parameters()]
     averages = [EMA(net, s) for s in t.ema]
@@ -178,6 +177,13 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     if t.compile:
         run.wrapped = torch.compile(run.wrapped)  # pyright: ignore[reportAttributeAccessIssue]
     return run
+
+
+def _network(recipe: Recipe, src: Source, device: torch.device) -> nn.Module:
+    net = network(recipe, src).to(device)
+    if recipe.net["kind"] in CHANNELS_LAST:
+        net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return net
 
 
 def _optimizer(net: nn.Module, t: TrainSection) -> torch.optim.Optimizer:
@@ -253,11 +259,15 @@ def fit(run: Run) -> Iterator[Step]:
         if bad is None:
             _move(run, lr)
         else:
-            for b, before in zip(run.net.buffers(), buffers):
-                b.copy_(before)
+            _put_back(run, buffers)
         run.optimizer.zero_grad(set_to_none=True)
         run.step += 1
         yield Step(run.step, loss, lr, norm, bad, time.perf_counter() - began, t.batch)
+
+
+def _put_back(run: Run, buffers: list[Tensor]) -> None:
+    for b, before in zip(run.net.buffers(), buffers):
+        b.copy_(before)
 
 
 def _move(run: Run, lr: float) -> None:

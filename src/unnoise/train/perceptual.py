@@ -27,11 +27,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from unnoise.base.errors import BadInput
-from unnoise.base.read import explain
+from unnoise.base.section import checked
 from unnoise.nets.classifier import Classifier
 from unnoise.nets.unet import UNet
 from unnoise.process.level import Level
@@ -59,11 +59,7 @@ class Objective(BaseModel):
 
 def keys(recipe: Recipe) -> Objective:
     """The recipe's [objective], checked. BadInput on unknown keys and values out of range."""
-    try:
-        # pyright: ignore[reportArgumentType] - pydantic checks the types
-        return Objective(**recipe.objective)
-    except ValidationError as e:
-        raise BadInput(explain(e, Objective, "objective.")) from None
+    return checked(Objective, recipe.objective, "objective.")
 
 
 def square(d: Tensor) -> Tensor:
@@ -121,7 +117,8 @@ def stages(net: Classifier) -> Features:
     def f(x0: Tensor, eps: Tensor, l: Level, labels: Tensor | None) -> list[Tensor]:
         h, out = x0, []
         for stage in net.to(x0.device).stages:
-            out.append(h := stage(h))
+            h = stage(h)
+            out.append(h)
         return out
 
     return f
@@ -131,15 +128,12 @@ def middle(net: UNet, process: Any) -> Features:
     """The output of a denoiser's middle block for alpha x0 + sigma eps at a level, told the labels where it
     takes them.
     """
-    half = _frozen(net)
-    half.up_blocks, half.finish = (
-        nn.ModuleList(),
-        lambda x: x,
-    )  # walks down and across, and returns what it has there
+    half = _frozen(net)  # walks down and across, and returns what it has there
+    half.up_blocks, half.finish = nn.ModuleList(), lambda x: x
 
     def f(x0: Tensor, eps: Tensor, l: Level, labels: Tensor | None) -> list[Tensor]:
-        told = {"labels": labels} if half.config.num_class_embeds else {}
-        return [process.answer(lambda x, t: half.to(x.device)(x, t, **told), x0, eps, l)[1]]
+        labelled = {"labels": labels} if half.config.num_class_embeds else {}
+        return [process.answer(lambda x, t: half.to(x.device)(x, t, **labelled), x0, eps, l)[1]]
 
     return f
 

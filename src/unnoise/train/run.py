@@ -67,19 +67,27 @@ def train(
     keeps producing non-finite numbers. Interrupted (a KeyboardInterrupt) on SIGINT and SIGTERM (then it is
     Terminated), after saving; a second SIGINT does not wait for that.
     """
-    folder, began, s = Path(folder), time.perf_counter(), None
+    folder, began = Path(folder), time.perf_counter()
     check_folder(folder, recipe, resume)
+    with _opened(recipe, folder, resume, accelerator) as session:
+        last = session.steps(report, began, seconds)
+        result = session.finish()
+    return {
+        "steps": session.run.step,
+        "loss": last and last.loss,
+        **result,
+        "rollbacks": session.run.rollbacks,
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+
+
+@contextmanager
+def _opened(recipe: Recipe, folder: Path, resume: bool, accelerator: Any) -> Iterator[_Session]:
+    """A run in its folder. A signal is told as Interrupted; the folder is given back in any case."""
     session: _Session | None = None
     try:
         session = _Session(prepare(recipe, accelerator), folder, resume)
-        with _signals() as got:
-            for s in fit(session.run):
-                if report:
-                    report(s, recipe.train.steps)
-                session.after(s, got)
-                if session.over(began, seconds):
-                    break
-        result = session.finish()
+        yield session
     except Interrupted:
         raise
     except KeyboardInterrupt as e:
@@ -87,14 +95,6 @@ def train(
     finally:
         if session:
             session.close()
-    assert session is not None
-    return {
-        "steps": session.run.step,
-        "loss": s and s.loss,
-        **result,
-        "rollbacks": session.run.rollbacks,
-        "seconds": round(time.perf_counter() - began, 3),
-    }
 
 
 def _interrupted(e: KeyboardInterrupt, session: _Session | None, steps: int) -> Interrupted:
@@ -158,20 +158,36 @@ class _Session:
         if _any(self.run.accelerator, error is not None):
             raise error or BadInput("the main process failed: its message says why")
 
+    def steps(self, report: Report | None, began: float, seconds: float | None) -> Step | None:
+        """All steps that are left, or as many as there is time for; returns the last, None where there was
+        none. Interrupted: see `train`.
+        """
+        s = None
+        with _signals() as got:
+            for s in fit(self.run):
+                if report:
+                    report(s, self.run.recipe.train.steps)
+                self.after(s, got)
+                if self.over(began, seconds):
+                    break
+        return s
+
     def after(self, s: Step, got: list[int]) -> None:
         """Everything that follows a step. Interrupted when this or another process was told to stop; `got`:
         the signals so far.
         """
-        told, r = _any(self.run.accelerator, bool(got)), self.run.recipe
+        stopped, r = _any(self.run.accelerator, bool(got)), self.run.recipe
         self.bad = self.bad + 1 if s.bad else 0
-        due = not self.bad and (told or s.step == r.train.steps or s.step % r.log.save == 0)
-        sick = s.bad if self.bad >= r.train.bad_steps else _sick(self.run) if due else None
+        due = not self.bad and (stopped or s.step == r.train.steps or s.step % r.log.save == 0)
+        sick = s.bad if self.bad >= r.train.bad_steps else None
+        if due:
+            sick = _sick(self.run)
         self.together(lambda: self._record(s, due and not sick))
         if due and not sick:
             self.saved = s.step
         if sick:
             self._roll_back(sick, s.step)
-        if told:
+        if stopped:
             by = stop.Terminated() if got and got[0] == signal.SIGTERM else KeyboardInterrupt()
             raise _interrupted(by, self, r.train.steps)
 
@@ -274,15 +290,7 @@ def _signals() -> Iterator[list[int]]:
     later, cuts.
     """
     got: list[int] = []
-    when: list[float] = []
-
-    def note(number: int, _: object) -> None:
-        if got and number == signal.SIGINT and time.monotonic() - when[0] > 1:
-            raise KeyboardInterrupt
-        got.append(number)
-        when.append(time.monotonic())
-
-    old = {}
+    note, old = _noting(got), {}
     with suppress(ValueError):  # not the main thread: its owner handles signals
         for sig in (signal.SIGINT, signal.SIGTERM):
             old[sig] = signal.signal(sig, note)
@@ -291,6 +299,19 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for sig, handler in old.items():
             signal.signal(sig, handler)
+
+
+def _noting(got: list[int]) -> Callable[[int, object], None]:
+    """A handler that puts the numbers of signals into `got`."""
+    first: list[float] = []
+
+    def note(number: int, _: object) -> None:
+        if got and number == signal.SIGINT and time.monotonic() - first[0] > 1:
+            raise KeyboardInterrupt
+        got.append(number)
+        first.append(time.monotonic())
+
+    return note
 
 
 def weights(run: Run, which: str) -> dict[str, torch.Tensor]:

@@ -81,7 +81,7 @@ class Source(Protocol):
         """What the network attends to: (n, tokens, width) of token ids (n, tokens); of the empty prompt where
         `dropped` (n,). Of sources with `text` alone.
         """
-        raise NotImplementedError
+        raise TypeError("this source has no text encoder")
 
     def known(self) -> Known | None:
         """The words that its captions say; None where a model is not to remember any."""

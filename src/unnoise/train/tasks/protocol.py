@@ -32,6 +32,8 @@ class Task(Protocol):
     shows: whether it reads data.tint, train.label_smoothing, data.low and data.masked.
     """
 
+    recipe: Recipe
+    objective: Any
     kinds: ClassVar[tuple[str, ...]]
     Objective: ClassVar[type[BaseModel]] = Objective
     tints: ClassVar[bool] = False
@@ -41,7 +43,7 @@ class Task(Protocol):
     def __init__(self, recipe: Recipe):
         """BadInput: [objective] has a key that this task has not (named with the nearest), or a bad value."""
         self.recipe = recipe
-        self.objective: Any = checked(self.Objective, recipe.objective, "objective.")
+        self.objective = checked(self.Objective, recipe.objective, "objective.")
 
     @classmethod
     def noised(cls, recipe: Recipe) -> bool:
