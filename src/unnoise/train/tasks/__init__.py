@@ -10,8 +10,8 @@
 
 A new task is a file here with a class of these (`protocol.Task`; what it leaves out keeps what stands there),
 its keys of [objective] in its `Objective`, the kinds of network in `kinds`, and its line below. The tests in
-tests/train/tasks and tests/train/test_devices.py run over them: steps that are functions of their number, exact
-resuming, saving what was trained.
+tests/train/tasks and tests/train/test_devices.py run over all of them: steps that are functions of their
+number, exact resuming, saving what was trained.
 """
 
 from unnoise.train.tasks.autoencode import Autoencode
