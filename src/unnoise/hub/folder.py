@@ -17,6 +17,7 @@ The published layout, safetensors only. `catalog` finds a folder, `loading` read
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +25,8 @@ from torch import nn
 
 from unnoise.base.errors import BadInput
 from unnoise.codec import Codec
+from unnoise.hub import abilities
+from unnoise.hub.abilities import Abilities
 from unnoise.process.section import ProcessSection
 from unnoise.text.words import Words
 
@@ -52,6 +55,11 @@ class Folder:
     text: PromptEncoder | None = None
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def abilities(self) -> Abilities:
+        """What it takes and gives."""
+        return abilities.of(self)
 
 
 def checked(f: Folder) -> Folder:

@@ -121,17 +121,17 @@ def check_draws(pipe: Pipeline) -> None:
     """BadInput for a model that needs more than a prompt: an inpainting UNet also takes a mask and the masked
     picture.
     """
-    channels = pipe.codec.shape(1)[1]
-    taken = getattr(getattr(pipe.net, "config", None), "in_channels", channels)
-    if taken == channels:
+    can = pipe.folder.abilities
+    if not can.beside:
         return
-    if "upscale" in pipe.folder.defaults:
+    if can.low:
         raise BadInput(
             f"model {pipe.name!r} makes pictures larger and draws none: it is shown one by `unnoise edit"
             " upscale` and `denoise`"
         )
+    own = can.channels - can.beside
     raise BadInput(
-        f"model {pipe.name!r} takes {taken} channels where its pictures have {channels}: it draws from an"
+        f"model {pipe.name!r} takes {can.channels} channels where its pictures have {own}: it draws from an"
         " image and a mask as well, as `unnoise edit inpaint` does"
     )
 
