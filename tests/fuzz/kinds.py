@@ -249,14 +249,7 @@ def _damage_data(rng: Random, folder: Path) -> None:
     elif file.suffix in (".png", ".jpg"):
         mutate.change(file, lambda raw: mutate.odd_picture(rng, raw))
     elif file.suffix == ".jsonl" and kind < 0.8:
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
-        lines[0] = lines[-1]
-        file.write_bytes(
-            b"\n".join(
-                mutate.odd_json(rng, line) if rng.random() < 0.5 else json.dumps(line).encode()
-                for line in lines
-            )
-        )
+        mutate.odd_lines(rng, file)
     else:
         mutate.change(file, lambda raw: mutate.some_bytes(rng, raw))
 

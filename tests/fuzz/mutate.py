@@ -303,13 +303,27 @@ def odd_json_file(rng: Random, path: Path) -> None:
     path.write_bytes(odd_json(rng, value))
 
 
+def odd_lines(rng: Random, path: Path) -> None:
+    """Some lines of a JSONL file changed, and its last line twice."""
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError:  # an earlier change has broken it already
+        return
+    lines[0] = lines[-1]
+    odd = (odd_json(rng, line) if rng.random() < 0.5 else json.dumps(line).encode() for line in lines)
+    path.write_bytes(b"\n".join(odd))
+
+
 # --- safetensors ----------------------------------------------------------------------------------------
 
 
 def odd_safetensors(rng: Random, raw: bytes) -> bytes:
     """Header or numbers of a safetensors file changed, the rest of it in order."""
-    n = struct.unpack("<Q", raw[:8])[0]
-    head, body = json.loads(raw[8 : 8 + n]), raw[8 + n :]
+    try:
+        n = struct.unpack("<Q", raw[:8])[0]
+        head, body = json.loads(raw[8 : 8 + n]), raw[8 + n :]
+    except (struct.error, ValueError):  # an earlier change has broken it already
+        return some_bytes(rng, raw)
     kind = rng.choice(("json", "json", "tensor", "tensor", "tensor", "length", "body", "bytes"))
     if kind == "bytes":
         return some_bytes(rng, raw)
