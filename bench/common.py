@@ -119,10 +119,13 @@ def twin(net: nn.Module, layout: torch.memory_format = torch.contiguous_format) 
     return other.to(next(net.parameters())).to(memory_format=layout)
 
 
-def alternate(sides: dict[str, Callable[[], object]], repeats: int, warm: int = 1) -> dict[str, float]:
+def alternate(
+    sides: dict[str, Callable[[], object]], repeats: int, warm: int | None = None
+) -> dict[str, float]:
     """Median seconds of each side. They take turns, so that what disturbs the machine disturbs all of them
-    alike.
+    alike. warm: rounds before those that count; 1, and none before a single one, which measures nothing.
     """
+    warm = int(repeats > 1) if warm is None else warm
     times: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(-warm, repeats):
         for name, run in sides.items():

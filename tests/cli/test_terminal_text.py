@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.support import forked
 from unnoise.cli import common, terminal
 from unnoise.cli.main import main, verdict
 
@@ -78,12 +79,11 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "args", COMMANDS, ids=lambda a: " ".join(w if w.isascii() and w.isprintable() else "X" for w in a)[:40]
 )
 def test_no_control_character_reaches_the_terminal(folder, args):
-    code, out, err = process(*args, cwd=folder)
+    code, out, err = forked.command(*args, cwd=folder)
     assert harmless(out) and harmless(err), (out, err)
     assert code == 2 and err.startswith(b"error: ") and err.count(b"\n") == 1 if code else not err, (
         code,
