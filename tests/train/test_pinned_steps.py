@@ -116,7 +116,7 @@ def test_where_nothing_is_shown_the_picture_itself_is_what_is_left():
     assert not torch.equal(left[1], x0[1])
     assert float(gain(c)[0].mean()) == 1
     assert float(gain(c)[1].mean()) == 8
-    torch.testing.assert_close(upscale.whole(left, c), x0)
+    torch.testing.assert_close(upscale.restored(left, c), x0)
 
 
 # --- errors -------------------------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ def test_a_process_where_there_is_none(task, keys):
         (lambda: recipe(MLP, train={"initial": "near_linear"}), "train.initial"),
         (lambda: recipe(UNET, train={"label_smoothing": 0.1}), "train.label_smoothing"),
         (lambda: recipe(UNET, data={"low_noise": 0.1}), "data.low_noise"),
+        (lambda: recipe(UNET, data={"world": 2}), "data.world"),
+        (lambda: recipe(UNET, data={"options": {"noise": 1}}), "data.options"),
         (lambda: scenes.recipe("contrast", label_smoothing=0.1), "train.label_smoothing"),
         (lambda: scenes.recipe("autoencode").model_copy(update={"patch": 2}), "patch"),
     ],
@@ -60,6 +62,45 @@ def test_a_process_where_there_is_none(task, keys):
 def test_other_keys_without_effect(r, key):
     with pytest.raises(BadInput, match=f"^{key} does nothing here"):
         build.check(r())
+
+
+@pytest.mark.parametrize(
+    "r, says",
+    [
+        (
+            lambda: scenes.recipe("recognise", {"options": {"siz": 32}}),
+            "'data.options.siz'; did you mean 'data.options.size'",
+        ),
+        (
+            lambda: scenes.recipe("recognise", {"name": "emoji-scene"}),
+            "world 'emoji-scene'; did you mean 'emoji-scenes'",
+        ),
+        (
+            lambda: scenes.recipe("autoencode", objective={"edges": 1}),
+            "'objective.edges'; did you mean 'objective.edge'",
+        ),
+        (lambda: recipe(MLP, objective={"los": "mse"}), "'objective.los'; did you mean 'objective.loss'"),
+        (lambda: recipe({**MLP, "widht": 3}), "'net.widht'; did you mean 'net.width'"),
+        (lambda: recipe({"kind": "unett"}), "net.kind 'unett'; did you mean 'unet'"),
+        (
+            lambda: scenes.recipe("contrast").model_copy(update={"net": {"kind": "clip", "txt": {}}}),
+            "'net.txt'; did you mean 'net.text'",
+        ),
+        (lambda: recipe(MLP, task="denois"), "task: input should be 'denoise', 'classify'"),
+        (lambda: recipe(MLP, data={"shfit": 1}), "'data.shfit'; did you mean 'data.shift'"),
+    ],
+)
+def test_unknown_keys_of_tasks_worlds_and_sources_name_the_nearest(r, says):
+    with pytest.raises(BadInput, match=says):
+        build.check(r())
+
+
+@pytest.mark.parametrize("task", ["score", "classify"])
+def test_only_denoisers_are_shown_pictures(task):
+    net = MLP if task == "score" else JUDGE
+    for data in ({"low": 2}, {"masked": True}):
+        with pytest.raises(BadInput, match=f"data.{next(iter(data))} is for task 'denoise'"):
+            build.check(recipe(net, task=task, data=data))
 
 
 def test_keys_that_are_read_stay_accepted():

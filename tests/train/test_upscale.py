@@ -48,7 +48,7 @@ def test_what_is_left_and_its_way_back():
     c = upscale.drawn(r, x0, "s", 0, 2, n, n, torch.tensor([True, False]))
     left = upscale.left(x0, c)
     assert torch.equal(left[0], x0[0])  # shown nothing, all is left
-    torch.testing.assert_close(upscale.whole(left, c), x0)
+    torch.testing.assert_close(upscale.restored(left, c), x0)
 
 
 def test_a_step_draws_the_same_in_parts():

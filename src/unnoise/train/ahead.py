@@ -38,11 +38,11 @@ class Ahead:
         for w in self._next(where):
             if w[0] < recipe.train.steps and (rollbacks, w) not in self.waiting:
                 self.waiting[rollbacks, w] = self.pool.submit(_work, rollbacks, w)
-        items, made = self.waiting.pop((rollbacks, where)).result()
+        items, tensors = self.waiting.pop((rollbacks, where)).result()
         for old in [k for k in self.waiting if k[0] != rollbacks or k[1][0] < where[0]]:
             self.waiting.pop(old).cancel()
         items = items or src.fetch(src.indices(recipe.seed + rollbacks, where))
-        return replace(items, more={**items.more, **made})
+        return replace(items, more={**items.more, **tensors})
 
     def _next(self, where: Where) -> list[Where]:
         """These places, and those that follow."""
@@ -65,8 +65,8 @@ def _begin(drawer: Drawer, task: Task, shape: tuple[int, ...] | None) -> None:
 
 def _work(rollbacks: int, where: Where) -> Made:
     drawer, task, shape = _WORKER
-    items, made = drawer.draw(task.recipe, rollbacks, where)
+    items, tensors = drawer.draw(task.recipe, rollbacks, where)
     if shape is not None:
         eps = noise.draws(task.recipe.seed, task.noise_stream(rollbacks), positions(*where), shape)
-        made = {**made, "noise": eps.float()}
-    return items, made
+        tensors = {**tensors, "noise": eps.float()}
+    return items, tensors

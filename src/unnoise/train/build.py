@@ -8,6 +8,7 @@ from unnoise.base.errors import BadInput, unknown
 from unnoise.train import reader, tasks
 from unnoise.train.recipe import Recipe
 from unnoise.train.sources import Source
+from unnoise.train.sources.world import options
 from unnoise.train.tasks import TASKS
 from unnoise.train.unused import check_used
 from unnoise.worlds import WORLDS
@@ -20,18 +21,20 @@ def check(recipe: Recipe) -> None:
     """BadInput where what can be told without the data does not fit: net kind and keys, and what `[process]`
     names.
     """
-    kind, task = recipe.net.get("kind"), TASKS[recipe.task]
+    kind, which = recipe.net.get("kind"), TASKS[recipe.task]
     if kind not in KINDS:
         raise unknown("net.kind", kind, KINDS)
-    if kind not in task.kinds:
-        which = "; ".join(f"{name}: {', '.join(kinds)}" for name, kinds in FITS.items())
-        raise BadInput(f"task {recipe.task!r} does not go with net.kind {kind!r} ({which})")
-    if recipe.data.tint and not task.tints:
+    if kind not in which.kinds:
+        fits = "; ".join(f"{name}: {', '.join(kinds)}" for name, kinds in FITS.items())
+        raise BadInput(f"task {recipe.task!r} does not go with net.kind {kind!r} ({fits})")
+    if recipe.data.tint and not which.tints:
         raise BadInput("data.tint is for task 'recognise': other networks are to keep colours")
     check_used(recipe)
-    made = tasks.of(recipe)
+    if recipe.data.name in WORLDS:
+        options(recipe.data)
+    task = tasks.of(recipe)
     _check_shown(recipe)
-    made.check()
+    task.check()
 
 
 def _check_shown(recipe: Recipe) -> None:

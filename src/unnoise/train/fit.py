@@ -108,15 +108,15 @@ class Run:
         """BadInput where a checkpoint's tensors are not those of this network: nothing is taken of it
         then.
         """
-        own = {k: v.shape for k, v in self.net.state_dict().items()}
+        ours = {k: v.shape for k, v in self.net.state_dict().items()}
         for track in ("raw", *(f"ema{i}" for i in range(len(self.ema)))):
             theirs = {k: v.shape for k, v in parts.get(track, {}).items()}
-            other = next((k for k in {**own, **theirs} if own.get(k) != theirs.get(k)), None)
+            other = next((k for k in {**ours, **theirs} if ours.get(k) != theirs.get(k)), None)
             if other:
                 raise BadInput(f"the checkpoint is of another network: {track}/{other} differs or is missing")
         for k, v in parts.get("optimizer", {}).items():
             name, _, key = k.rpartition("/")
-            fits = name in self.names and (v.shape == own[name] or (key == "step" and v.numel() == 1))
+            fits = name in self.names and (v.shape == ours[name] or (key == "step" and v.numel() == 1))
             if not fits:
                 raise BadInput(f"the checkpoint is of another network: optimizer/{k} does not fit")
 
@@ -343,7 +343,8 @@ def _gradient(run: Run, loss: float) -> tuple[float, str | None]:
     """
     if not math.isfinite(loss):
         return math.nan, "loss"
-    if (scale := _scale(run.recipe.train)) != 1:
+    scale = _scale(run.recipe.train)
+    if scale != 1:
         for p in run.net.parameters():
             if p.grad is not None:
                 p.grad.div_(scale)

@@ -33,10 +33,10 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         raise BadInput(f"{folder} holds a run of another recipe ({how}): it can only be resumed with its own")
 
 
-def _difference(there: dict, given: dict, section: str = "") -> str:
+def _difference(there: dict, asked: dict, section: str = "") -> str:
     """The first entry in which two different recipes differ, and both values."""
-    key = next(k for k in {**there, **given} if there.get(k) != given.get(k))
-    u, v, name = there.get(key), given.get(key), section + key
+    key = next(k for k in {**there, **asked} if there.get(k) != asked.get(k))
+    u, v, name = there.get(key), asked.get(key), section + key
     if isinstance(u, dict) and isinstance(v, dict):
         return _difference(u, v, f"{name}.")
     return f"{name} is {u!r} there, given {v!r}"

@@ -44,8 +44,8 @@ def drawn(recipe: Recipe, x0: Tensor, stream: str, positions: Iterable[int]) -> 
 
 def masks(seed: int, stream: str, positions: Iterable[int], h: int, w: int) -> Tensor:
     """(n, 1, h, w) of 0 and 1: mask i is a function of (seed, stream, positions[i])."""
-    made = [mask(noise.uniform(seed, stream + "/mask", int(p), (DRAWS,)).numpy(), h, w) for p in positions]
-    return torch.from_numpy(np.stack(made)[:, None].astype(np.float32))
+    each = [mask(noise.uniform(seed, stream + "/mask", int(p), (DRAWS,)).numpy(), h, w) for p in positions]
+    return torch.from_numpy(np.stack(each)[:, None].astype(np.float32))
 
 
 def mask(u: np.ndarray, h: int, w: int) -> np.ndarray:
@@ -63,14 +63,16 @@ def mask(u: np.ndarray, h: int, w: int) -> np.ndarray:
 
 def _box(u: np.ndarray, h: int, w: int) -> np.ndarray:
     """A rectangle of any size that has at least one cell in the picture; it may hang over the edge."""
-    across = lambda n, size, place: (
-        v := 1 + int(size * n),
-        (start := int(place * (n + v - 1)) - v + 1),
-        start + v,
-    )[1:]
-    (top, bottom), (left, right) = across(h, *u[:2]), across(w, *u[2:])
+    (top, bottom), (left, right) = _span(h, *u[:2]), _span(w, *u[2:])
     y, x = np.mgrid[:h, :w]
     return (y >= top) & (y < bottom) & (x >= left) & (x < right)
+
+
+def _span(n: int, size: float, place: float) -> tuple[int, int]:
+    """Where it begins and ends along a side of n cells."""
+    length = 1 + int(size * n)
+    start = int(place * (n + length - 1)) - length + 1
+    return start, start + length
 
 
 def _stroke(u: np.ndarray, h: int, w: int) -> np.ndarray:

@@ -35,17 +35,17 @@ def config(kind: str, d: dict[str, Any]) -> BaseModel:
     return table.read(d) if table.read else model(**d)
 
 
-def _check_known(given: Iterable[str], known: list[str], listed: list[str]) -> None:
-    for key in given:
+def _check_known(chosen: Iterable[str], known: list[str], listed: list[str]) -> None:
+    for key in chosen:
         if key not in known:
             raise BadInput(unknown_key(f"net.{key}", listed))
 
 
-def check_follows(given: dict[str, Any], follows: dict[str, Any]) -> None:
+def check_follows(chosen: dict[str, Any], follows: dict[str, Any]) -> None:
     """BadInput names the first key that is not what the data ask for."""
     for key, value in follows.items():
-        if given.get(key, value) != value:
-            raise BadInput(f"net.{key} follows from the data, which asks for {value}; given {given[key]!r}")
+        if chosen.get(key, value) != value:
+            raise BadInput(f"net.{key} follows from the data, which asks for {value}; given {chosen[key]!r}")
 
 
 def seeded(recipe: Recipe, make: Callable[[], nn.Module]) -> nn.Module:

@@ -69,8 +69,8 @@ class Process:
 
     def errors(self, net: Callable[..., Tensor], x0: Tensor, eps: Tensor, l: Level) -> Tensor:
         """Per-sample weighted squared error of the network's own output, (n,)."""
-        _, out, own = self.answer(net, x0, eps, l)
-        return self.weighed(perceptual.square(out - predict.target(self.kind, x0, eps, own)), own)
+        _, out, framed = self.answer(net, x0, eps, l)
+        return self.weighed(perceptual.square(out - predict.target(self.kind, x0, eps, framed)), framed)
 
     def answer(
         self, net: Callable[..., Tensor], x0: Tensor, eps: Tensor, l: Level
@@ -78,17 +78,17 @@ class Process:
         """What the network is shown of x0 (n, …) at level l, what it makes of it (float32 or better), and the
         level in its own frame.
         """
-        own = l.like(x0)
-        r = self.frame(own)
-        own = Level(own.alpha / r, own.sigma / r)
-        time, x = self.clock(l), corrupt(x0, eps, own)
+        framed = l.like(x0)
+        r = self.frame(framed)
+        framed = Level(framed.alpha / r, framed.sigma / r)
+        time, x = self.clock(l), corrupt(x0, eps, framed)
         out = net(x, None if time is None else time.to(x0))
-        return x, out if out.dtype == torch.float64 else out.float(), own
+        return x, out if out.dtype == torch.float64 else out.float(), framed
 
-    def weighed(self, error: Tensor, own: Level) -> Tensor:
+    def weighed(self, error: Tensor, framed: Level) -> Tensor:
         """Errors (n,) of the network's output times the weight of their levels."""
         return (
-            weight.in_space(self.weight, self.kind)(Level(own.alpha.reshape(-1), own.sigma.reshape(-1)))
+            weight.in_space(self.weight, self.kind)(Level(framed.alpha.reshape(-1), framed.sigma.reshape(-1)))
             * error
         )
 
@@ -155,11 +155,11 @@ class _Denoising:
         stream, process = f"train/{salt}", self.process
         eps, l = drawn(self.recipe, process, b, stream)
         call, x0 = self._shown(net, b, stream)
-        x, out, own = process.answer(call, x0, eps, l)
+        x, out, framed = process.answer(call, x0, eps, l)
         distance = perceptual.distance(self.keys)
-        error = process.weighed(distance(out - predict.target(process.kind, x0, eps, own)), own)
+        error = process.weighed(distance(out - predict.target(process.kind, x0, eps, framed)), framed)
         if self.features is not None:
-            guess = predict.solve(process.kind, x, out, own)
+            guess = predict.solve(process.kind, x, out, framed)
             anew = levels(self.recipe, process, b, stream + "/features")
             apart = perceptual.between(self.features, guess, (x0, eps), anew, b.labels)
             error = error + self.keys.share * apart

@@ -57,7 +57,7 @@ class DataSection(Section):
     )
     options: dict[str, Any] = {}  # what else the world of that name can be told (see its Options)
 
-    def told(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """The values by name, without options where there are none."""
         return self.model_dump(exclude=None if self.options else {"options"})
 

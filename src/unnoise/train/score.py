@@ -178,16 +178,16 @@ def _jacobian(f: Score, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         out = _same(f(y), x)
 
     def pull(u: Tensor) -> Tensor:
-        given = (
+        grads = (
             [None]
             if not out.requires_grad
             else torch.autograd.grad(
                 out, y, u.expand_as(out), create_graph=keep, retain_graph=True, allow_unused=True
             )
         )
-        if given[0] is None:
+        if grads[0] is None:
             raise BadInput("the function cannot be differentiated in x: compute it from x, with autograd on")
-        return given[0]
+        return grads[0]
 
     return (out if keep else out.detach()), pull
 

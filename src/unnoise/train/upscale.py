@@ -46,8 +46,8 @@ def channels(codec: Codec, f: int) -> int:
 def seeing(net: Net, condition: Tensor) -> Net:
     """The network with the condition (n or 1, c', h, w) beside every x."""
 
-    def call(x: Tensor, t: Tensor | None, **given) -> Tensor:
-        return net(torch.cat([x, condition.to(x).expand(len(x), -1, -1, -1)], dim=1), t, **given)
+    def call(x: Tensor, t: Tensor | None, **more) -> Tensor:
+        return net(torch.cat([x, condition.to(x).expand(len(x), -1, -1, -1)], dim=1), t, **more)
 
     return call
 
@@ -57,7 +57,7 @@ def left(x0: Tensor, condition: Tensor) -> Tensor:
     return (x0 - condition[:, : x0.shape[1]].to(x0)) * gain(condition).to(x0)
 
 
-def whole(r: Tensor, condition: Tensor) -> Tensor:
+def restored(r: Tensor, condition: Tensor) -> Tensor:
     """The way back from `left`."""
     return r / gain(condition).to(r) + condition[:, : r.shape[1]].to(r)
 

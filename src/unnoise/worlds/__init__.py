@@ -59,8 +59,8 @@ class World(Protocol):
         """The same of another split. BadInput: it has none of that name."""
         ...
 
-    def digest(self, told: Mapping[str, Any]) -> str:
-        """Hex sha256 of all that items depend on: equal digests, equal items. told: further JSON values by
+    def digest(self, values: Mapping[str, Any]) -> str:
+        """Hex sha256 of all that items depend on: equal digests, equal items. values: further JSON values by
         name (a recipe's [data]), of which it leaves out those that change no item.
         """
         ...

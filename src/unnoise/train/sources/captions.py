@@ -54,14 +54,14 @@ class CaptionSource(Source):
 
     @cached_property
     def data(self) -> Facts:
-        told = [
+        facts = [
             self.scenes.emoji.made_with,
-            self.section.told(),
+            self.section.values(),
             self.scenes.split,
             len(self.scenes.emoji),
             self.encoder.tokenizer.vocab,
         ]
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return Facts(self.section.name, self.scenes.split, digest, "MIT; Unicode License v3", ENDLESS)
 
     def indices(self, seed: int, where: Where) -> np.ndarray:

@@ -155,8 +155,8 @@ def open_latents(recipe: Recipe, split: str, pieces: slice = slice(None)) -> Lat
     codec, text = parts.load_autoencoder(d.autoencoder, d.size), parts.load_text(d.text)
     pixels = replace(pixels, tokenizer=text.tokenizer)
     t = recipe.train
-    made = latents(pixels, codec, text, d.cached, recipe.seed, t.precision, pieces, t.workers)
-    return replace(made, learns=t.text)
+    source = latents(pixels, codec, text, d.cached, recipe.seed, t.precision, pieces, t.workers)
+    return replace(source, learns=t.text)
 
 
 def latents(
@@ -181,8 +181,8 @@ def latents(
     with _drawing(source, seed, workers) as draw:
         maker = _Maker(cache() / "latents" / key, draw, replace(codec, net=net), n, precision)
         ranges = [range(start, min(start + PART, n)) for start in range(0, n, PART)]
-        made = [_piece(maker, r) for r in ranges[pieces]]
-    x, rows = (np.concatenate([p[k] for p in made]) for k in ("x", "ids"))
+        parts = [_piece(maker, r) for r in ranges[pieces]]
+    x, rows = (np.concatenate([p[k] for p in parts]) for k in ("x", "ids"))
     facts = replace(source.data, length=len(x), sha256=hashlib.sha256(f"{key} {n}".encode()).hexdigest())
     return LatentSource(x, rows, facts, codec, source, text, precision, seed=seed)
 
@@ -190,7 +190,7 @@ def latents(
 def _key(source: WorldSource, codec: Latents, text: PromptEncoder, seed: int, precision: str) -> str:
     """A name of all that latents depend on."""
     weights = b"".join(p.detach().numpy().tobytes() for p in codec.net.parameters())
-    told = [
+    facts = [
         source.data.sha256,
         hashlib.sha256(weights).hexdigest(),
         codec.scale,
@@ -199,7 +199,7 @@ def _key(source: WorldSource, codec: Latents, text: PromptEncoder, seed: int, pr
         seed,
         precision,
     ]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -230,9 +230,9 @@ def _piece(m: _Maker, index: range) -> dict[str, np.ndarray]:
     if kept is not None:
         return kept
     print(f"latents of scenes {index.start} to {index.stop} of {m.n}", file=sys.stderr)
-    made = _encoded(m, index)
-    _keep(file, made)
-    return made
+    arrays = _encoded(m, index)
+    _keep(file, arrays)
+    return arrays
 
 
 def _kept(file: Path) -> dict[str, np.ndarray] | None:
@@ -258,13 +258,13 @@ def _encoded(m: _Maker, index: range) -> dict[str, np.ndarray]:
     return {"x": np.concatenate(x), "ids": np.concatenate(rows)}
 
 
-def _keep(file: Path, made: dict[str, np.ndarray]) -> None:
+def _keep(file: Path, arrays: dict[str, np.ndarray]) -> None:
     """BadInput: the disk refuses."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as f:
-            np.savez(f, x=made["x"], ids=made["ids"])
+            np.savez(f, x=arrays["x"], ids=arrays["ids"])
         part.replace(file)
     except OSError as e:
         part.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unnoise.base.errors import BadInput
-from unnoise.base.section import checked
+from unnoise.base.section import Section, checked
 from unnoise.codec import Codec
 from unnoise.data import positions
 from unnoise.process import noise
@@ -40,7 +40,7 @@ class WorldSource(Source):
     @cached_property
     def data(self) -> Facts:
         w = self.world
-        return Facts(self.section.name, w.split, w.digest(self.section.told()), w.licence, ENDLESS)
+        return Facts(self.section.name, w.split, w.digest(self.section.values()), w.licence, ENDLESS)
 
     def indices(self, seed: int, where: Where) -> np.ndarray:
         """The items at these places of the stream: their own numbers."""
@@ -76,21 +76,23 @@ class WorldSource(Source):
         return fetch(self, recipe, rollbacks, where), {}
 
 
-def open_world(d: DataSection, split: str) -> World:
-    """The world that [data] names, with the options that it gives. BadInput: see `worlds.World.open`."""
-    kind = WORLDS[d.name]
-    options = {k: getattr(d, k) for k in kind.Options.model_fields if k in DataSection.model_fields}
-    return kind.open(d.name, split, checked(kind.Options, {**options, **d.options}, "data.options."))
+def options(d: DataSection) -> Section:
+    """What [data] tells the world that it names. BadInput: an option that this world has not, or a bad
+    value.
+    """
+    kind = WORLDS[d.name].Options
+    shared = {k: getattr(d, k) for k in kind.model_fields if k in DataSection.model_fields}
+    return checked(kind, {**shared, **d.options}, "data.options.")
 
 
 def of_world(recipe: Recipe, split: str) -> WorldSource:
-    """The items of the world that a recipe names. BadInput: it names none, or see `open_world`."""
+    """The items of the world that a recipe names. BadInput: it names none, or see `World.open`."""
     d = recipe.data
     if d.name not in WORLDS:
         raise BadInput(
             f"task {recipe.task!r} learns from scenes ({', '.join(WORLDS)}), given data {d.name!r}"
         )
-    world = open_world(d, split)
+    world = WORLDS[d.name].open(d.name, split, options(d))
     return WorldSource(world, d, world.codec())
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from unnoise.base.errors import BadInput
+from unnoise.base.read import unknown_key
 from unnoise.base.section import checked
 from unnoise.nets import clip
 from unnoise.train import networks, objective
@@ -33,7 +34,7 @@ class Contrast(protocol.Task):
     def check(self) -> None:
         for k in self.recipe.net:
             if k not in TABLES:
-                raise BadInput(f"unknown key 'net.{k}' (accepted: {', '.join(TABLES)})")
+                raise BadInput(unknown_key(f"net.{k}", TABLES))
 
     def source(self, split: str) -> WorldSource:
         """Pictures with their captions as ids of the tokenizer in data.tokenizer."""

@@ -57,9 +57,9 @@ class Denoise(Task):
     # --- the network
 
     def net(self, src: Source) -> nn.Module:
-        given, follows = networks.keys(self.recipe), self._follows(src)
-        networks.check_follows(given, follows)
-        return networks.built(self.recipe, follows | self._classes(given, src), self.start)
+        chosen, follows = networks.keys(self.recipe), self._follows(src)
+        networks.check_follows(chosen, follows)
+        return networks.built(self.recipe, follows | self._classes(chosen, src), self.start)
 
     def _follows(self, src: Source) -> dict[str, Any]:
         """The keys of the network that the data and the process fix."""
@@ -79,12 +79,12 @@ class Denoise(Task):
         width = {"cross_attention_dim": src.text.net.config.hidden_size} if src.text else {}
         return follows | width
 
-    def _classes(self, given: dict[str, Any], src: Source) -> dict[str, Any]:
+    def _classes(self, chosen: dict[str, Any], src: Source) -> dict[str, Any]:
         """How many labels the network takes: one more than there are words; the last is "no condition"."""
         if src.labels is None or not src.words:
             return {}
         n = len(src.words)
-        asked = given.get("num_class_embeds", n + 1)
+        asked = chosen.get("num_class_embeds", n + 1)
         if 0 < asked <= n:
             raise BadInput(f"net.num_class_embeds must be 0 (no condition) or above {n}, given {asked}")
         return {"num_class_embeds": n + 1}
@@ -135,7 +135,7 @@ class Denoise(Task):
             call = upscale.seeing(call, inpaint.drawn(r, held(n).x, "shown", range(n)))
         x = noise.seeded(range(n), "init")(torch.zeros(src.codec.shape(n), device=on))
         out = last(SAMPLERS["ddim"](process.denoiser(call), x, process.curve.path(STEPS)))
-        return (out if low is None else upscale.whole(out, low)).nan_to_num()
+        return (out if low is None else upscale.restored(out, low)).nan_to_num()
 
     def _sheet(self, net: Net, src: Source, n: int, on: torch.device) -> Net:
         """The network told what the n samples of a sheet show: every word in turn, or the first captions."""

@@ -161,5 +161,5 @@ def is_thing(c: Concept) -> bool:
 
 
 def _weight(c: Concept) -> float:
-    own = USUAL if c.label in NOUNS else SUBGROUP_WEIGHT.get(c.subgroup, 1.0)
-    return own * (TURNED_AWAY if "facing right" in c.label else 1.0)
+    weight = USUAL if c.label in NOUNS else SUBGROUP_WEIGHT.get(c.subgroup, 1.0)
+    return weight * (TURNED_AWAY if "facing right" in c.label else 1.0)

@@ -27,9 +27,9 @@ def of(world: Scenes) -> Known:
     things: dict[str, dict[str, float]] = {}
     for label, name, often in _names(world):
         for word in words_of(name):
-            whole = often if word == name else often / 4
+            share = often if word == name else often / 4
             found = things.setdefault(word, {})
-            found[label] = max(found.get(label, 0.0), whole)
+            found[label] = max(found.get(label, 0.0), share)
     grammar = {w for text in _grammar(world) for w in words_of(text)}
     kept = {w: tuple(sorted(found, key=lambda k: (-found[k], k))[:MEANT]) for w, found in things.items()}
     return Known(kept, frozenset(grammar))
@@ -39,9 +39,9 @@ def _names(world: Scenes) -> Iterable[tuple[str, str, float]]:
     """(label, a name of it, how often it is said of it)."""
     for label in world.labels:
         if isinstance(world, Everything):
-            own = world.called[label]
-            yield from ((label, form, 1.0) for w in (*own.main, *own.nouns) for form in (w, many(w)))
-            yield from ((label, w, v) for w, v in own.others if v > HARDLY)
+            called = world.called[label]
+            yield from ((label, form, 1.0) for w in (*called.main, *called.nouns) for form in (w, many(w)))
+            yield from ((label, w, v) for w, v in called.others if v > HARDLY)
             continue
         noun = NOUNS.get(label)
         yield label, plain(label), 1.0

@@ -382,11 +382,11 @@ def called(concepts: Sequence[Concept], held_out: Sequence[str] = ()) -> dict[st
     tells = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, hidden))})(?![\w-])") if hidden else None
     found = {}
     for c in concepts:
-        own = _names(c, taken, shared)
+        words = _names(c, taken, shared)
         if tells and c.label not in held_out:
-            own = _without(own, tells)
-        if own:
-            found[c.label] = own
+            words = _without(words, tells)
+        if words:
+            found[c.label] = words
     return found
 
 
@@ -422,10 +422,10 @@ def _names(c: Concept, taken: dict[str, set[str]], shared: Counter[str]) -> Call
     return Called(main, (main[0], *nouns), tuple((w, v / total) for w, v in weights.items()))
 
 
-def _without(own: Called, tells: re.Pattern) -> Called | None:
+def _without(words: Called, tells: re.Pattern) -> Called | None:
     """The names that tell nothing; None where none is left."""
-    main, nouns = (tuple(w for w in ws if not tells.search(w)) for ws in (own.main, own.nouns))
-    others = [(w, v) for w, v in own.others if not tells.search(w)]
+    main, nouns = (tuple(w for w in ws if not tells.search(w)) for ws in (words.main, words.nouns))
+    others = [(w, v) for w, v in words.others if not tells.search(w)]
     if not main:
         return None
     total = sum(v for _, v in others)

@@ -140,13 +140,9 @@ def plainly(a: Attributes, names: Names) -> str:
     ground = "" if a.background == "white" else f" on {article(a.background)} background"
     first = names[a.concepts[0]].main[0] if a.kind != "hand" else ""
     if a.kind == "plain":
-        return (
-            f"{first} with {a.tone} skin tone"
-            if a.tone not in ("", "two")
-            else first
-            if ": " in first
-            else _one(first)
-        )
+        if a.tone not in ("", "two"):
+            return f"{first} with {a.tone} skin tone"
+        return first if ": " in first else _one(first)
     if a.kind == "hand":
         return f"a hand with {NUMBER[a.fingers or 0]} finger{'' if a.fingers == 1 else 's'}{ground}"
     if a.kind == "pair":
@@ -173,13 +169,15 @@ def _one(thing: str) -> str:
 
 
 def _plain(a: Attributes, names: Names, draw: Draw) -> str:
-    own = names[a.concepts[0]]
+    thing = names[a.concepts[0]]
     way = draw.uniform()
-    if way < 0.06 and own.others:
-        return ", ".join(dict.fromkeys((own.main[0], *(_other(own, draw) for _ in range(1 + draw.below(2))))))
-    if way < 0.10 and own.others:
-        return ", ".join(dict.fromkeys(_other(own, draw) for _ in range(1 + draw.below(3))))
-    name = _name(own, draw)
+    if way < 0.06 and thing.others:
+        return ", ".join(
+            dict.fromkeys((thing.main[0], *(_other(thing, draw) for _ in range(1 + draw.below(2)))))
+        )
+    if way < 0.10 and thing.others:
+        return ", ".join(dict.fromkeys(_other(thing, draw) for _ in range(1 + draw.below(3))))
+    name = _name(thing, draw)
     if name.startswith("flag: "):
         name = draw.pick((name, f"flag of {name[6:]}", f"{name[6:]} flag", f"the flag of {name[6:]}"))
     elif ": " in name and draw.chance(0.5):
@@ -194,14 +192,14 @@ def _plain(a: Attributes, names: Names, draw: Draw) -> str:
     return said
 
 
-def _name(own: Called, draw: Draw) -> str:
-    if own.others and draw.chance(0.52):
-        return _other(own, draw)
-    return own.main[0] if draw.chance(0.7) else own.main[-1]
+def _name(thing: Called, draw: Draw) -> str:
+    if thing.others and draw.chance(0.52):
+        return _other(thing, draw)
+    return thing.main[0] if draw.chance(0.7) else thing.main[-1]
 
 
-def _other(own: Called, draw: Draw) -> str:
-    return draw.among([w for w, _ in own.others], [v for _, v in own.others])
+def _other(thing: Called, draw: Draw) -> str:
+    return draw.among([w for w, _ in thing.others], [v for _, v in thing.others])
 
 
 def _determined(name: str, draw: Draw) -> str:
@@ -214,34 +212,36 @@ def _determined(name: str, draw: Draw) -> str:
 
 
 def _noun(label: str, names: Names, draw: Draw) -> str:
-    own = names[label]
-    return own.main[0] if draw.chance(0.55) else draw.pick(own.nouns)
+    thing = names[label]
+    return thing.main[0] if draw.chance(0.55) else draw.pick(thing.nouns)
+
+
+def _single(thing: str, plural: bool, draw: Draw) -> str:
+    """One thing, with its number, its article or neither."""
+    if plural or draw.chance(0.15):
+        return thing
+    return f"one {thing}" if draw.chance(0.08) else article(thing)
+
+
+def _turned(a: Attributes, draw: Draw) -> str:
+    """How it is turned, in words; "" where that is not said."""
+    if a.orientation != "upright":
+        return draw.pick(TURN_WORDS[a.orientation])
+    return "upright" if draw.chance(0.05) else ""
 
 
 def _objects(a: Attributes, names: Names, draw: Draw) -> str:
     noun, words = _noun(a.concepts[0], names, draw), []
     if a.size != "medium":
         words.append(draw.pick(SIZE_WORDS[a.size]))
-    turned = (
-        draw.pick(TURN_WORDS[a.orientation])
-        if a.orientation != "upright"
-        else "upright"
-        if draw.chance(0.05)
-        else ""
-    )
+    turned = _turned(a, draw)
     if turned == "mirrored":
         words, turned = [*words, turned], ""
     if a.colour:
         words.append("gray" if a.colour == "grey" and draw.chance(0.5) else a.colour)
     thing = " ".join((*words, noun if a.count == 1 else many(noun)))
     if a.count == 1:
-        thing = (
-            thing
-            if several(noun) or draw.chance(0.15)
-            else f"one {thing}"
-            if draw.chance(0.08)
-            else article(thing)
-        )
+        thing = _single(thing, several(noun), draw)
     else:
         thing = f"{_number(a.count, draw)} {thing}"
         turned = turned.replace("its side", "their sides" if draw.chance(0.5) else "their side")

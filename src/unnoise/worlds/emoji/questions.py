@@ -43,7 +43,8 @@ def answers(a: Attributes) -> dict[str, str]:
 def _of_pair(a: Attributes) -> dict[str, str]:
     (ax0, ay0, ax1, _), (bx0, by0, bx1, _) = a.boxes
     level = ax1 <= bx0 or bx1 <= ax0
-    first = 0 if (ax0 < bx0 if level else ay0 < by0) else 1
+    before = ax0 < bx0 if level else ay0 < by0
+    first = 0 if before else 1
     known = {"axis": "horizontal" if level else "vertical"}
     for name, k in zip("ab", (first, 1 - first)):
         known |= {f"noun_{name}": a.concepts[k], f"colour_{name}": a.colours[k] or "as drawn"}

@@ -135,6 +135,24 @@ def relations(first: Box, second: Box) -> set[str]:
     return {r for r, true in holds.items() if true} | ({"next to"} if beside else set())
 
 
+def _drawn_kinds(split: str, weights: Mapping[str, float]) -> dict[str, float]:
+    """The kinds of scene that are drawn in a split, with their shares. BadInput: none, or an unknown one."""
+    if split not in SPLITS:
+        raise unknown("split of scenes", split, SPLITS)
+    for kind in weights:
+        if kind not in (*KINDS, TURNED_ONLY):
+            raise unknown("kind of scene", kind, (*KINDS, TURNED_ONLY))
+    # a plain picture combines nothing, a hand is no noun
+    without = {"held_out": "plain", "personal": "hand"}.get(split)
+    kinds = {k: w for k, w in weights.items() if w > 0 and k != without}
+    if not kinds or min(weights.values()) < 0:
+        raise BadInput(
+            f"weights of scenes {dict(weights)} leave nothing to draw in {split!r}: at least one of"
+            f" {', '.join(KINDS)} above 0"
+        )
+    return kinds
+
+
 class Scenes:
     """The endless scenes of one split of one emoji set: `scene(seed, index)` is always the same one.
 
@@ -150,31 +168,10 @@ class Scenes:
         weights: Mapping[str, float] = WEIGHTS,
         concepts: int = 0,
     ):
-        if split not in SPLITS:
-            raise unknown("split of scenes", split, SPLITS)
-        if wrong := [kind for kind in weights if kind not in (*KINDS, TURNED_ONLY)]:
-            raise unknown("kind of scene", wrong[0], (*KINDS, TURNED_ONLY))
-        without = {"held_out": "plain", "personal": "hand"}.get(
-            split
-        )  # a plain picture combines nothing, a hand is no noun
-        kinds = {k: w for k, w in weights.items() if w > 0 and k != without}
-        if not kinds or min(weights.values()) < 0:
-            raise BadInput(
-                f"weights of scenes {dict(weights)} leave nothing to draw in {split!r}: at least one of"
-                f" {', '.join(KINDS)} above 0"
-            )
+        self.split, self.kinds = split, _drawn_kinds(split, weights)
         self.emoji = load_emoji(emoji) if isinstance(emoji, str) else emoji
-        self.split, self.kinds = split, kinds
         kept = self._kept(concepts)
-        self._of_noun = _vocabulary(
-            self.emoji, "personal" if split == "personal" else "train", self._things()
-        )
-        if split != "personal":
-            self._of_noun = {
-                noun: images
-                for noun, images in self._of_noun.items()
-                if self.emoji.concept[images[0]] in kept
-            }
+        self._of_noun = self._images(kept)
         self.nouns = tuple(self._of_noun)
         self._of_style = _by_style(self.emoji, self._of_noun)
         plain = self._weights(split if split in ("test", "personal") else "train")
@@ -182,8 +179,15 @@ class Scenes:
             plain = np.where(np.isin(self.emoji.concept, kept), plain, 0.0)
         self._plain = np.flatnonzero(plain).tolist()
         self._cumulative = list(accumulate(plain[self._plain].tolist()))
-        if ("plain" in kinds and not self._plain) or len(self.nouns) < 2:
+        if ("plain" in self.kinds and not self._plain) or len(self.nouns) < 2:
             raise BadInput(f"{self.emoji.file.name} has no pictures for scenes of the split {split!r}")
+
+    def _images(self, kept: np.ndarray) -> dict[str, list[int]]:
+        """The nouns of this split's things, of the concepts kept, with the numbers of their images."""
+        if self.split == "personal":
+            return _vocabulary(self.emoji, "personal", self._things())
+        there = _vocabulary(self.emoji, "train", self._things())
+        return {noun: images for noun, images in there.items() if self.emoji.concept[images[0]] in kept}
 
     def _kept(self, concepts: int) -> np.ndarray:
         """The numbers of the concepts that the world is narrowed to."""
@@ -641,17 +645,18 @@ def _say_plain(a: Attributes, draw: Draw) -> str:
     return label
 
 
+def _turned(a: Attributes, draw: Draw) -> str:
+    """How it is turned, in words; "" where that is not said."""
+    if a.orientation != "upright":
+        return draw.pick(TURN_WORDS[a.orientation])
+    return "upright" if draw.chance(0.06) else ""
+
+
 def _say_objects(a: Attributes, draw: Draw) -> str:
     noun, words = a.nouns[0], []
     if a.size != "medium":
         words.append(draw.pick(SIZE_WORDS[a.size]))
-    turned = (
-        draw.pick(TURN_WORDS[a.orientation])
-        if a.orientation != "upright"
-        else "upright"
-        if draw.chance(0.06)
-        else ""
-    )
+    turned = _turned(a, draw)
     if turned == "mirrored":
         words, turned = [*words, turned], ""
     words += [a.colour] * bool(a.colour)

@@ -68,11 +68,11 @@ class EmojiScenes:
     def other(self, split: str) -> EmojiScenes:
         return self.open(self.name, split, self.options)
 
-    def digest(self, told: Mapping[str, Any]) -> str:
+    def digest(self, values: Mapping[str, Any]) -> str:
         # Who reads and who encodes changes no scene; of the first world that was told all the same, and
         # stays, and no version.
         more = {"world"} if self.options.world == 1 else READERS
-        kept = {k: v for k, v in told.items() if k not in MADE_OF_THEM | more}
+        kept = {k: v for k, v in values.items() if k not in MADE_OF_THEM | more}
         emoji = self.scenes.emoji
         everything = [emoji.made_with, kept, self.split, len(emoji)]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
