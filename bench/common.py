@@ -63,8 +63,8 @@ def nouns(a: argparse.Namespace) -> list[str]:
 def of_pictures(shown: list[list], labels: list[str], named: list[str], path: Path) -> None:
     """Write a sheet: a row of arrays (h, w, 3) for each label, a column for each of the first nouns."""
     from unnoise.data.nouns import phrase
-    from unnoise.look import sheet
     from unnoise.pipeline import picture
+    from unnoise.show import sheet
 
     sheet(
         [[picture(x) for x in row] for row in shown], [phrase(x) for x in named[:6]], labels, "", "", least=64

@@ -39,7 +39,7 @@ from unnoise import hub
 from unnoise.base.colour import GROUNDS
 from unnoise.data.nouns import article
 from unnoise.edit import diffedit, image_to_image
-from unnoise.look import sheet
+from unnoise.show import sheet
 from unnoise.worlds.emoji.scenes import Attributes, Scenes
 from unnoise.worlds.judge import SCENES, Judge
 from unnoise.worlds.judge import load as load_judge

@@ -33,10 +33,10 @@ from unnoise.data.nouns import phrase
 from unnoise.edit.inpaint import METHODS, Filling, fill, takes_mask
 from unnoise.edit.picture import Picture, encoded, read
 from unnoise.edit.run import asked
-from unnoise.look import sheet
 from unnoise.pipeline import Pipeline, picture
 from unnoise.process import noise
 from unnoise.process.level import corrupt
+from unnoise.show import sheet
 from unnoise.train import inpaint as training
 from unnoise.train.upscale import seeing
 from unnoise.worlds.emoji.scenes import Scenes

@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 import unnoise
-from unnoise.look import Curve, plot, sheet
+from unnoise.show import Curve, plot, sheet
 from unnoise.worlds.emoji.exam import asked, forbidden
 from unnoise.worlds.judge import SCENES, load
 

@@ -5,7 +5,7 @@ mixed.
 import pytest
 
 from tests.support import gpu, sd
-from unnoise import look
+from unnoise import show
 from unnoise.sample import SAMPLERS
 from unnoise.tune import tune_model
 
@@ -45,7 +45,7 @@ def test_every_kind_of_model_runs_on_another_device(which, how, pipes):
 def test_stages_and_previews_on_another_device(which, pipes, tmp_path):
     pipe, shown = pipes[which], []
     with gpu.there():
-        stages, preview = look.Stages(pipe, tmp_path), look.Preview(pipe, lambda *a: shown.append(a), every=1)
+        stages, preview = show.Stages(pipe, tmp_path), show.Preview(pipe, lambda *a: shown.append(a), every=1)
         for listener in (stages, preview):
             pipe("a cat" if which == "latents" else "one", on_state=listener, **ASK)
         stages.close()

@@ -8,7 +8,7 @@ ROOMS = (
     *("base", "errors"),
     *("process", "denoiser", "guide", "sample"),
     *("nets", "media", "codec", "text", "data", "hub", "engine", "worlds", "train"),
-    *("pipeline", "show", "look", "evaluate", "tune", "edit"),
+    *("pipeline", "show", "evaluate", "tune", "edit"),
     *("", "shipped", "cli", "__main__"),
 )
 # what still goes up, each to be turned round: (the room that imports, the room that it may not)

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 import unnoise
 from unnoise.edit import image_to_image
-from unnoise.look import Curve, plot, sheet
+from unnoise.show import Curve, plot, sheet
 from unnoise.worlds.emoji.scenes import Scenes
 
 STRENGTHS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)

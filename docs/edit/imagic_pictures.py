@@ -17,8 +17,8 @@ import numpy as np
 
 import unnoise
 from unnoise.edit import imagic
-from unnoise.look import sheet
 from unnoise.pipeline import picture
+from unnoise.show import sheet
 from unnoise.worlds.emoji.scenes import Scenes
 
 ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)

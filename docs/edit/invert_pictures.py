@@ -14,7 +14,7 @@ from PIL import Image
 
 import unnoise
 from unnoise.edit import prompt_to_prompt
-from unnoise.look import sheet
+from unnoise.show import sheet
 from unnoise.worlds.emoji.scenes import Scenes
 
 PAIRS = (

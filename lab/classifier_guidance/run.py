@@ -32,7 +32,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unnoise import look, pipeline
+from unnoise import pipeline, show
+from unnoise.base import write
 from unnoise.data import load
 from unnoise.denoiser import Denoiser, Mixture
 from unnoise.evaluate import metrics
@@ -258,7 +259,7 @@ def plotted(shown: dict[str, np.ndarray]):
     names = [k for k in ("unguided", "noisy 1", "noisy 4", "clean 1", "clean 4") if k in shown]
     rows = [[pipeline.picture(image) for image in shown[k][:20]] for k in names]
     columns = [str(i % 10) if i < 10 else "" for i in range(len(rows[0]))]
-    return look.sheet(rows, columns, names, "asked for 0 ... 9, then the ten garments", least=28)
+    return show.sheet(rows, columns, names, "asked for 0 ... 9, then the ten garments", least=28)
 
 
 def main() -> None:
@@ -283,8 +284,8 @@ def main() -> None:
     more, shown = pictures(a.seeds, a.steps, a.images, calls, scales, real_n)
     report |= {"seeds": a.seeds, "steps": a.steps, **more, "seconds": round(time.perf_counter() - began, 1)}
     if a.out:
-        look.write_picture(plotted(shown), a.out / "shown.png")
-        look.write_bytes(json.dumps(report, indent=1).encode(), a.out / "report.json")
+        show.write_picture(plotted(shown), a.out / "shown.png")
+        write.put(a.out / "report.json", json.dumps(report, indent=1).encode())
     print(json.dumps(report) if a.json else table(report))
 
 

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unnoise import data, look, pipeline
+from unnoise import data, pipeline, show
 from unnoise.data.transforms import permutation
 from unnoise.denoiser import Denoiser, Mixture
 from unnoise.evaluate import metrics
@@ -280,8 +280,8 @@ def picture(runs: list[dict]):
                 [r["mixtures"][kind][k]["few"][str(n)][0] for r in runs]
             )
             ys = [1.0, *(error(f"gradient estimation {g:g}") / error("euler") for g in GAMMAS)]
-            curves.append(look.Curve([1.0, *GAMMAS], ys, colour, f"{n}"))
-        panels.append(look.plot(f"{kind}: distance / Euler's", "gamma", curves))
+            curves.append(show.Curve([1.0, *GAMMAS], ys, colour, f"{n}"))
+        panels.append(show.plot(f"{kind}: distance / Euler's", "gamma", curves))
     image = Image.new("RGB", (sum(p.width for p in panels), panels[0].height), "white")
     for i, p in enumerate(panels):
         image.paste(p, (i * p.width, 0))

@@ -44,7 +44,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unnoise import data, look, pipeline
+from unnoise import data, pipeline, show
+from unnoise.base import write
 from unnoise.denoiser import Empirical, Gaussian
 from unnoise.evaluate import metrics
 from unnoise.guide import classifier
@@ -435,7 +436,7 @@ def plotted(shown: dict, columns: int = 8):
     }
     names = [f"sharpness: {k}" if k in ("sharp", "blurred", "label", "slope") else k for k in rows]
     sheet = [[pipeline.picture(image) for image in large(x[:columns])] for x in rows.values()]
-    return look.sheet(sheet, [""] * columns, names, "what climbing p(digit) makes", least=28)
+    return show.sheet(sheet, [""] * columns, names, "what climbing p(digit) makes", least=28)
 
 
 def main() -> None:
@@ -464,8 +465,8 @@ def main() -> None:
         "seconds": round(time.perf_counter() - began, 1),
     }
     if a.out:
-        look.write_picture(plotted(shown), a.out / "shown.png")
-        look.write_bytes(json.dumps(report, indent=1).encode(), a.out / "report.json")
+        show.write_picture(plotted(shown), a.out / "shown.png")
+        write.put(a.out / "report.json", json.dumps(report, indent=1).encode())
     print(json.dumps(report) if a.json else table(report))
 
 

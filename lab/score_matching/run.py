@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unnoise import look
+from unnoise import show
 from unnoise.denoiser import Mixture
 from unnoise.nets.mlp import MLP, MLPConfig
 from unnoise.process import noise
@@ -265,10 +265,10 @@ def picture(r: dict):
     x, panels = np.log2(r["dimensions"]), []
     for i, (title, unit) in enumerate((("log10 ms", 1000.0), ("log10 MB", 1e-6))):
         curves = [
-            look.Curve(x, [math.log10(unit * p[i]) for p in r["cost"][k]], colours[k], short[k])
+            show.Curve(x, [math.log10(unit * p[i]) for p in r["cost"][k]], colours[k], short[k])
             for k in COSTS
         ]
-        panels.append(look.plot(title, "log2 of the dimension", curves, size=(640, 320)))
+        panels.append(show.plot(title, "log2 of the dimension", curves, size=(640, 320)))
     image = Image.new("RGB", (640, 640), "white")
     for i, p in enumerate(panels):
         image.paste(p, (0, 320 * i))

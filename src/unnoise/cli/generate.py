@@ -22,8 +22,8 @@ from unnoise.cli.common import emit, note, progress, warn
 if TYPE_CHECKING:
     from unnoise.cli.kept import Batches
     from unnoise.cli.terminal import Screen
-    from unnoise.look import Preview, Stages
     from unnoise.pipeline import Pipeline, Request
+    from unnoise.show import Preview, Stages
 
 
 Overwrite = Annotated[
@@ -275,7 +275,7 @@ def _resolved(pipe: Pipeline, request: dict[str, Any], output: Path, rules: kept
 
 
 def _stages(pipe: Pipeline, folder: Path, rules: kept.Rules) -> Stages:
-    from unnoise.look import Stages
+    from unnoise.show import Stages
 
     look = Stages(pipe, folder, overwrite=rules.overwrite)
     if look.folder != folder:
@@ -318,7 +318,7 @@ def _viewer(pipe: Pipeline, every: int | None, decoder: bool) -> tuple[Preview, 
     run is worth more.
     """
     from unnoise.cli.terminal import Screen, ability
-    from unnoise.look import Preview
+    from unnoise.show import Preview
 
     how = ability(sys.stderr)
     screen = Screen(sys.stderr, how or "blocks")

@@ -122,7 +122,7 @@ def run(
     request: keywords of a pipeline call, shared by all cells; draw: the pictures of a request as they are
     finished. All cells are checked before the first is drawn.
     """
-    from unnoise.look import need_pictures
+    from unnoise.show import need_pictures
 
     need_pictures(pipe, "--sweep")
     cells = _cells(pipe, given, request, output, rules)
@@ -244,9 +244,9 @@ def _write_sheet(
     rules: kept.Rules,
 ) -> Path:
     """The sheet of all cells under labels; returns its path."""
-    from unnoise.look import sheet
     from unnoise.media.files import put
     from unnoise.media.pictures import png
+    from unnoise.show import sheet
 
     rows, columns = given if len(given) == 2 else (None, given[0])
     pictures, width = [files.sheet() for files in done], len(columns.values)

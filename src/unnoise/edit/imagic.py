@@ -81,7 +81,7 @@ class Swept(Result):
 
     def grid(self, columns: int | None = None) -> Image.Image:
         """A row a seed, a column an eta."""
-        from unnoise.look import sheet
+        from unnoise.show import sheet
 
         e, n = len(self.etas), len(self.seeds) // len(self.etas)
         return sheet(

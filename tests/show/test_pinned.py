@@ -7,10 +7,12 @@ from PIL import Image
 
 import unnoise
 from tests.support.painter import painter
-from unnoise import look
+from unnoise import show
 from unnoise.codec import Pixels, rgb
 from unnoise.process.level import clean, ve
 from unnoise.sample import State
+from unnoise.show import plots, previews, sheets, stages
+from unnoise.show.sheets import fitted
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def shown_at(pipe, steps: int, each: float, cost: float, every: int | None = Non
         at.append(k)
         clock.now += cost
 
-    preview = look.Preview(pipe, show, every, clock=clock)
+    preview = previews.Preview(pipe, show, every, clock=clock)
     for _ in range(steps):
         clock.now += each
         preview(0, State(torch.zeros(1, 4, 8, 8), ve(1.0), torch.zeros(1, 4, 8, 8)))
@@ -57,7 +59,7 @@ def test_a_rhythm_that_is_asked_for_is_kept(pipe):
 
 def test_the_result_is_not_shown_and_the_next_part_begins_anew(pipe):
     seen = []
-    preview = look.Preview(pipe, lambda image, state, k: seen.append(k), every=2)
+    preview = previews.Preview(pipe, lambda image, state, k: seen.append(k), every=2)
     x = torch.zeros(1, 4, 8, 8)
     for l in [ve(3.0), ve(2.0), ve(1.0), clean()] * 2:
         preview(0, State(x, l, x))
@@ -65,14 +67,14 @@ def test_the_result_is_not_shown_and_the_next_part_begins_anew(pipe):
 
 
 def test_round_numbers_on_axes():
-    assert look.ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert look.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
-    assert look.ticks(-12, 12) == [-10, -5, 0, 5, 10]
-    assert look.ticks(0, 999) == [0, 200, 400, 600, 800]
+    assert show.ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert show.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
+    assert show.ticks(-12, 12) == [-10, -5, 0, 5, 10]
+    assert show.ticks(0, 999) == [0, 200, 400, 600, 800]
 
 
 def test_small_pictures_are_enlarged_by_whole_factors_and_large_ones_reduced():
-    size = lambda w, h: look._fit(Image.new("RGB", (w, h)), 96, 512).size
+    size = lambda w, h: fitted(Image.new("RGB", (w, h)), 96, 512).size
     assert size(8, 8) == (96, 96)
     assert size(10, 5) == (100, 50)
     assert size(97, 3) == (97, 3)
@@ -80,11 +82,11 @@ def test_small_pictures_are_enlarged_by_whole_factors_and_large_ones_reduced():
 
 
 def test_a_sheet_shows_24_steps():
-    assert (look.SHOWN, look.PAD, look.BUDGET) == (24, 10, 0.02)
+    assert (stages.SHOWN, sheets.PAD, previews.BUDGET) == (24, 10, 0.02)
 
 
 def test_numbers_of_a_level():
-    row = look._numbers(0.6, 0.8)
+    row = stages._numbers(0.6, 0.8)
     assert row == {
         "alpha": 0.6,
         "sigma": 0.8,
@@ -92,9 +94,9 @@ def test_numbers_of_a_level():
         "snr": pytest.approx(0.5625),
         "logsnr": pytest.approx(-0.575364),
     }
-    assert look._numbers(1.0, 0.0)["snr"] is None
-    assert look._numbers(0.0, 1.0)["ratio"] is None
-    told = look._spread(
+    assert stages._numbers(1.0, 0.0)["snr"] is None
+    assert stages._numbers(0.0, 1.0)["ratio"] is None
+    told = stages._spread(
         torch.tensor([[1.0, 3.0]]),
         torch.tensor([[0.0, 4.0]]),
         (torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]])),
@@ -128,16 +130,16 @@ def test_colours_of_positions_are_an_affine_map(pipe):
 
 
 def test_labels_and_ranges():
-    assert look._label({"step": 3, "ratio": 1.23456, "t": 17.25}) == "step 3\nt 17.25\nsigma/alpha 1.23"
-    assert look._label({"step": 9, "ratio": 0.0, "t": -1.0}) == "step 9\nclean\nsigma/alpha 0"
-    assert look._label({"step": 0, "ratio": None, "t": 999.0}) == "step 0\nt 999\nsigma/alpha inf"
-    assert look._range(np.array([1.0, 3.0]), 0.04) == pytest.approx((0.92, 3.08))
-    assert look._range(np.array([2.0]), 0.0) == (1.5, 2.5)
+    assert stages._label({"step": 3, "ratio": 1.23456, "t": 17.25}) == "step 3\nt 17.25\nsigma/alpha 1.23"
+    assert stages._label({"step": 9, "ratio": 0.0, "t": -1.0}) == "step 9\nclean\nsigma/alpha 0"
+    assert stages._label({"step": 0, "ratio": None, "t": 999.0}) == "step 0\nt 999\nsigma/alpha inf"
+    assert plots._range(np.array([1.0, 3.0]), 0.04) == pytest.approx((0.92, 3.08))
+    assert plots._range(np.array([2.0]), 0.0) == (1.5, 2.5)
 
 
 def test_a_rough_preview_is_the_map_of_the_latents(pipe):
     """Of latents that are all 0, in every place the colour that the map adds."""
-    preview = look.Preview(pipe, lambda *_: None)
+    preview = previews.Preview(pipe, lambda *_: None)
     shown = np.asarray(preview.rough(torch.zeros(2, 4, 3, 5)))
     want = (rgb.fit_rgb(pipe.codec)[-1].clamp(0, 1) * 255).round().tolist()
     assert shown.shape == (3, 5, 3)
@@ -146,7 +148,7 @@ def test_a_rough_preview_is_the_map_of_the_latents(pipe):
 
 def test_in_plots_more_is_further_up_and_later_further_right():
     image = np.asarray(
-        look.plot("t", "x", [look.Curve([0.0, 1.0], [0.0, 2.0], (255, 0, 0), dots=True)])
+        show.plot("t", "x", [show.Curve([0.0, 1.0], [0.0, 2.0], (255, 0, 0), dots=True)])
     ).astype(int)
     rows, columns = np.nonzero((image[..., 0] > 200) & (image[..., 1] < 60))
     left, right = rows[columns < 200].mean(), rows[columns > 200].mean()
