@@ -220,23 +220,14 @@ def tune_model(
     sampler, options, levels (u), rms_before, rms, ratio (on noises that were not fitted), folder. Errors:
     BadInput on calls, and on a folder that cannot be written.
     """
-    calls, batch = (
-        arguments.integer("calls to tune for", calls, 2, 100),
-        arguments.integer("batch", batch, 1, 4096),
-    )
+    calls = arguments.integer("calls to tune for", calls, 2, 100)
+    batch = arguments.integer("batch", batch, 1, 4096)
     folder = _target(pipe, output)
     words = pipe.words.words if pipe.words else ("",)
     prompts = [words[i % len(words)] for i in range(batch)]
     scale = pipe.defaults["guidance_scale"] if guidance is None else guidance
     denoise = pipe.denoiser(prompts, None, scale if pipe.words else 1.0)
-    top = pipe.schedule.level(1.0).sigma.float()
-    x, fresh = (
-        noise.seeded(range(i, i + batch), "tune")(
-            torch.zeros(pipe.codec.shape(batch), device=pipe.runner.device)
-        )
-        * top
-        for i in (0, batch)
-    )
+    x, fresh = (_noises(pipe, range(i, i + batch)) for i in (0, batch))
     found = tune(denoise, pipe.schedule, calls, x, fresh, rounds=rounds, advance=advance)
     _store(pipe, folder, found)
     return {
@@ -249,6 +240,12 @@ def tune_model(
         "ratio": found.ratio,
         "folder": str(folder),
     }
+
+
+def _noises(pipe: Pipeline, seeds: range) -> Tensor:
+    """Samples (n, …) at the schedule's noisiest level."""
+    like = torch.zeros(pipe.codec.shape(len(seeds)), device=pipe.runner.device)
+    return noise.seeded(seeds, "tune")(like) * pipe.schedule.level(1.0).sigma.float()
 
 
 def _target(pipe: Pipeline, output: str | os.PathLike | None) -> Path:

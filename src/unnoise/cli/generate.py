@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from unnoise.base.errors import BadInput
 from unnoise.cli import common, kept
 from unnoise.cli import sweep as sweeps
 from unnoise.cli.common import emit, note, progress, warn
+from unnoise.cli.options import grouped
 
 if TYPE_CHECKING:
     from unnoise.cli.kept import Batches
@@ -26,196 +28,236 @@ if TYPE_CHECKING:
     from unnoise.show import Preview, Stages
 
 
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files that lie there; by default new numbers are taken.")
-]
-Resume = Annotated[
-    bool,
+Number = Annotated[
+    int | None,
     typer.Option(
-        "--resume",
-        help="Go on with a run that was broken off: pictures that lie there with the same recipe are kept.",
+        "-n", "--num-images", help="How many, with seeds SEED, SEED + 1, …; 4 of the default model, else 1."
     ),
 ]
-_SWEEP = (
-    "One labelled grid over guidance, steps, sampler, seed, negative, spacing, eta, …; a second --sweep makes"
-    " the first one the rows."
-)
+Prompt = Annotated[str, typer.Argument(help="What to draw; empty for anything the model knows.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="A .png file (several images: also the grid), or a folder."),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", help="A bundled model, a folder, a .safetensors checkpoint, or owner/model once fetched."
+    ),
+]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", help="Images made at once; changes none of them.")
+]
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sweep",
+        metavar="NAME=A,B,…",
+        help=(
+            "One labelled grid over guidance, steps, sampler, seed, negative, spacing, eta, …; a second"
+            " --sweep makes the first one the rows."
+        ),
+    ),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--stages", metavar="DIR", help="Write what the first image passes through, by step."),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse a prompt with words that the model was never taught.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
-def generate(
-    prompt: Annotated[str, typer.Argument(help="What to draw; empty for anything the model knows.")] = "",
-    n: Annotated[
-        int | None,
-        typer.Option(
-            "-n",
-            "--num-images",
-            help="How many, with seeds SEED, SEED + 1, …; 4 of the default model, else 1.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="A .png file (several images: also the grid), or a folder."),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            help="A bundled model, a folder, a .safetensors checkpoint, or owner/model once fetched.",
-        ),
-    ] = DEFAULT_MODEL,
-    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps.")] = None,
-    guidance: Annotated[float | None, typer.Option("--guidance", help="Guidance scale; 1 is off.")] = None,
-    negative: Annotated[str, typer.Option("--negative", help="What to steer away from.")] = "",
+@dataclass(frozen=True)
+class Drawing:
+    """What determines the images beside the prompt and their number: arguments of a call."""
+
+    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps.")] = None
+    guidance: Annotated[float | None, typer.Option("--guidance", help="Guidance scale; 1 is off.")] = None
+    negative: Annotated[str, typer.Option("--negative", help="What to steer away from.")] = ""
     seed: Annotated[
         int | None, typer.Option("--seed", help="The first image's seed; drawn and reported when left out.")
-    ] = None,
-    sampler: Annotated[str | None, typer.Option("--sampler", help="See `unnoise samplers`.")] = None,
+    ] = None
+    sampler: Annotated[str | None, typer.Option("--sampler", help="See `unnoise samplers`.")] = None
     spacing: Annotated[
         str | None, typer.Option("--spacing", help="The grid of noise levels, see `unnoise samplers`.")
-    ] = None,
+    ] = None
     noise: Annotated[
         str,
         typer.Option(
             "--noise", help="seeded, or brownian (one path a seed for SDE samplers at any number of steps)."
         ),
-    ] = "seeded",
+    ] = "seeded"
     rescale: Annotated[
         float, typer.Option("--guidance-rescale", help="Restore the spread that guidance changes; 0 is off.")
-    ] = 0.0,
+    ] = 0.0
     option: Annotated[
         list[str] | None,
         typer.Option("--option", help="An option of the sampler, as in eta=0.5; may be repeated."),
-    ] = None,
-    guide: common.Guide = None,
-    guide_through: common.Through = False,
-    guide_linear: common.Linear = False,
+    ] = None
+    guide: common.Guide = None
+    guide_through: common.Through = False
+    guide_linear: common.Linear = False
     width: Annotated[
         int | None, typer.Option("--width", help="Width in pixels, for models of latents (a multiple of 8).")
-    ] = None,
-    height: Annotated[int | None, typer.Option("--height", help="Height in pixels, likewise.")] = None,
+    ] = None
+    height: Annotated[int | None, typer.Option("--height", help="Height in pixels, likewise.")] = None
     clip_skip: Annotated[
         int | None, typer.Option("--clip-skip", help="How many last layers of the text encoder to leave out.")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Images made at once; changes none of them.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, …; chosen when left out.")
-    ] = None,
+    ] = None
+
+    def how(self) -> dict[str, Any]:
+        """The keywords of a call, of what was not left out."""
+        return {
+            **_options(self.option or []),
+            **_given(
+                negative_prompt=self.negative or None,
+                num_inference_steps=self.steps,
+                guidance_scale=self.guidance,
+                seed=self.seed,
+                sampler=self.sampler,
+                spacing=self.spacing,
+                noise=self.noise if self.noise != "seeded" else None,
+                guidance_rescale=self.rescale or None,
+                width=self.width,
+                height=self.height,
+                clip_skip=self.clip_skip,
+                guide=self.guide or None,
+                guide_through=self.guide_through or None,
+                guide_linear=self.guide_linear or None,
+            ),
+        }
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded and run: arguments of `load`."""
+
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, …; chosen when left out.")] = None
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="fp32, fp16 or bf16; chosen when left out.")
-    ] = None,
+    ] = None
     memory_budget: Annotated[
         str | None, typer.Option("--memory-budget", help="What the process may take, as in 2GB.")
-    ] = None,
+    ] = None
     variant: Annotated[
         str | None, typer.Option("--variant", help="Of the model's weight files, as in fp16.")
-    ] = None,
+    ] = None
     tokenizer: Annotated[
         Path | None,
         typer.Option("--tokenizer", metavar="DIR", help="For single-file checkpoints, which have none."),
-    ] = None,
+    ] = None
     vae: Annotated[
         Path | None, typer.Option("--vae", metavar="DIR|FILE", help="Another autoencoder than the model's.")
-    ] = None,
+    ] = None
     prediction: Annotated[
         str | None, typer.Option("--prediction", help="What a single file predicts: epsilon or v_prediction.")
-    ] = None,
+    ] = None
     compiled: Annotated[
         bool,
         typer.Option("--compile", help="Compile the network first: slow to begin, faster for many images."),
-    ] = False,
-    sweep: Annotated[list[str] | None, typer.Option("--sweep", metavar="NAME=A,B,…", help=_SWEEP)] = None,
-    stages: Annotated[
-        Path | None,
-        typer.Option("--stages", metavar="DIR", help="Write what the first image passes through, by step."),
-    ] = None,
+    ] = False
+
+    def load(self, model: str, once: bool) -> Pipeline:
+        """The model; once: for a single call."""
+        from unnoise.pipeline import load
+
+        how = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "compiled"}
+        return load(model, **_given(**how, compile=self.compiled or None, once=once or None))
+
+
+@dataclass(frozen=True)
+class Previews:
+    """What is seen of an image as it forms."""
+
     preview: Annotated[
         bool,
         typer.Option("--preview", help="Show the image in the terminal as it forms, within 2 % of the time."),
-    ] = False,
+    ] = False
     preview_every: Annotated[
         int | None, typer.Option("--preview-every", metavar="K", help="Show it at every K-th step.")
-    ] = None,
+    ] = None
     preview_decoder: Annotated[
         bool, typer.Option("--preview-decoder", help="Show latents by their decoder: slower and sharper.")
-    ] = False,
-    overwrite: Overwrite = False,
-    resume: Resume = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a prompt with words that the model was never taught.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    ] = False
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self.preview or self.preview_every or self.preview_decoder)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How files that lie there are met."""
+
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace files that lie there; by default new numbers are taken."),
+    ] = False
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help=(
+                "Go on with a run that was broken off: pictures that lie there with the same recipe are kept."
+            ),
+        ),
+    ] = False
+
+
+@grouped
+def generate(
+    prompt: Prompt = "",
+    n: Number = None,
+    output: Output = None,
+    model: Model = DEFAULT_MODEL,
+    *,
+    drawing: Drawing,
+    batch_size: BatchSize = None,
+    loading: Loading,
+    sweep: Sweep = None,
+    stages: Folder = None,
+    previews: Previews,
+    writing: Writing,
+    strict: Strict = False,
+    as_json: Json = False,
 ) -> None:
     """Draw images from a prompt and write them as PNG files that carry their own recipe, each as it is
     finished.
     """
     began = time.perf_counter()
-    looks = bool(sweep or stages or preview or preview_every or preview_decoder)
     if n is None:
-        n = 4 if model == DEFAULT_MODEL and not looks else 1
-    output = output or Path(_slug(prompt) + ".png")
-    rules = kept.Rules(overwrite, resume).check()
-    writable(output)
-    if sweep and stages:
-        raise BadInput("--stages looks into one run: leave out --sweep")
-    if resume and stages:
-        raise BadInput("--stages looks into a run as it is made: leave out --resume")
-    if preview_every is not None and preview_every < 1:
-        raise BadInput(f"--preview-every must be at least 1, given {preview_every}")
-    request = {
-        "prompt": prompt,
-        "num_images": n,
-        **_options(option or []),
-        **_given(
-            negative_prompt=negative or None,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            seed=seed,
-            sampler=sampler,
-            spacing=spacing,
-            noise=noise if noise != "seeded" else None,
-            guidance_rescale=rescale or None,
-            width=width,
-            height=height,
-            clip_skip=clip_skip,
-            guide=guide or None,
-            guide_through=guide_through or None,
-            guide_linear=guide_linear or None,
-        ),
-    }
+        n = 4 if model == DEFAULT_MODEL and not (sweep or stages or previews.wanted) else 1
+    output, rules = output or Path(_slug(prompt) + ".png"), kept.Rules(writing.overwrite, writing.resume)
+    _check(rules, output, sweep, stages, previews)
+    request = {"prompt": prompt, "num_images": n, **drawing.how()}
     axes = sweeps.axes(sweep or [], {k: v for k, v in request.items() if (k, v) != ("prompt", "")}, _value)
     with kept.telling(lambda: "nothing is drawn yet"):
-        from unnoise.pipeline import load
-
-        pipe = load(
-            model,
-            **_given(
-                device=device,
-                dtype=dtype,
-                memory_budget=memory_budget,
-                variant=variant,
-                tokenizer=tokenizer,
-                vae=vae,
-                prediction=prediction,
-                compile=compiled or None,
-                once=not axes or None,
-            ),
-        )
+        pipe = loading.load(model, once=not axes)
         swept = [v for a in axes if a.keyword in ("prompt", "negative_prompt") for v in a.values]
-        unknown = _unknown(pipe, [prompt, negative, *swept], strict)
-        viewer = (
-            _viewer(pipe, preview_every, preview_decoder)
-            if preview or preview_every or preview_decoder
-            else None
-        )
-        draw = partial(_draw, pipe, batch_size, viewer)
+        unknown = _unknown(pipe, [prompt, drawing.negative, *swept], strict)
+        draw = partial(_draw, pipe, batch_size, _viewer(pipe, previews) if previews.wanted else None)
         if axes:
             out, lines = sweeps.run(pipe, axes, request, output, draw, rules)
         else:
             out, lines = _one(pipe, request, output, stages, draw, rules)
     out |= {"unknown": unknown, "seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
     emit(out, as_json, "\n".join(lines))
+
+
+def _check(
+    rules: kept.Rules, output: Path, sweep: list[str] | None, stages: Path | None, previews: Previews
+) -> None:
+    """BadInput for options that exclude each other, and for what could not be written."""
+    rules.check()
+    writable(output)
+    if sweep and stages:
+        raise BadInput("--stages looks into one run: leave out --sweep")
+    if rules.resume and stages:
+        raise BadInput("--stages looks into a run as it is made: leave out --resume")
+    if previews.preview_every is not None and previews.preview_every < 1:
+        raise BadInput(f"--preview-every must be at least 1, given {previews.preview_every}")
 
 
 def _unknown(pipe: Pipeline, texts: list[str], strict: bool) -> list[str]:
@@ -313,7 +355,7 @@ def _draw(
             yield places, arrays, n
 
 
-def _viewer(pipe: Pipeline, every: int | None, decoder: bool) -> tuple[Preview, Screen] | None:
+def _viewer(pipe: Pipeline, previews: Previews) -> tuple[Preview, Screen] | None:
     """What previews a run on this terminal. None, with a word on stderr, where it cannot show pictures: the
     run is worth more.
     """
@@ -325,8 +367,8 @@ def _viewer(pipe: Pipeline, every: int | None, decoder: bool) -> tuple[Preview, 
     preview = Preview(
         pipe,
         lambda image, state, k: screen.show(image, f"step {k}, sigma/alpha {float(state.level.ratio):.3g}"),
-        every,
-        decoder,
+        previews.preview_every,
+        previews.preview_decoder,
     )
     if how:
         return preview, screen

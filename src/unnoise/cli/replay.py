@@ -34,26 +34,30 @@ KEPT = (
 )
 MOST_THREADS = 256
 
+File = Annotated[Path, typer.Argument(help="A PNG that unnoise wrote.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Where to write it (default: FILE with -replay added).")
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Use this model folder instead of the one the recipe names.")
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace a file that lies there; by default a new number is taken."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
 
 def replay(
-    file: Annotated[Path, typer.Argument(help="A PNG that unnoise wrote.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Where to write it (default: FILE with -replay added)."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Use this model folder instead of the one the recipe names.")
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace a file that lies there; by default a new number is taken."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    file: File,
+    output: Output = None,
+    model: Model = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Make the picture of a PNG again from the recipe it carries, in its number type and with its number of
     threads.
     """
-    from unnoise import hub
     from unnoise.base import picture as pictures
     from unnoise.media import read_record
     from unnoise.pipeline import load, record
@@ -62,18 +66,28 @@ def replay(
     pictures.opened(file)  # nothing is drawn for a picture that is damaged, and cannot be compared with
     recipes = record.checked(found, str(file))
     first = recipes[0]
-    if model is None and first.model not in hub.bundled():
-        raise BadInput(
-            f"{file} was made with model {short(first.model)}, which is not a bundled one "
-            f"({', '.join(hub.bundled())}): give its folder with --model"
-        )
+    model = model or _bundled(first, file)
     output = _output(output, file, overwrite)
     with _threads(first):
-        pipe = load(model or first.model, dtype=first.dtype or "auto")
+        pipe = load(model, dtype=first.dtype or "auto")
         result, changed = replay_recipes(pipe, [r.model_dump(exclude_unset=True) for r in recipes], file)
         output, image = _write(result, "grid" in found, output, overwrite)
     out = {"files": [str(output)], "seeds": list(result.seeds), **_compare(image, file), "changed": changed}
     emit(out, as_json, "\n".join(_lines(output, out, changed)))
+
+
+def _bundled(r: Recipe, file: Path) -> str:
+    """The model that a recipe names. BadInput where it does not come with the package: a file names no
+    folder that is opened unasked.
+    """
+    from unnoise import hub
+
+    if r.model not in hub.bundled():
+        raise BadInput(
+            f"{file} was made with model {short(r.model)}, which is not a bundled one "
+            f"({', '.join(hub.bundled())}): give its folder with --model"
+        )
+    return r.model
 
 
 def _output(output: Path | None, file: Path, overwrite: bool) -> Path:

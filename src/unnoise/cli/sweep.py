@@ -129,9 +129,8 @@ def run(
     output = _place(output, cells, rules)
     done: list[kept.Files] = []
     entries: list[dict[str, Any]] = []
-    with kept.telling(
-        lambda: kept.how_far(len(done), len(cells), _go_on(request, given, cells, output), "cells")
-    ):
+    how_far = lambda: kept.how_far(len(done), len(cells), _go_on(request, given, cells, output), "cells")
+    with kept.telling(how_far):
         for cell in cells:
             began = time.perf_counter()
             files = kept.Files(pipe, cell.request, _file(output, cell), rules, quiet=True)
@@ -140,17 +139,24 @@ def run(
             done.append(files)
             entries += _entries(given, cell, files, nfe, round(time.perf_counter() - began, 3))
         sheet = _write_sheet(pipe, given, request, done, output, rules)
-    out = {
+    out = _report(sheet, entries)
+    if rules.resume:
+        out["kept"] = sum(f.kept for f in done)
+    return out, [f"{sheet}  seed {_first_seeds(out['seeds'])}"]
+
+
+def _report(sheet: Path, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `--json` prints of a sweep."""
+    return {
         "files": [e["file"] for e in entries],
         "grid": str(sheet),
         "sweep": entries,
         "seeds": list(dict.fromkeys(e["seed"] for e in entries)),
     }
-    if rules.resume:
-        out["kept"] = sum(f.kept for f in done)
-    return out, [
-        f"{sheet}  seed {', '.join(map(str, out['seeds'][:8]))}{', …' if len(out['seeds']) > 8 else ''}"
-    ]
+
+
+def _first_seeds(seeds: list[int]) -> str:
+    return ", ".join(map(str, seeds[:8])) + (", …" if len(seeds) > 8 else "")
 
 
 def _cells(
@@ -251,14 +257,11 @@ def _write_sheet(
     rows, columns = given if len(given) == 2 else (None, given[0])
     pictures, width = [files.sheet() for files in done], len(columns.values)
     table = [pictures[i : i + width] for i in range(0, len(pictures), width)]
-    shared = {k: v for k, v in request.items() if k not in [a.keyword for a in given]}
-    if "seed" not in shared and not any(a.keyword == "seed" for a in given):
-        shared["seed"] = done[0].request.seeds[0]
     image = sheet(
         table,
         _labels(columns),
         _labels(rows, f"{rows.name} ") if rows else (),
-        _title(pipe, shared, given),
+        _title(pipe, request, given, done[0].request.seeds[0]),
         columns.name,
         least=96 * math.ceil(math.sqrt(request["num_images"])),
     )
@@ -275,11 +278,13 @@ def _labels(axis: Axis, before: str = "") -> list[str]:
     return [before + (t or "(none)") for t in axis.texts]
 
 
-def _title(pipe: Pipeline, request: dict[str, Any], given: list[Axis]) -> str:
-    """What the cells share: the prompt, the model and the settings given."""
+def _title(pipe: Pipeline, request: dict[str, Any], given: list[Axis], seed: int) -> str:
+    """What the cells share: the prompt, the model, the settings given and the first seed."""
+    swept = [a.keyword for a in given]
     names = {keyword: name for name, (keyword, _) in SWEPT.items()}
-    shared = [f"{names.get(k, k)} {v}" for k, v in request.items() if k not in ("prompt", "num_images")]
-    prompt = [] if any(a.keyword == "prompt" for a in given) else [request.get("prompt") or "no prompt"]
+    same = {k: v for k, v in {**request, "seed": request.get("seed", seed)}.items() if k not in swept}
+    shared = [f"{names.get(k, k)} {v}" for k, v in same.items() if k not in ("prompt", "num_images")]
+    prompt = [] if "prompt" in swept else [request.get("prompt") or "no prompt"]
     return ", ".join([*prompt, *shared, f"model {pipe.name}"])
 
 

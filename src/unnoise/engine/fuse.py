@@ -433,22 +433,12 @@ def _norm(m: nn.GroupNorm) -> Callable[..., tuple[Tensor, Affine | None]]:
     g, w, b, eps, k = m.num_groups, _own(m.weight), _own(m.bias), m.eps, m.num_channels // m.num_groups
     zero = torch.zeros(1, m.num_channels)
 
-    def narrow(x: Tensor, t: Tensor | None) -> Tensor:
-        v, t = _tokens(x), (zero if t is None else t).view(-1, g, k)
-        n, pixels, c = v.shape
-        mean = torch.add(t, v.sum(1).view(n, g, k), alpha=1 / pixels).sum(2, keepdim=True).mul_(1 / k)
-        d = v + (t - mean).view(n, 1, c)  # centred before it is squared: nothing cancels
-        var = (d * d).sum(1).view(n, g, k).sum(2, keepdim=True).mul_(1 / (k * pixels))
-        torch.addcmul(b, d, (w.view(g, k) * var.add_(eps).rsqrt_()).view(n, 1, c), out=d)
-        return _image(F.silu(d, inplace=True), x)
-
     def run(x: Tensor, t: Tensor | None = None) -> tuple[Tensor, Affine | None]:
-        watched = torch.overrides.has_torch_function(
-            (x,)
-        )  # by `nets.tiles`, which gives statistics of its own
+        # watched by `nets.tiles`, which gives statistics of its own
+        watched = torch.overrides.has_torch_function((x,))
         size = x[0].numel()
         if k < 6 and size <= 2**16 and not watched:
-            return narrow(x, t), None
+            return _narrow(x, zero if t is None else t, g, w, b, eps), None
         if (k < 6 or size > TOGETHER) and not watched:
             return x, _moments(x, t, g, w, b, eps)
         if t is not None:
@@ -456,6 +446,19 @@ def _norm(m: nn.GroupNorm) -> Callable[..., tuple[Tensor, Affine | None]]:
         return F.silu(F.group_norm(x, g, w, b, eps), inplace=True), None
 
     return run
+
+
+def _narrow(x: Tensor, t: Tensor, g: int, w: Tensor, b: Tensor, eps: float) -> Tensor:
+    """silu(group norm(x + t)) of g narrow groups."""
+    v = _tokens(x)
+    n, pixels, c = v.shape
+    k = c // g
+    t = t.view(-1, g, k)
+    mean = torch.add(t, v.sum(1).view(n, g, k), alpha=1 / pixels).sum(2, keepdim=True).mul_(1 / k)
+    d = v + (t - mean).view(n, 1, c)  # centred before it is squared: nothing cancels
+    var = (d * d).sum(1).view(n, g, k).sum(2, keepdim=True).mul_(1 / (k * pixels))
+    torch.addcmul(b, d, (w.view(g, k) * var.add_(eps).rsqrt_()).view(n, 1, c), out=d)
+    return _image(F.silu(d, inplace=True), x)
 
 
 def _moments(x: Tensor, t: Tensor | None, g: int, w: Tensor, b: Tensor, eps: float) -> Affine:
@@ -642,41 +645,42 @@ def _up(kit: Kit, m: nn.Conv2d) -> Layer:
     size: (height, width) of the output where it is not twice that of x, but one less: the last row or column
     is not repeated.
     """
-    taps = torch.tensor(
-        [[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]]
-    )  # (output parity, tap on x, tap of m)
     bias = _own(m.bias)
     bias4 = None if bias is None else bias.repeat(4)
 
     def make(even: bool, *size: int) -> Tensor:
         if not even:
             return _packed(_full(m), size, (1, 1))
-        return _packed(
-            torch.einsum("aur,bvs,oirs->aboiuv", taps, taps, _full(m)).flatten(0, 2), size[:2], size[2:]
-        )
+        fourfold = torch.einsum("aur,bvs,oirs->aboiuv", _TAPS, _TAPS, _full(m)).flatten(0, 2)
+        return _packed(fourfold, size[:2], size[2:])
 
     packed = kit.pack([m], make, 16 / 9)
 
     def run(x: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        n, _, h, w = x.shape
-        if size is not None and tuple(size) != (2 * h, 2 * w):
-            x = unet.doubled(x)[:, :, : size[0], : size[1]].contiguous(memory_format=torch.channels_last)
-            return _convolve(x, packed(False, *size), bias, (1, 1))
-        v, out = x.permute(0, 2, 3, 1), x.new_empty(n, h, 2, w, 2, m.out_channels)
-        for rows, top, k in _bands(n, h, 4 * (w + 1) * m.out_channels):
-            pad = (1, 1) if k == h else (0, 1)  # where all rows are at hand, the border costs nothing
-            e = (v[rows] if k == h else _edged(v, rows, top, k)).permute(0, 3, 1, 2)
-            y = (
-                _convolve(e, packed(True, *e.shape[2:], *pad), bias4, pad)
-                .permute(0, 2, 3, 1)
-                .unflatten(-1, (2, 2, -1))
-            )
-            for a in (0, 1):
-                for b in (0, 1):
-                    out[rows, top : top + k, a, :, b] = y[:, a : a + k, b : b + w, a, b]
-        return out.view(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
+        h, w = x.shape[2:]
+        if size is None or tuple(size) == (2 * h, 2 * w):
+            return _doubled(x, lambda *size: packed(True, *size), bias4, m.out_channels)
+        x = unet.doubled(x)[:, :, : size[0], : size[1]].contiguous(memory_format=torch.channels_last)
+        return _convolve(x, packed(False, *size), bias, (1, 1))
 
     return run
+
+
+_TAPS = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])  # output parity, tap on x, tap of m
+
+
+def _doubled(x: Tensor, packed: Callable[..., Tensor], bias: Tensor | None, channels: int) -> Tensor:
+    """The four outputs (n, channels, 2 h, 2 w) of each pixel of x, band by band."""
+    n, _, h, w = x.shape
+    v, out = x.permute(0, 2, 3, 1), x.new_empty(n, h, 2, w, 2, channels)
+    for rows, top, k in _bands(n, h, 4 * (w + 1) * channels):
+        pad = (1, 1) if k == h else (0, 1)  # where all rows are at hand, the border costs nothing
+        e = (v[rows] if k == h else _edged(v, rows, top, k)).permute(0, 3, 1, 2)
+        y = _convolve(e, packed(*e.shape[2:], *pad), bias, pad).permute(0, 2, 3, 1).unflatten(-1, (2, 2, -1))
+        for a in (0, 1):
+            for b in (0, 1):
+                out[rows, top : top + k, a, :, b] = y[:, a : a + k, b : b + w, a, b]
+    return out.view(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
 
 
 def _resnet(kit: Kit, m: unet.ResnetBlock2D, i: int = 0) -> Layer:
