@@ -170,13 +170,18 @@ def prepare(recipe: Recipe, accelerator=None) -> Run:
     averages = [EMA(net, s) for s in t.ema]
     run = Run(recipe, src, net, averages, _optimizer(net, t), accelerator, loss, net, names=names)
     _try_out(run)
-    drawer = src.ahead() if t.workers else None
-    if drawer:
-        run.ahead = Ahead(t.workers, drawer, run.task, net, src)
-    run.wrapped = accelerator.prepare_model(net)
+    _speed_up(run)
+    return run
+
+
+def _speed_up(run: Run) -> None:
+    """Share the run out over its processes: those that draw ahead, and those that train."""
+    t, drawer = run.recipe.train, run.source.ahead()
+    if t.workers and drawer:
+        run.ahead = Ahead(t.workers, drawer, run.task, run.net, run.source)
+    run.wrapped = run.accelerator.prepare_model(run.net)
     if t.compile:
         run.wrapped = torch.compile(run.wrapped)  # pyright: ignore[reportAttributeAccessIssue]
-    return run
 
 
 def _network(recipe: Recipe, src: Source, device: torch.device) -> nn.Module:
