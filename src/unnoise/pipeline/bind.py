@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from unnoise.denoiser import Denoiser
@@ -18,8 +17,6 @@ from unnoise.process.schedule import Path
 
 if TYPE_CHECKING:
     from unnoise.pipeline.pipeline import Pipeline
-
-Pair = tuple[Tensor, Tensor]  # the prompts' conditions and the negatives', each (n, …)
 
 
 def denoiser(
@@ -40,58 +37,25 @@ def denoiser(
     of the prompts' rows and then the negatives' where there is guidance -> the one whose answers guidance
     mixes.
     """
-    net, negatives = net or pipe.fast, negatives or [""] * len(prompts)
+    net, condition = net or pipe.fast, pipe.condition
     within = within or (lambda denoise: denoise)
-    if pipe.words is None and pipe.text is None:
+    if condition is None:
         return within(pipe.process.denoiser(net))
-    key = "context" if pipe.text is not None else "labels"
 
-    def bind(condition: Tensor) -> Denoiser:
-        ready = pipe.runner.prepared(condition)
-        return within(pipe.process.denoiser(lambda x, t: net(x, t, **{key: ready()})))
+    def bind(told: Tensor) -> Denoiser:
+        ready = pipe.runner.prepared(told)
+        return within(pipe.process.denoiser(lambda x, t: net(x, t, **{condition.argument: ready()})))
 
-    def guided(cond: Tensor, uncond: Tensor) -> Denoiser:
+    def guided(told: Tensor) -> Denoiser:
+        cond, uncond = told[: len(prompts)], told[len(prompts) :]
         if isinstance(guidance, (int, float)) and guidance == 1:
             return bind(cond)
         return cfg_batched(bind, cond, uncond, guidance, rescale)
 
-    pairs = conditions(pipe, prompts, negatives, path, clip_skip)
-    bound = {id(p): guided(*p) for p in pairs}  # steps with one prompt share its keys and values
-    return by_step([bound[id(p)] for p in pairs], path)
-
-
-def conditions(
-    pipe: Pipeline, prompts: Sequence[str], negatives: Sequence[str], path: Path | None, clip_skip: int
-) -> list[Pair]:
-    """The prompts' and negatives' labels (n,) or encodings (n, tokens, width): one pair, or one a step where
-    a prompt changes by step.
-    """
-    if pipe.text is not None:
-        return _encodings(pipe, prompts, negatives, path, clip_skip)
-    assert pipe.words is not None
-    label = pipe.words.label
-    return [(torch.tensor([label(p) for p in prompts]), torch.tensor([label(p) for p in negatives]))]
-
-
-def _encodings(
-    pipe: Pipeline, prompts: Sequence[str], negatives: Sequence[str], path: Path | None, clip_skip: int
-) -> list[Pair]:
-    """Steps at which all prompts read the same share one pair."""
-    from unnoise.text import prompts as prompting
-
-    encoder, n = pipe.runner.encoder(clip_skip), len(prompts)
-    parsed = [prompting.parse(p) for p in (*prompts, *negatives)]
-    chunks, changing = max(map(encoder.chunks, parsed)), any(p.by_step for p in parsed)
-    steps = len(path) - 1 if path and changing else 1
-    read = [tuple(p.at(i, steps) for p in parsed) for i in range(steps)]
-    pairs: dict[tuple, Pair] = {}
-    with torch.no_grad():
-        for i, key in enumerate(read):
-            if key not in pairs:
-                e = encoder.encode(parsed, step=i, steps=steps, chunks=chunks)
-                pairs[key] = (e[:n], e[n:])
-    pipe.runner.release_text()
-    return [pairs[key] for key in read]
+    everything = [*prompts, *(negatives or [condition.empty] * len(prompts))]
+    by_level = condition.encode(everything, len(path) - 1 if path else 1, clip_skip)
+    bound = {id(told): guided(told) for told in by_level}  # steps with one prompt share its keys and values
+    return by_step([bound[id(told)] for told in by_level], path)
 
 
 def by_step(parts: Sequence[Denoiser], path: Path | None) -> Denoiser:

@@ -35,6 +35,7 @@ from unnoise.pipeline.request import Request
 from unnoise.pipeline.result import Result
 from unnoise.sample import State
 from unnoise.text import known
+from unnoise.text.condition import condition_of
 from unnoise.train import objective
 
 
@@ -72,6 +73,10 @@ class Pipeline:
     net = property(lambda self: self.runner.net, doc="The denoising network.")
     codec = property(lambda self: self.runner.codec, doc="Data <-> tensors of the model's space.")
     text = property(lambda self: self.runner.text, doc="The prompt encoder, or None.")
+    condition = property(
+        lambda self: condition_of(self.words, self.text, self.runner.encoder, self.runner.release_text),
+        doc="What a prompt is to it (`text.condition`), or None where it takes none.",
+    )
     fast = property(
         lambda self: self.runner.fast(),
         doc="`net` in the form that runs fastest here (see `engine.fuse`): made anew once its weights have"
@@ -96,7 +101,7 @@ class Pipeline:
             for i, a in zip(places, images):
                 arrays[i] = a
         recipes = tuple(r.recipe(self, i) for i in range(len(r.seeds)))
-        return Result(np.stack(arrays), r.seeds, sum(calls) // len(calls), recipes, self.codec.medium)
+        return Result(np.stack(arrays), r.seeds, sum(calls) // len(calls), recipes, medium=self.codec.medium)
 
     @takes(call, without=RUNNING)
     def stream(self, prompt: str | Sequence[str] | None = None, **how: Any) -> Iterator[State]:

@@ -169,10 +169,8 @@ def texts(name: str, given: Any) -> list[str]:
 
 def check_prompt(pipe: Pipeline, prompt: str) -> None:
     """BadInput when this model cannot take a prompt; says what it takes."""
-    if pipe.text is not None:
-        pipe.text.check(prompt)
-    elif pipe.words is not None:
-        pipe.words.label(prompt)
+    if pipe.condition is not None:
+        pipe.condition.check(prompt)
     elif prompt:
         raise BadInput(f"model {pipe.name!r} takes no prompt, given {prompt!r}")
 
@@ -211,7 +209,7 @@ def _clip_skip(pipe: Pipeline, given: Any) -> int:
 
 
 def _guidance(pipe: Pipeline, given: Any) -> float:
-    free = pipe.words is None and pipe.text is None
+    free = pipe.condition is None
     if given is None:
         given = 1.0 if free else pipe.defaults["guidance_scale"]
     scale = arguments.number("guidance_scale", given)

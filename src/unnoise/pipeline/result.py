@@ -7,7 +7,7 @@ import io
 import json
 import os
 from base64 import standard_b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ class Result:
     seeds: tuple[int, ...]
     nfe: int
     recipes: tuple[dict, ...]
-    medium: Medium = PICTURES
+    medium: Medium = field(default=PICTURES, kw_only=True)  # beside the fields of what extends this
 
     @cached_property
     def images(self) -> list[Image.Image]:

@@ -5,7 +5,7 @@ An image that is not finite in 16 bits is drawn again alone in float32: the othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -207,13 +207,8 @@ def _parts(pipe: Pipeline, r: Request, batch_size: int | None) -> list[list[int]
         n = arguments.integer("batch_size", batch_size, 1)
     groups: dict[int, list[int]] = {}
     for i, texts in enumerate(zip(r.prompts, r.negatives)):
-        groups.setdefault(_chunks(pipe, texts), []).append(i)
+        groups.setdefault(pipe.condition.size(texts) if pipe.condition else 1, []).append(i)
     return [g[i : i + n] for g in groups.values() for i in range(0, len(g), n)]
-
-
-def _chunks(pipe: Pipeline, texts: Sequence[str]) -> int:
-    """How many times the text encoder reads, for the longest of some texts."""
-    return 1 if pipe.text is None else max(map(pipe.text.chunks, texts))
 
 
 def _check_listener(name: str, listener: Any) -> None:
