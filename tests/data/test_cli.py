@@ -57,11 +57,11 @@ def test_preview_draws_the_images_it_names(tmp_path):
 
 
 def test_preview_of_emoji_shows_scenes_and_their_captions(tmp_path):
-    from unnoise.worlds.emoji.scenes import render_many
+    from unnoise.worlds.emoji.scenes import Scenes
 
     out = tmp_path / "sheet.png"
     told = answer("preview", "emoji-starter", "-o", out, "-n", 5, "--seed", 2, "--split", "held_out")
-    x, captions = render_many(2, range(5), 64, "held_out", "emoji-starter")
+    x, captions = Scenes("emoji-starter", "held_out").render_many(2, range(5))
     sheet = np.asarray(Image.open(out))
     assert told["captions"] == captions and told["size"] == [sheet.shape[1], sheet.shape[0]] == [
         3 * 132,

@@ -289,7 +289,7 @@ def test_a_full_disk(world, monkeypatch, victim):
 
     world.offer()
     with monkeypatch.context() as during:
-        during.setattr(FETCH.os, "fsync", full)
+        during.setattr(os, "fsync", full)
         assert "No space left on device" in world.refuses()
     fetch("emoji")
     assert len(load_emoji()) == 5

@@ -36,26 +36,28 @@ GROUNDS: dict[str, tuple[int, int, int]] = {
     "grey": (185, 185, 185),
     "black": (30, 30, 32),
 }
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (BT.601): a colour's grey
 NEUTRAL = 0.035  # chroma, relative to lightness, below which a pixel looks grey
 # an object with this share of coloured pixels keeps its greys (tyres, windows) when it is given another
 # colour
 COLOURED = 0.55
 APART = 0.1  # from the ground, in Oklab, and a pixel is the object's
-_TO_LMS = np.array(
+# Oklab: linear light to the response of the eye's cones, and the cube roots of that to L, a, b
+TO_LMS = np.array(
     [
         [0.4122214708, 0.5363325363, 0.0514459929],
         [0.2119034982, 0.6806995451, 0.1073969566],
         [0.0883024619, 0.2817188376, 0.6299787005],
     ]
 )
-_TO_LAB = np.array(
+TO_LAB = np.array(
     [
         [0.2104542553, 0.7936177850, -0.0040720468],
         [1.9779984951, -2.4285922050, 0.4505937099],
         [0.0259040371, 0.7827717662, -0.8086757660],
     ]
 )
-_FROM_LAB, _FROM_LMS = np.linalg.inv(_TO_LAB), np.linalg.inv(_TO_LMS)
+_FROM_LAB, _FROM_LMS = np.linalg.inv(TO_LAB), np.linalg.inv(TO_LMS)
 _LEVELS = np.arange(256) / 255
 _LINEAR = np.where(_LEVELS <= 0.04045, _LEVELS / 12.92, ((_LEVELS + 0.055) / 1.055) ** 2.4)
 _STEPS = (
@@ -68,7 +70,7 @@ _ENCODED = np.round(
 
 def oklab(rgb: np.ndarray) -> np.ndarray:
     """sRGB uint8 (..., 3) -> Oklab float64 (..., 3)."""
-    return np.cbrt(_LINEAR[rgb] @ _TO_LMS.T) @ _TO_LAB.T
+    return np.cbrt(_LINEAR[rgb] @ TO_LMS.T) @ TO_LAB.T
 
 
 def srgb(lab: np.ndarray) -> np.ndarray:

@@ -126,9 +126,9 @@ def preview(
 def _preview_scenes(
     name: str, output: Path, count: int, seed: int, split: str, overwrite: bool, as_json: bool
 ) -> None:
-    from unnoise.worlds.emoji.scenes import scenes
+    from unnoise.worlds.emoji.scenes import Scenes
 
-    x, captions = scenes(name, split).render_many(seed, range(count), 128 if name == "emoji-128" else 64)
+    x, captions = Scenes(name, split).render_many(seed, range(count), 128 if name == "emoji-128" else 64)
     sheet = labelled_sheet(x, captions)
     output = _save(sheet, output, overwrite)
     if as_json:

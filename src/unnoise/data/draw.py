@@ -13,19 +13,17 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TypeVar
 
-import numpy as np
+from unnoise.base.keyed import philox
 
 T = TypeVar("T")
 BLOCK = 32  # raw numbers drawn at once
-WORD = 2**64 - 1
 
 
 class Draw:
     """A stream of random choices, keyed by (seed, index); streams of different `purpose` never overlap."""
 
     def __init__(self, seed: int, index: int, purpose: int):
-        key = np.array([seed & WORD, index & WORD], dtype=np.uint64)
-        self._bits = np.random.Philox(key=key, counter=np.array([0, 0, 0, purpose], dtype=np.uint64))
+        self._bits = philox(seed, index, (0, 0, 0, purpose))
         self._ready: list[int] = []
 
     def raw(self) -> int:

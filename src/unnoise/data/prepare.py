@@ -23,16 +23,13 @@ from PIL import __version__ as pillow
 
 from unnoise.base.colour import GROUND_LAB, oklab
 from unnoise.base.errors import BadInput
-from unnoise.data.draw import fate
 from unnoise.data.emoji import FORMAT, STARTER, Concept, Emoji, Variant, checksum, path
 from unnoise.data.fetch import Progress, deliver, install, npm
-from unnoise.data.nouns import HELD_OUT, NOUNS
 from unnoise.data.sources import ARTWORK, SOURCES, TEXTS, Artwork
 
 CANVAS = 128  # every drawing is rendered at this size and averaged down
 FLAGS = ("country-flag", "subdivision-flag", "flag")
 NOT_MICROSOFT = ("3d",)  # packs whose flags are of another, unstated origin: left out
-TONE_CODES = ("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF")
 MAX_TAGS = 16
 VISIBLE = 12  # alpha, of 255
 CLASH = 0.16  # nearer to a ground than this, in Oklab, a pixel is lost on it
@@ -405,60 +402,6 @@ def _agreement(decoded: list[np.ndarray], variant: np.ndarray, style: np.ndarray
     return np.array(
         [unlike(s, one) <= unlike(s, one[:, ::-1]) for s, one in zip(small, lead)], dtype=np.uint8
     )
-
-
-STARTER_NOUNS, STARTER_OTHERS, STARTER_SECRET = 130, 40, 6
-STARTER_ALWAYS = (
-    "red apple",
-    "cat",
-    "automobile",
-    "waving hand",
-    "thumbs up",
-    "grinning face",
-    "red heart",
-    "rocket",
-)
-
-
-def starter_images(emoji: Emoji) -> list[int]:
-    """The images of the starter set, about a thousand: Apache and MIT artwork of nouns and others, the first
-    by hash; tones of one hand.
-    """
-    ranked = sorted(emoji.concepts, key=lambda c: (c.label not in STARTER_ALWAYS, fate("starter", c.label)))
-    drawn = {
-        s: k
-        for k, s in enumerate(emoji.styles)
-        if s in {a.style for a in ARTWORK if a.licence in ("Apache-2.0", "MIT")}
-    }
-    vendors = {
-        c: len({int(s) for s in emoji.style[emoji.concept == k]} & set(drawn.values()))
-        for k, c in enumerate(emoji.concepts)
-    }
-    nouns = [c.label for c in ranked if c.label in NOUNS and c.label not in HELD_OUT and vendors[c] >= 5][
-        :STARTER_NOUNS
-    ]
-    others = [c.label for c in ranked if c.label not in NOUNS and vendors[c] >= 4][:STARTER_OTHERS]
-    secret = [c.label for c in ranked if c.label in HELD_OUT][:STARTER_SECRET]
-    kept = {*nouns, *others, *secret}
-    return [
-        i
-        for i in range(len(emoji))
-        if emoji.style[i] in drawn.values()
-        and (label := emoji.concepts[emoji.concept[i]].label) in kept
-        and (emoji.tone[i] == 0 or (label == "waving hand" and emoji.tone[i] < 6))
-    ]
-
-
-def write_starter(emoji: Emoji, size: int = 32) -> None:
-    """Write the bundled set, as was done once: `write_starter(load_emoji())`."""
-    STARTER.parent.mkdir(exist_ok=True)
-    book = Book(emoji.concepts, emoji.variants, {}, {}, {})
-    drawn = [
-        (int(emoji.variant[i]), int(emoji.style[i]), _webp(Image.fromarray(emoji.rgba(i)), size))
-        for i in starter_images(emoji)
-    ]
-    install(pack(book, size, drawn), STARTER)
-    install(attribution(Emoji(STARTER)).encode(), STARTER.with_name("ATTRIBUTION.md"))
 
 
 def attribution(emoji: Emoji) -> str:

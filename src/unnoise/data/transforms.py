@@ -14,17 +14,16 @@ from functools import lru_cache
 import numpy as np
 
 from unnoise.base.errors import BadInput
+from unnoise.base.keyed import philox
 
 ORDER, FLIP, CROP = range(3)  # the purposes: each draws from its own Philox stream
-WORD = 2**64 - 1
 
 
 def _bits(seed: int, index: int, purpose: int, n: int) -> np.ndarray:
     """n raw uint64; the key is (seed, index), the highest word of the counter is the purpose, so no two
     streams overlap.
     """
-    key = np.array([seed & WORD, index & WORD], dtype=np.uint64)
-    return np.random.Philox(key=key, counter=np.array([0, 0, 0, purpose], dtype=np.uint64)).random_raw(n)
+    return philox(seed, index, (0, 0, 0, purpose)).random_raw(n)
 
 
 @lru_cache(maxsize=4)

@@ -14,11 +14,12 @@ import numpy as np
 from torch import Tensor
 
 from unnoise.base import arguments
+from unnoise.base.colour import LUMA
 from unnoise.base.errors import BadInput
 from unnoise.base.picture import MOST_SIDE as LIMIT
 from unnoise.codec import is_of_pictures, of_pictures
 from unnoise.codec.pixels import over_cells as cells
-from unnoise.media.pictures import LUMA, Given, Picture, pasted, read, read_mask, resized
+from unnoise.media.pictures import Given, Picture, pasted, read, read_mask, resized
 
 if TYPE_CHECKING:
     from unnoise.pipeline import Pipeline

@@ -21,7 +21,7 @@ from unnoise.base.errors import BadInput
 from unnoise.base.lock import alone
 from unnoise.base.write import new_file, put
 from unnoise.data import numpy_file
-from unnoise.pipeline import Request, Result
+from unnoise.pipeline import Request, Result, record
 from unnoise.text.words import Words
 
 Advance = Callable[[int], object]
@@ -177,11 +177,11 @@ def hashed(texts: Sequence[str]) -> str:
 
 
 def work_folder(root: Path, settings: dict[str, Any]) -> Path:
-    """The work folder of these settings, made where it is missing; its settings.json tells a reader what lies
-    in it. BadInput: it cannot be written, or belongs to others.
+    """The work folder of these settings, named by their key (`record.key`), made where it is missing; its
+    settings.json tells a reader what lies in it. BadInput: it cannot be written, or belongs to others.
     """
     text = json.dumps(settings, indent=2, sort_keys=True)
-    folder = root / f"{settings['model']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    folder = root / f"{settings['model']}-{record.key(settings)[:16]}"
     file = folder / "settings.json"
     try:
         if not file.exists():

@@ -11,7 +11,7 @@ pixel and channel.
              measured from N patches
     smaller  the smaller of clipped (best on flat pictures) and pca (best on texture): what is no noise only
              adds to either
-    network  net(x) -> ln sigma, trained for it
+    a function of the pictures, such as a network trained for it
 
 sigma is in the units of x, which runs from -1 to 1: 1 / 127.5 is one grey level. Noise that was clipped at
 black or white is hidden there, so that all come out too low on pictures that are mostly black or white;
@@ -48,7 +48,7 @@ def estimate_sigma(images: np.ndarray | Tensor, method: str | Method = "smaller"
     pictures run from -1 to 1.
 
     images: floats (n, c, h, w) near [-1, 1], or uint8 (n, h, w, c). method: one of METHODS, or a function of
-    the float pictures (a network's: see `by_network`). BadInput: another shape or type, sides below 8 pixels,
+    the float pictures. BadInput: another shape or type, sides below 8 pixels,
     values that are not finite.
     """
     if isinstance(method, str):
@@ -98,16 +98,6 @@ def smaller(x: Tensor) -> Tensor:
 
 
 METHODS: dict[str, Method] = {"mad": mad, "clipped": clipped, "pca": pca, "smaller": smaller}
-
-
-def by_network(net: Callable[[Tensor], Tensor]) -> Method:
-    """The method of a network x (n, c, h, w) float32 -> ln sigma, (n,) or (n, 1)."""
-
-    @torch.no_grad()
-    def method(x: Tensor) -> Tensor:
-        return net(x.float()).reshape(len(x)).double().exp()
-
-    return method
 
 
 @torch.no_grad()

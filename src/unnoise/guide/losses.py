@@ -17,18 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)  # of Rec. 601
+from unnoise.base.colour import LUMA, TO_LAB, TO_LMS
+
 CROPS = 4  # of CLIP, beside the whole picture and its mirror image
-_LMS = (
-    (0.4122214708, 0.5363325363, 0.0514459929),
-    (0.2119034982, 0.6806995451, 0.1073969566),
-    (0.0883024619, 0.2817188376, 0.6299787005),
-)
-_LAB = (
-    (0.2104542553, 0.7936177850, -0.0040720468),
-    (1.9779984951, -2.4285922050, 0.4505937099),
-    (0.0259040371, 0.7827717662, -0.8086757660),
-)
 Loss = Callable[[Tensor], Tensor]
 
 
@@ -53,8 +44,8 @@ def oklab(images: Tensor) -> Tensor:
     """
     x = images.clamp(0, 1)
     linear = torch.where(x <= 0.04045, x / 12.92, ((x.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
-    lms = torch.einsum("dc,nchw->ndhw", images.new_tensor(_LMS), linear)
-    return torch.einsum("dc,nchw->ndhw", images.new_tensor(_LAB), (lms + 1e-4) ** (1 / 3) - 1e-4 ** (1 / 3))
+    lms = torch.einsum("dc,nchw->ndhw", images.new_tensor(TO_LMS), linear)
+    return torch.einsum("dc,nchw->ndhw", images.new_tensor(TO_LAB), (lms + 1e-4) ** (1 / 3) - 1e-4 ** (1 / 3))
 
 
 def object_colour(images: Tensor, rgb: Sequence[float], light: float = 0.1) -> Tensor:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 
 from unnoise.base import write
+from unnoise.base.colour import LUMA
 from unnoise.base.errors import BadInput
 from unnoise.base.picture import MOST_PIXELS, ROWS, opened, png_text, without_opaque_alpha
 from unnoise.base.picture import MOST_SIDE as LIMIT
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEY = "unnoise"  # the PNG text chunk that holds a picture's record
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (BT.601): a colour's grey
 Given = Union["Picture", str, os.PathLike, bytes, "Image.Image", np.ndarray]  # what `read` takes
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from unnoise.base.errors import BadInput
+from unnoise.base.keyed import philox
 from unnoise.process.level import Level
 
 Noise = Callable[..., Tensor]
@@ -23,12 +24,9 @@ REVISION = 1  # bump when any (seed, stream, draw) gives other numbers: saved im
 
 
 def _generator(seed: int, stream: str, draw: int) -> np.random.Generator:
-    # 128-bit key: the seed and the stream's name; the counter's third word: the draw (the lower two count
-    # within a draw).
-    key = np.array(
-        [seed & 0xFFFFFFFFFFFFFFFF, crc32(stream.encode())], dtype=np.uint64
-    )  # a list would pass through floats
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, draw, 0]))
+    # keyed by the seed and the stream's name; the counter's third word is the draw (the lower two count
+    # within a draw)
+    return np.random.Generator(philox(seed, crc32(stream.encode()), (0, 0, draw, 0)))
 
 
 def draw(seed: int, stream: str, k: int, shape: Sequence[int]) -> Tensor:

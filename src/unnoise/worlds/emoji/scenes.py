@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
@@ -125,14 +124,6 @@ def _canonical(a: str, b: str, relation: str) -> tuple[str, ...]:
     if relation in ("right of", "below"):
         return b, a, {"right of": "left of", "below": "above"}[relation]
     return (*sorted((a, b)), relation) if relation == "next to" else (a, b, relation)
-
-
-def relations(first: Box, second: Box) -> set[str]:
-    """The relations that hold between two boxes: what a judge's answer can be checked against."""
-    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = first, second
-    holds = {"left of": ax1 <= bx0, "right of": bx1 <= ax0, "above": ay1 <= by0, "below": by1 <= ay0}
-    beside = (holds["left of"] or holds["right of"]) and min(ay1, by1) > max(ay0, by0)
-    return {r for r, true in holds.items() if true} | ({"next to"} if beside else set())
 
 
 def _drawn_kinds(split: str, weights: Mapping[str, float]) -> dict[str, float]:
@@ -692,26 +683,3 @@ def _say_hand(a: Attributes, draw: Draw) -> str:
     if a.fingers == 0 and draw.chance(0.5):
         shown = draw.pick((f"{who} making a fist with no fingers raised", f"{who}, closed, no finger raised"))
     return f"{article(drawing)} of {shown}" if drawing else shown
-
-
-# ---- by name
-
-
-@lru_cache(maxsize=8)
-def scenes(name: str = "emoji", split: str = "train") -> Scenes:
-    """The scenes of a split of an emoji set by name, with the usual weights; opened once."""
-    return Scenes(name, split)
-
-
-def scene(
-    seed: int, index: int, size: int = 64, split: str = "train", name: str = "emoji"
-) -> tuple[np.ndarray, str, Attributes]:
-    """See `Scenes.scene`."""
-    return scenes(name, split).scene(seed, index, size)
-
-
-def render_many(
-    seed: int, indices: Iterable[int], size: int = 64, split: str = "train", name: str = "emoji"
-) -> tuple[np.ndarray, list[str]]:
-    """See `Scenes.render_many`."""
-    return scenes(name, split).render_many(seed, indices, size)

@@ -3,11 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.oracles import colour_name, main_colour
 from unnoise.base.colour import GROUNDS, LAB, NAMED, dominant, oklab, recolour, srgb
 from unnoise.data.emoji import TRAINABLE, load_emoji
 from unnoise.data.nouns import NOUNS
-
-from .oracles import colour_name, main_colour
 
 byte = st.integers(0, 255)
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from tests.support.oracles import fingers, main_colour
 from unnoise.base.colour import GROUNDS, oklab
 from unnoise.data.draw import Draw
 from unnoise.data.emoji import load_emoji
@@ -32,12 +33,7 @@ from unnoise.worlds.emoji.scenes import (
     caption,
     combinations,
     held_out,
-    relations,
-    render_many,
-    scene,
 )
-
-from .oracles import fingers, main_colour
 
 STARTER = "emoji-starter"
 WHOLE = np.ones((3, 3))
@@ -114,8 +110,8 @@ def test_order_company_and_process_do_not_matter(emoji, worlds):
             and attributes == world.attributes(3, row)
         )
     assert x.shape == (4, 64, 64, 3) and x.dtype == np.uint8
-    there, _ = render_many(3, [5], name=STARTER)
-    assert np.array_equal(there[0], x[0]) and scene(3, 5, name=STARTER)[1] == words[0]
+    there, said = Scenes(STARTER).render_many(3, [5])
+    assert np.array_equal(there[0], x[0]) and said == words[:1]
     assert world.render_many(3, [])[0].shape == (0, 64, 64, 3)
 
 
@@ -321,6 +317,14 @@ def test_orientations(emoji):
         assert min(error, key=error.get) == a.orientation, (a, error)
         seen.append(a.orientation)
     assert set(seen) == {"on its side", "upside down", "mirrored"} and len(seen) > 40
+
+
+def relations(first, second) -> set[str]:
+    """The relations that hold between two boxes: told from pixels alone."""
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = first, second
+    holds = {"left of": ax1 <= bx0, "right of": bx1 <= ax0, "above": ay1 <= by0, "below": by1 <= ay0}
+    beside = (holds["left of"] or holds["right of"]) and min(ay1, by1) > max(ay0, by0)
+    return {r for r, true in holds.items() if true} | ({"next to"} if beside else set())
 
 
 def test_relations(emoji):

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
+from tests.support.oracles import fingers
 from unnoise.data.draw import Draw
 from unnoise.worlds.emoji import hands
 from unnoise.worlds.emoji.hands import DRAWINGS, FINGERS, RAISED, Hand, draw_hand, extent, picture
-
-from .oracles import fingers
 
 
 def test_the_fingers_that_are_seen_are_those_that_are_meant():
