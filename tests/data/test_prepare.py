@@ -23,7 +23,6 @@ from unnoise.errors import BadInput
 from .conftest import tarball
 
 pytest.importorskip("resvg_py")
-FETCH = sys.modules["unnoise.data.fetch"]
 SKIN = {"label": "waving hand: dark skin tone", "hexcode": "1F44B-1F3FF", "tone": 5}
 PAIR = {
     "label": "waving hand: light skin tone, dark skin tone",

@@ -107,15 +107,11 @@ def preview(
     """Write a contact sheet of images, drawn as training would draw them; of the emoji sets, scenes with
     their captions.
     """
-    from unnoise.data import SOURCES, load, order
+    from unnoise.data import SOURCES
 
-    if what in SOURCES and SOURCES[what].size and split != "unseen":
-        return _preview_scenes(what, output, count, seed, split, overwrite, as_json)
-    data = load(what, split)
-    indices = [order(len(data), seed, i) for i in range(min(count, len(data)))]
-    sheet = contact_sheet(data.x[indices], what)
+    of_scenes = what in SOURCES and SOURCES[what].size and split != "unseen"
+    sheet, indices, captions = (_scenes if of_scenes else _items)(what, count, seed, split)
     output = _save(sheet, output, overwrite)
-    captions = [data.caption(i) for i in indices]
     if as_json:
         return _print_json(
             {"file": str(output), "indices": indices, "captions": captions, "size": list(sheet.size)}
@@ -123,42 +119,41 @@ def preview(
     say(output)
 
 
-def _preview_scenes(
-    name: str, output: Path, count: int, seed: int, split: str, overwrite: bool, as_json: bool
-) -> None:
+def _items(what: str, count: int, seed: int, split: str) -> tuple[Image.Image, list[int], list[str | None]]:
+    """A sheet of a set's items, which they are, and their captions."""
+    from unnoise.data import load, order
+
+    data = load(what, split)
+    indices = [order(len(data), seed, i) for i in range(min(count, len(data)))]
+    return contact_sheet(data.x[indices], what), indices, [data.caption(i) for i in indices]
+
+
+def _scenes(name: str, count: int, seed: int, split: str) -> tuple[Image.Image, list[int], list[str]]:
+    """A sheet of scenes of an emoji set under their captions."""
     from unnoise.worlds.emoji.scenes import Scenes
 
-    x, captions = Scenes(name, split).render_many(seed, range(count), 128 if name == "emoji-128" else 64)
-    sheet = labelled_sheet(x, captions)
-    output = _save(sheet, output, overwrite)
-    if as_json:
-        return _print_json(
-            {
-                "file": str(output),
-                "indices": list(range(count)),
-                "captions": captions,
-                "size": list(sheet.size),
-            }
-        )
-    say(output)
+    indices, size = list(range(count)), 128 if name == "emoji-128" else 64
+    x, captions = Scenes(name, split).render_many(seed, indices, size)
+    return labelled_sheet(x, captions), indices, captions
 
 
 def labelled_sheet(x: np.ndarray, captions: list[str]) -> Image.Image:
     """Images (n, h, h, 3) uint8 in rows, near square, each 128 pixels wide with its caption below."""
     import textwrap
 
-    import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
+    from unnoise.base.sheet import cells
+
     side, below, letters = LABELLED
-    columns, font = int(np.ceil(np.sqrt(len(x)))), ImageFont.load_default(10)
-    cell = side + 2 * MARGIN, side + below
-    sheet = Image.new("RGB", (columns * cell[0], -(-len(x) // columns) * cell[1]), (225, 225, 225))
+    size, corners = cells(len(x), side + 2 * MARGIN, side + below)
+    sheet, font = Image.new("RGB", size, (225, 225, 225)), ImageFont.load_default(10)
     pen = ImageDraw.Draw(sheet)
-    for i, (pixels, text) in enumerate(zip(x, captions)):
-        left, top = i % columns * cell[0] + MARGIN, i // columns * cell[1] + MARGIN
-        sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC), (left, top))
-        pen.text((left, top + side + 1), "\n".join(textwrap.wrap(text, letters)[:3]), fill="black", font=font)
+    for pixels, text, (left, top) in zip(x, captions, corners):
+        picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
+        sheet.paste(picture, (left + MARGIN, top + MARGIN))
+        lines = "\n".join(textwrap.wrap(text, letters)[:3])
+        pen.text((left + MARGIN, top + MARGIN + side + 1), lines, fill="black", font=font)
     return sheet
 
 
@@ -170,17 +165,18 @@ def contact_sheet(x: np.ndarray, name: str) -> Image.Image:
     from PIL import Image
 
     from unnoise.base.errors import BadInput
+    from unnoise.base.sheet import cells
 
     if x.dtype != np.uint8 or x.ndim != 4:
         raise BadInput(f"{name} holds {x.dtype} {x.shape[1:]}, not images; preview draws uint8 (h, w, c)")
     n, h, w, c = x.shape
-    factor, columns = max(1, TILE // max(h, w)), int(np.ceil(np.sqrt(n)))
-    cell = (w * factor + MARGIN, h * factor + MARGIN)
-    sheet = Image.new("RGB", (columns * cell[0] + MARGIN, -(-n // columns) * cell[1] + MARGIN), "white")
-    for i, pixels in enumerate(x):
+    factor = max(1, TILE // max(h, w))
+    (width, height), corners = cells(n, w * factor + MARGIN, h * factor + MARGIN)
+    sheet = Image.new("RGB", (width + MARGIN, height + MARGIN), "white")
+    for pixels, (left, top) in zip(x, corners):
         image = Image.fromarray(pixels[..., 0] if c == 1 else pixels).convert("RGBA")
         image = image.resize((w * factor, h * factor), Image.Resampling.NEAREST)
-        sheet.paste(image, (i % columns * cell[0] + MARGIN, i // columns * cell[1] + MARGIN), image)
+        sheet.paste(image, (left + MARGIN, top + MARGIN), image)
     return sheet
 
 
@@ -209,8 +205,6 @@ def _save(image: Image.Image, path: Path, overwrite: bool) -> Path:
     """Whole or not at all; the suffix chooses the format. Returns where: under a number where the name is
     taken, which is said.
     """
-    import io
-
     from PIL import Image
 
     from unnoise.base.errors import BadInput, unknown
@@ -221,17 +215,27 @@ def _save(image: Image.Image, path: Path, overwrite: bool) -> Path:
         raise unknown("image suffix", path.suffix, [".png", ".jpg", ".webp"])
     if not path.parent.is_dir():
         raise BadInput(f"cannot write {path}: there is no folder {path.parent}")
+    body = _encoded(image, formats[path.suffix.lower()], path)
+    if overwrite:
+        return put(path, body)
+    placed = put_beside(path, body)
+    if placed != path:
+        note(f"{path} is there already: written to {placed} (--overwrite replaces it)")
+    return placed
+
+
+def _encoded(image: Image.Image, form: str, path: Path) -> bytes:
+    """The file's bytes. BadInput: this form cannot hold such an image."""
+    import io
+
+    from unnoise.base.errors import BadInput
+
     body = io.BytesIO()
     try:
-        image.save(body, format=formats[path.suffix.lower()])
+        image.save(body, format=form)
     except (OSError, ValueError, KeyError) as e:
         raise BadInput(f"cannot write {path}: {e}") from None
-    if overwrite:
-        return put(path, body.getvalue())
-    made = put_beside(path, body.getvalue())
-    if made != path:
-        note(f"{path} is there already: written to {made} (--overwrite replaces it)")
-    return made
+    return body.getvalue()
 
 
 def _print_json(value: dict) -> None:

@@ -110,7 +110,9 @@ def _choose(
         }
     rest = {"labels" if key == "y" else key: value for key, value in arrays.items()}
     others = [key for key in rest if key not in ("labels", "words", "captions")]
-    name = "x" if "x" in rest else others[0] if len(others) == 1 else ""
+    name = "x" if "x" in rest else ""
+    if not name and len(others) == 1:
+        name = others[0]
     if not name:
         told = ", ".join(one_line(key, 60) for key in arrays)
         raise BadInput(f"{path} holds {told or 'nothing'}; expected the items as `x` (with labels, captions)")

@@ -78,27 +78,23 @@ def captions(
     _check_names(inside)
     tables = [f for f in inside if f.name.lower() in METADATA]
     beside = _beside(images, inside)
+    if tables and beside:
+        text = next(iter(beside.values()))
+        raise BadInput(f"captions both in {tables[0]} and beside the images ({text}): keep one of the two")
     if tables:
-        if beside:
-            text = next(iter(beside.values()))
-            raise BadInput(
-                f"captions both in {tables[0]} and beside the images ({text}): keep one of the two"
-            )
-        texts, where = _tables(tables, pictures), str(tables[0])
-    else:
-        _check_left_over(root, images, inside, beside)
-        texts, where = (
-            {image: _caption_file(file) for image, file in beside.items()},
-            f"text files beside the images in {root}",
-        )
-    have = {image: texts[image] for image in images if image in texts}
-    if not have and not tables:
-        return None
-    missing = next((image for image in images if image not in have), None)
+        return _one_each(_tables(tables, pictures), images, root, str(tables[0]))
+    _check_left_over(root, images, inside, beside)
+    texts = {image: _caption_file(file) for image, file in beside.items()}
+    return _one_each(texts, images, root, f"text files beside the images in {root}") if texts else None
+
+
+def _one_each(texts: dict[Path, str], images: list[Path], root: Path, where: str) -> tuple[str, ...]:
+    """The caption of each image, in their order. BadInput: one has none."""
+    missing = [image for image in images if image not in texts]
     if missing:
-        name = missing.relative_to(root).as_posix()
-        raise BadInput(f"captions for {len(have)} of {len(images)} images ({where}): none for {name}")
-    return tuple(have[image] for image in images)
+        name, have = missing[0].relative_to(root).as_posix(), len(images) - len(missing)
+        raise BadInput(f"captions for {have} of {len(images)} images ({where}): none for {name}")
+    return tuple(texts[image] for image in images)
 
 
 def _check_names(files: list[Path]) -> None:
@@ -184,20 +180,13 @@ def _json_rows(table: Path) -> list[tuple[int, str, str]]:
 def _csv_rows(table: Path) -> list[tuple[int, str, str]]:
     """(line, name, text) of a table with a header, its cells parted by commas, semicolons or tabs."""
     text = _decoded(table, MOST_METADATA)
-    first = text.lstrip("\r\n").split("\n", 1)[0]
-    by = next((d for d in ",;\t" if set(NAME_KEYS) & {c.strip(' "\r').lower() for c in first.split(d)}), None)
-    if by is None:
-        raise BadInput(f"{table}, line 1: expected a header with {_expected_keys()}, got {short(first)}")
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=by, strict=True)
-        cells = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
-    except csv.Error as e:
-        raise BadInput(f"{table} is not a table of comma-separated values: {e}") from None
-    header = [c.strip().lower() for c in cells[0][1]]
+    by = _parted_by(text, table)
+    (_, first), *lines = _cells(text, by, table)
+    header = [c.strip().lower() for c in first]
     if len(set(header)) < len(header):
         raise BadInput(f"{table}, line 1: a column stands twice in {short(header)}")
     rows = []
-    for number, row in cells[1:]:
+    for number, row in lines:
         where = f"{table}, line {number}"
         if len(row) != len(header):
             raise BadInput(
@@ -206,6 +195,24 @@ def _csv_rows(table: Path) -> list[tuple[int, str, str]]:
             )
         rows.append((number, *_pair(dict(zip(header, row)), where)))
     return rows
+
+
+def _parted_by(text: str, table: Path) -> str:
+    """What stands between the cells of a table. BadInput: its first line is no header."""
+    first = text.lstrip("\r\n").split("\n", 1)[0]
+    for by in ",;\t":
+        if set(NAME_KEYS) & {c.strip(' "\r').lower() for c in first.split(by)}:
+            return by
+    raise BadInput(f"{table}, line 1: expected a header with {_expected_keys()}, got {short(first)}")
+
+
+def _cells(text: str, by: str, table: Path) -> list[tuple[int, list[str]]]:
+    """(line, cells) of each row that is not empty."""
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=by, strict=True)
+        return [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
+    except csv.Error as e:
+        raise BadInput(f"{table} is not a table of comma-separated values: {e}") from None
 
 
 def _pair(row: dict, where: str) -> tuple[str, str]:

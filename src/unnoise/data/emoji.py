@@ -24,6 +24,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -97,6 +98,25 @@ def load_emoji(name: str = "emoji") -> Emoji:
     return Emoji(path(name))
 
 
+def _opened(file: Path, verify: bool) -> tuple[Any, dict[str, Any]]:
+    """(the open safetensors file, what its header says). BadInput: it is no emoji set, or not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        opened = safe_open(file, framework="np")
+        meta = json.loads((opened.metadata() or {}).get("emoji", "{}"))
+        if meta.get("format") != FORMAT:
+            raise BadInput(f"its format is {meta.get('format')!r}, not {FORMAT!r}")
+        opened.get_slice("pixels")
+        if verify and checksum(opened, meta["index"]) != meta["sha256"]:
+            raise BadInput("its content is not what was written (sha256 differs)")
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError, BadInput) as error:
+        raise BadInput(
+            f"{file} is no whole emoji set: {error}; to replace it, run: unnoise data fetch emoji"
+        ) from None
+    return opened, meta
+
+
 class Emoji:
     """A prepared file, open. `concepts` and `variants` are its words; image i is of variant `variant[i]`,
     drawn by `styles[style[i]]`.
@@ -111,35 +131,20 @@ class Emoji:
         """verify: read everything once, to see that it is whole. held_out: the labels that make up the split
         "personal".
         """
-        from safetensors import SafetensorError, safe_open
-
         self.file, self.held_out = file, held_out
-        try:
-            self._open = safe_open(file, framework="np")
-            meta = json.loads((self._open.metadata() or {}).get("emoji", "{}"))
-            if meta.get("format") != FORMAT:
-                raise BadInput(f"its format is {meta.get('format')!r}, not {FORMAT!r}")
-            self._pixels = self._open.get_slice("pixels")
-            if verify and checksum(self._open, meta["index"]) != meta["sha256"]:
-                raise BadInput("its content is not what was written (sha256 differs)")
-        except (SafetensorError, OSError, KeyError, json.JSONDecodeError, BadInput) as error:
-            raise BadInput(
-                f"{file} is no whole emoji set: {error}; to replace it, run: unnoise data fetch emoji"
-            ) from None
+        self._open, meta = _opened(file, verify)
+        self._pixels = self._open.get_slice("pixels")
         index = json.loads(meta["index"])
         self.size: int = meta["size"]
         self.styles: tuple[str, ...] = tuple(index["styles"])
         self.concepts = tuple(Concept(*c[:4], tags=tuple(c[4])) for c in index["concepts"])
         self.variants = tuple(Variant(*v) for v in index["variants"])
         self.made_with: dict[str, str] = index["made_with"]
-        self._ends = np.concatenate([[0], self._open.get_tensor("ends")]).tolist()
-        self.variant, self.style, self.box, self.lab = (
-            self._open.get_tensor(key) for key in ("variant", "style", "box", "lab")
-        )
-        self.turn, self.mirror, self.clash = (
-            self._open.get_tensor(key) / 255 for key in ("turn", "mirror", "clash")
-        )
-        self.agrees = self._open.get_tensor("agrees").astype(bool)
+        column = self._open.get_tensor
+        self._ends = np.concatenate([[0], column("ends")]).tolist()
+        self.variant, self.style, self.box, self.lab = map(column, ("variant", "style", "box", "lab"))
+        self.turn, self.mirror, self.clash = (column(key) / 255 for key in ("turn", "mirror", "clash"))
+        self.agrees = column("agrees").astype(bool)
         self.concept = np.array([v.concept for v in self.variants], dtype=np.int64)[self.variant]
         self.tone = np.array([v.tone for v in self.variants], dtype=np.int64)[self.variant]
 

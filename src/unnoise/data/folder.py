@@ -142,30 +142,35 @@ def _split_roots(path: Path, images: list[Path]) -> dict[str, str]:
     BadInput where what is meant cannot be told: two folders of one split, or splits beside other images.
     `train` alone beside others is a class, the train that runs on rails.
     """
+    found = _named_splits(path)
     holders = dict.fromkeys(i.relative_to(path).parts[0] for i in images)
-    folders = [
-        name for name in sorted(os.listdir(path)) if name.lower() in SPLIT_NAMES and (path / name).is_dir()
-    ]
-    others = [name for name in holders if name not in folders]
-    found: dict[str, str] = {}
-    for name in folders:
-        split = SPLIT_NAMES[name.lower()]
-        if split in found:
-            raise BadInput(
-                f"{path} holds {short(found[split])} and {short(name)}, which both mean the split {split!r}:"
-                " keep one"
-            )
-        found[split] = name
+    others = [name for name in holders if name not in found.values()]
     if others and list(found) != ["train"] and found:
         raise BadInput(
-            f"{path} holds the splits {', '.join(map(short, folders))} and beside them {short(others[0])}: "
-            f"a folder of splits holds images in its splits alone ({', '.join(SPLITS)})"
+            f"{path} holds the splits {', '.join(map(short, found.values()))} and beside them"
+            f" {short(others[0])}: a folder of splits holds images in its splits alone ({', '.join(SPLITS)})"
         )
     if not others:
         return found
     _check_like_splits(path, others)
     _check_inner_splits(path, images)
     return {}
+
+
+def _named_splits(path: Path) -> dict[str, str]:
+    """{split: the folder of its name}, in the order of the folders. BadInput: two folders of one split."""
+    found: dict[str, str] = {}
+    for name in sorted(os.listdir(path)):
+        split = SPLIT_NAMES.get(name.lower())
+        if split is None or not (path / name).is_dir():
+            continue
+        if split in found:
+            raise BadInput(
+                f"{path} holds {short(found[split])} and {short(name)}, which both mean the split {split!r}:"
+                " keep one"
+            )
+        found[split] = name
+    return found
 
 
 def _check_like_splits(path: Path, names: list[str]) -> None:

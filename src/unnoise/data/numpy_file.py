@@ -164,21 +164,23 @@ def _header(file: IO[bytes], path: Path) -> tuple[dict[str, Any], int]:
     if length > MOST_HEADER:
         raise _refused(path, f"its header has {length} bytes, at most {MOST_HEADER} are read")
     text = file.read(length).decode("latin-1")
-    try:
-        if "\\" in text or (not text.isprintable() and not text.rstrip("\n").isprintable()):
-            raise ValueError("unprintable")
-        entries = ast.literal_eval(text.strip())
-        if (
-            not isinstance(entries, dict)
-            or set(entries) != {"descr", "fortran_order", "shape"}
-            or len(text) < length
-        ):
-            raise ValueError("other entries")
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise _refused(path, "its header is broken") from None
-    if not isinstance(entries["fortran_order"], bool):
+    entries = _entries(text) if len(text) == length else None
+    if entries is None:
         raise _refused(path, "its header is broken")
     return entries, 8 + width + length
+
+
+def _entries(text: str) -> dict[str, Any] | None:
+    """What a header says; None where it is broken."""
+    if "\\" in text or not text.rstrip("\n").isprintable():
+        return None
+    try:
+        entries = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    if not isinstance(entries, dict) or set(entries) != {"descr", "fortran_order", "shape"}:
+        return None
+    return entries if isinstance(entries["fortran_order"], bool) else None
 
 
 def _dtype(given: Any, path: Path) -> np.dtype:

@@ -31,6 +31,7 @@ CANVAS = 128  # every drawing is rendered at this size and averaged down
 FLAGS = ("country-flag", "subdivision-flag", "flag")
 NOT_MICROSOFT = ("3d",)  # packs whose flags are of another, unstated origin: left out
 MAX_TAGS = 16
+LISTS = "emojibase (MIT), Unicode CLDR annotations (Unicode License v3), emojilib (MIT)"
 VISIBLE = 12  # alpha, of 255
 CLASH = 0.16  # nearer to a ground than this, in Oklab, a pixel is lost on it
 _TAG = re.compile(r"[a-z][a-z0-9 '&.-]+")
@@ -83,20 +84,7 @@ class Book:
 
 def read_book(place: Path) -> Book:
     """The words of all lists in `place`, joined."""
-    entries, groups = _json(place / "emojibase.json"), _json(place / "groups.json")
-    keywords = _keywords(place)
-    concepts, variants = [], []
-    for entry in entries:
-        if "group" not in entry:
-            continue  # the letters that flags are spelled with
-        group, subgroup = (groups[kind][str(entry[kind[:-1]])] for kind in ("groups", "subgroups"))
-        tags = _tags(entry["label"], [*entry.get("tags", ()), *keywords.get(_code(entry["hexcode"]), ())])
-        variants.append(Variant(len(concepts), 0, _code(entry["hexcode"]), entry["label"]))
-        for skin in entry.get("skins", ()):
-            variants.append(
-                Variant(len(concepts), _tone(skin["tone"]), _code(skin["hexcode"]), skin["label"])
-            )
-        concepts.append(Concept(entry["label"], _code(entry["hexcode"]), group, subgroup, tags))
+    concepts, variants = _listed(place)
     code = {v.code: k for k, v in enumerate(variants)}
     name = _first((_slug(v.label), k) for k, v in enumerate(variants))
     for chars in sorted(place.glob("*-chars.json")):
@@ -106,13 +94,26 @@ def read_book(place: Path) -> Book:
         for c, text in _json(place / "unicode-names.json").items()
         if _code(c) in code
     )
-    return Book(
-        tuple(concepts),
-        tuple(variants),
-        code,
-        name,
-        _first((n.replace("-", ""), k) for n, k in (*name.items(), *old)),
-    )
+    squeezed = _first((n.replace("-", ""), k) for n, k in (*name.items(), *old))
+    return Book(concepts, variants, code, name, squeezed)
+
+
+def _listed(place: Path) -> tuple[tuple[Concept, ...], tuple[Variant, ...]]:
+    """Every concept of emojibase and its variants, plain form first."""
+    groups, keywords = _json(place / "groups.json"), _keywords(place)
+    concepts, variants = [], []
+    for entry in _json(place / "emojibase.json"):
+        if "group" not in entry:
+            continue  # the letters that flags are spelled with
+        label, code = entry["label"], _code(entry["hexcode"])
+        group, subgroup = (groups[kind][str(entry[kind[:-1]])] for kind in ("groups", "subgroups"))
+        variants.append(Variant(len(concepts), 0, code, label))
+        for skin in entry.get("skins", ()):
+            tone, its_code = _tone(skin["tone"]), _code(skin["hexcode"])
+            variants.append(Variant(len(concepts), tone, its_code, skin["label"]))
+        tags = _tags(label, [*entry.get("tags", ()), *keywords.get(code, ())])
+        concepts.append(Concept(label, code, group, subgroup, tags))
+    return tuple(concepts), tuple(variants)
 
 
 def _keywords(place: Path) -> dict[str, list[str]]:
@@ -287,22 +288,7 @@ def pack(book: Book, size: int, drawn: list[tuple[int, int, bytes]]) -> bytes:
     keep = [i for i, x in enumerate(decoded) if (x[..., 3] > VISIBLE).any()]
     drawn, decoded = [drawn[i] for i in keep], [decoded[i] for i in keep]
     used = sorted({k for k, _, _ in drawn})
-    concepts = sorted({book.variants[k].concept for k in used})
-    new_concept, new_variant = ({old: new for new, old in enumerate(olds)} for olds in (concepts, used))
-    index = json.dumps(
-        {
-            "styles": [a.style for a in ARTWORK],
-            "made_with": {"pillow": pillow, "resvg-py": _resvg_version()},
-            "concepts": [
-                [c.label, c.code, c.group, c.subgroup, list(c.tags)]
-                for c in (book.concepts[k] for k in concepts)
-            ],
-            "variants": [
-                [new_concept[v.concept], v.tone, v.code, v.label] for v in (book.variants[k] for k in used)
-            ],
-        },
-        ensure_ascii=False,
-    )
+    new_variant = {old: new for new, old in enumerate(used)}
     tensors = {
         "pixels": np.frombuffer(b"".join(raw for _, _, raw in drawn), dtype=np.uint8),
         "ends": np.cumsum([len(raw) for _, _, raw in drawn], dtype=np.int64),
@@ -311,10 +297,27 @@ def pack(book: Book, size: int, drawn: list[tuple[int, int, bytes]]) -> bytes:
         **measures(decoded),
     }
     tensors["agrees"] = _agreement(decoded, tensors["variant"], tensors["style"])
+    index = _index(book, used)
     header = {"format": FORMAT, "size": size, "sha256": checksum(_Opened(tensors), index), "index": index}
-    return save(
-        tensors, {"emoji": json.dumps(header, ensure_ascii=False)}
-    )  # one entry: safetensors writes several in any order
+    # one entry: safetensors writes several in any order
+    return save(tensors, {"emoji": json.dumps(header, ensure_ascii=False)})
+
+
+def _index(book: Book, used: list[int]) -> str:
+    """The words of the variants `used`, and of their concepts, as JSON."""
+    concepts = sorted({book.variants[k].concept for k in used})
+    new_concept = {old: new for new, old in enumerate(concepts)}
+    words = {
+        "styles": [a.style for a in ARTWORK],
+        "made_with": {"pillow": pillow, "resvg-py": _resvg_version()},
+        "concepts": [
+            [c.label, c.code, c.group, c.subgroup, list(c.tags)] for c in (book.concepts[k] for k in concepts)
+        ],
+        "variants": [
+            [new_concept[v.concept], v.tone, v.code, v.label] for v in (book.variants[k] for k in used)
+        ],
+    }
+    return json.dumps(words, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -406,37 +409,33 @@ def _agreement(decoded: list[np.ndarray], variant: np.ndarray, style: np.ndarray
 
 def attribution(emoji: Emoji) -> str:
     """Who drew what is in `emoji`, under which terms: Markdown."""
-    count = np.bincount(emoji.style, minlength=len(emoji.styles))
-    lines = [
-        "# The artwork in this set",
-        "",
-        (
-            f"{len(emoji)} pictures of {len(emoji.concepts)} emoji at {emoji.size}x{emoji.size} pixels,"
-            " rendered from the vendors' drawings and otherwise unchanged; scenes made from them are"
-            " recoloured, turned, scaled and combined."
-        ),
-        "",
-        "| style | set | authors | licence of the artwork | published at | pictures |",
-        "|---|---|---|---|---|---|",
-    ]
-    for artwork in ARTWORK:
-        n = count[emoji.styles.index(artwork.style)] if artwork.style in emoji.styles else 0
-        use = "" if artwork.trainable else " (evaluation only)"
-        if n:
-            lines.append(
-                f"| {artwork.style} | {artwork.title} | {artwork.authors} | {artwork.licence}{use} |"
-                f" {artwork.link} | {n} |"
-            )
+    count = dict(zip(emoji.styles, np.bincount(emoji.style, minlength=len(emoji.styles)).tolist()))
+    rows = [_credit(artwork, count[artwork.style]) for artwork in ARTWORK if count.get(artwork.style)]
     return "\n".join(
         [
-            *lines,
+            "# The artwork in this set",
             "",
             (
-                "Labels and tags: emojibase (MIT), Unicode CLDR annotations (Unicode License v3), emojilib"
-                " (MIT)."
+                f"{len(emoji)} pictures of {len(emoji.concepts)} emoji at {emoji.size}x{emoji.size} pixels,"
+                " rendered from the vendors' drawings and otherwise unchanged; scenes made from them are"
+                " recoloured, turned, scaled and combined."
             ),
             "",
+            "| style | set | authors | licence of the artwork | published at | pictures |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"Labels and tags: {LISTS}.",
+            "",
         ]
+    )
+
+
+def _credit(artwork: Artwork, n: int) -> str:
+    use = "" if artwork.trainable else " (evaluation only)"
+    return (
+        f"| {artwork.style} | {artwork.title} | {artwork.authors} | {artwork.licence}{use} |"
+        f" {artwork.link} | {n} |"
     )
 
 
