@@ -32,7 +32,7 @@ from unnoise.cli.main import main as cli
 from unnoise.data.nouns import phrase
 from unnoise.edit.inpaint import METHODS, Filling, fill, takes_mask
 from unnoise.edit.picture import Picture, encoded, read
-from unnoise.edit.run import asked
+from unnoise.edit.run import Run, asked
 from unnoise.pipeline import Pipeline, picture
 from unnoise.process import noise
 from unnoise.process.level import corrupt
@@ -186,14 +186,8 @@ def methods(pipe: Pipeline, n: int, steps: int) -> tuple[list[dict], list[list]]
     for method in ("model",) if takes_mask(pipe) else METHODS[:-1]:
         for soft in (0, 2) if method in ("repaint", "model") else (2,):
             began = time.perf_counter()
-            made, nfe = fill(
-                pipe,
-                request,
-                [Picture(p) for p in real],
-                mask,
-                (h, w),
-                Filling.of(pipe, method, 1.0, soft, None, None),
-            )
+            filling = Filling.of(pipe, method, 1.0, soft, None, None)
+            made, nfe = fill(Run(pipe, request, size=(h, w)), [Picture(p) for p in real], mask, filling)
             rows.append(
                 row(method, np.stack(made), soft=soft, nfe=nfe, seconds=(time.perf_counter() - began) / n)
             )

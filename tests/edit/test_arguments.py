@@ -32,15 +32,24 @@ WRONG = (
     "\ud800",
 )
 FREE = {"progress", "stage", "how", "pipe"}  # functions
+SHARED = ("height", "width", "batch_size")  # of every edit that takes what a call takes
+
+
+def parameters(f):
+    """The names of an edit's arguments, those that all share too."""
+    own = inspect.signature(f).parameters
+    return [*own, *(name for name in SHARED if "how" in own)]
+
+
 EVERY = [
-    (kind, p.name)
+    (kind, name)
     for kind, f in [
         *unnoise.edit.edits().items(),
         ("zoom-out", unnoise.edit.zoom_out),
         ("anomaly", unnoise.edit.anomaly),
     ]
-    for p in inspect.signature(f).parameters.values()
-    if p.name not in FREE
+    for name in parameters(f)
+    if name not in FREE
 ]
 
 
@@ -92,6 +101,10 @@ def test_every_argument_is_taken_or_refused_in_one_line(pipe, kind, name, tmp_pa
         ("image-to-image", "strength", True, "strength"),
         ("image-to-image", "then", "a car", "list of prompts"),
         ("image-to-image", "height", 2.5, "height"),
+        ("image-to-image", "progress", "x", "progress must be a function"),
+        ("diffedit", "on_begin", 5, "on_begin must be a function"),
+        ("imagic", "batch_size", 0, "batch_size"),
+        ("denoise", "width", 16, "own size"),
         ("inpaint", "soft", 1.5, "soft"),
         ("inpaint", "method", ["repaint"], "inpainting method"),
         ("style", "amount", -1, "amount"),

@@ -17,7 +17,7 @@ from tests.cli.test_cli import bad, run
 from unnoise.edit import inpaint
 from unnoise.edit.inpaint import JUMP, METHODS, TIMES, Filling, fill, softened
 from unnoise.edit.picture import read
-from unnoise.edit.run import asked
+from unnoise.edit.run import Run, asked
 from unnoise.errors import BadInput
 
 FREE = tuple(m for m in METHODS if m != "model")  # those that need no network of their own
@@ -148,9 +148,10 @@ def test_each_of_several_pictures_is_told_of_its_own(emoji, apple, method):
     pictures, mask = [read(apple), read(apple[::-1].copy())], (hole(64, 64) > 0) * 1.0
     request = asked(emoji, (64, 64), ["a car", "a dog"], num_inference_steps=2, seed=0, guidance_scale=5.0)
     f = Filling.of(emoji, method, 1.0, 2, None, None)
-    both, _ = fill(emoji, request, pictures, mask, (64, 64), f)
+    run = Run(emoji, request, size=(64, 64))
+    both, _ = fill(run, pictures, mask, f)
     for i in (0, 1):
-        alone, _ = fill(emoji, request.only([i]), [pictures[i]], mask, (64, 64), f)
+        alone, _ = fill(run.only([i]), [pictures[i]], mask, f)
         assert np.abs(both[i].astype(int) - alone[0]).max() <= 2
 
 

@@ -332,7 +332,7 @@ def test_eta_goes_from_the_picture_to_the_prompt(pipe, tmp_path, monkeypatch):
     m, drawn = module("imagic"), []
     monkeypatch.setattr(m, "trained", lambda pipe, x0, target, *_: (torch.zeros_like(target), pipe.net))
 
-    def draw(pipe: Any, request: Any, contexts: Any, *_: Any):
+    def draw(pipe: Any, run: Any, contexts: Any, *_: Any):
         drawn.append([float(c.norm()) for c in contexts])
         return torch.zeros(len(contexts), 4, 8, 8), 1
 

@@ -24,8 +24,8 @@ from unnoise.base import arguments
 from unnoise.base.errors import BadInput
 from unnoise.codec import Vectors
 from unnoise.denoiser import Denoiser
-from unnoise.edit.picture import Given, decoded, encoded, read, working_size
-from unnoise.edit.run import Progress, parts_of, strength_of
+from unnoise.edit.picture import Given, Picture, decoded, read
+from unnoise.edit.run import Progress, begin, strength_of
 from unnoise.pipeline import Count, Pipeline
 from unnoise.process.level import corrupt
 from unnoise.process.noise import seeded
@@ -73,41 +73,45 @@ def anomaly(
     strength: how much noise, a fraction of the schedule's time above 0. noises: how many are averaged;
     batch_size: at once. Errors: BadInput.
     """
-    picture, strength = read(image), strength_of(strength)
-    noises, steps, seed = _checked(pipe, strength, noises, steps, seed)
+    strength = _checked(pipe, strength, steps)
+    noises = arguments.integer("noises", noises, 1, 10_000)
+    seed = arguments.integer("seed", seed, -(2**63), 2**63 - 10_001)
     prompt = arguments.string("prompt", "" if prompt is None else prompt)
-    pipe.check_prompt(prompt)
-    count = Count(progress)
-    x0 = encoded(pipe, picture.pixels, working_size(pipe, picture))
-    back = []
-    for part in parts_of(pipe, seed, noises, x0.shape, batch_size):
-        model = pipe.denoiser([prompt] * len(part), net=pipe.runner.counted(count))
-        back.append(
-            restored(
-                model, x0.repeat(len(part), 1, 1, 1), pipe.schedule, strength, seeded(part, "anomaly"), steps
-            )
-        )
-    seen = read(pipe.decode(x0)[0])
-    pixels = decoded(pipe, torch.cat(back), seen).astype(np.float64)
-    gap = ((pixels - seen.pixels) / 127.5) ** 2
-    score, busy = float(gap.mean()), float(detail(torch.from_numpy(seen.pixels / 127.5).movedim(-1, 0)[None]))
-    return Anomaly(
-        score,
-        score / busy,
-        gap.mean((0, 3)),
-        pixels.mean(0).round().astype(np.uint8),
-        count.calls // len(back),
-    )
+    how = {"seed": seed, "num_images": noises, "guidance_scale": 1.0}
+    how |= {"batch_size": batch_size, "progress": progress}
+    run = begin(pipe, "anomaly", image, prompt, {}, how)
+    x0 = run.encoded()
+
+    def draw(places: list[int], count: Count) -> Tensor:
+        model = pipe.denoiser([prompt] * len(places), net=pipe.runner.counted(count))
+        noise = seeded(run.request.only(places).seeds, "anomaly")
+        return restored(model, x0.repeat(len(places), 1, 1, 1), pipe.schedule, strength, noise, steps)
+
+    x, nfe = run.batched(draw)
+    shown = read(pipe.decode(x0)[0])
+    return _compared(shown, decoded(pipe, x, shown), nfe)
 
 
-def _checked(pipe: Pipeline, strength: float, noises: int, steps: int, seed: int) -> tuple[int, int, int]:
+def _checked(pipe: Pipeline, strength: float, steps: int) -> float:
     if isinstance(pipe.codec, Vectors):
         raise BadInput(f"model {pipe.name!r} makes numbers: it cannot look at pictures")
     pipe.check_draws()
+    arguments.integer("steps", steps, 1, 10_000)
+    strength = strength_of(strength)
     if strength == 0:
         raise BadInput("strength must be above 0: without noise everything is restored")
-    seed = arguments.integer("seed", seed, -(2**63), 2**63 - 10_001)
-    return arguments.integer("noises", noises, 1, 10_000), arguments.integer("steps", steps, 1, 10_000), seed
+    return strength
+
+
+def _compared(shown: Picture, back: np.ndarray, nfe: int) -> Anomaly:
+    """The picture as the model can show it, and what came back of it, uint8 (noises, h, w, 3)."""
+    pixels = back.astype(np.float64)
+    gap = ((pixels - shown.pixels) / 127.5) ** 2
+    score, busy = (
+        float(gap.mean()),
+        float(detail(torch.from_numpy(shown.pixels / 127.5).movedim(-1, 0)[None])),
+    )
+    return Anomaly(score, score / busy, gap.mean((0, 3)), pixels.mean(0).round().astype(np.uint8), nfe)
 
 
 def restored(model: Denoiser, x0: Tensor, schedule, strength: float, noise, steps: int = 1) -> Tensor:

@@ -24,13 +24,12 @@ from unnoise.base.errors import BadInput
 from unnoise.codec import Latents, Pixels, Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.edit.canvas import alone, folded, numbers, shows, tensor, unfolded, whole
-from unnoise.edit.picture import Given, Picture, decoded, encoded, read, working_size
-from unnoise.edit.run import Progress, asked, batched, check_no_size, part, result
+from unnoise.edit.picture import Given, Picture, encoded, read, working_size
+from unnoise.edit.run import Run, begin, no_size, own_size, part, sampled
 from unnoise.edit.upscale import known
-from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result
+from unnoise.pipeline import Count, Pipeline, Request, Result
 from unnoise.process.level import spread, ve
 from unnoise.process.noise import seeded
-from unnoise.sample import SAMPLERS, last
 
 MOST = 10.0  # sigma, of pictures from -1 to 1, at which nothing can be seen of them any more
 PROBES = 4  # noises by which a model of latents measures its level
@@ -43,90 +42,65 @@ def denoise(
     *,
     sigma: float | None = None,
     sample: bool = False,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
     **how: Any,
 ) -> Result:
     """Pictures of the image's size with less noise; the recipe's edit says the sigma that was taken.
 
     sigma: the standard deviation of its noise, pictures running from -1 to 1; None estimates it
-    (`evaluate.noise_level`), 0 gives the picture back, MOST is the most. sample:
-    come down by the sampler, from the image itself, instead of one call. batch_size: pictures at once. how:
-    what `Pipeline.request` takes. Errors: BadInput.
+    (`evaluate.noise_level`), 0 gives the picture back, MOST is the most. sample: come down by the sampler,
+    from the image itself, instead of one call. how: what `edit.run.begin` takes, but for a size. Errors:
+    BadInput.
     """
     picture = read(image)
-    if isinstance(pipe.codec, Vectors):
-        raise BadInput(f"model {pipe.name!r} makes numbers: it cannot edit pictures")
+    _check_size(pipe, picture)
     sigma = known("estimate" if sigma is None else arguments.number("sigma", sigma, 0, MOST), picture)
-    sample = arguments.flag("sample", sample)
-    request = _request(pipe, picture, prompt, how)
-    arrays, calls = np.stack([picture.whole()] * len(request.seeds)), 0
-    if sigma:
-        arrays, calls = _cleaned(pipe, request, picture, sigma, sample, batch_size, progress)
-    return result(
-        pipe, request, arrays, calls, "denoise", {"image": picture}, {"sigma": sigma, "sample": sample}
+    options = {"sigma": sigma, "sample": arguments.flag("sample", sample)}
+    run = begin(pipe, "denoise", picture, prompt, options, how, no_size if shows(pipe) else own_size)
+    if sigma == 0:
+        return run.result([picture.whole()] * len(run.request.seeds), 0)
+    clean = _canvas_cleaned if shows(pipe) else _cleaned
+    return run.result(*clean(run, sigma, sample))
+
+
+def _check_size(pipe: Pipeline, picture: Picture) -> None:
+    """BadInput for a model that knows no noise on pictures of this size."""
+    codec = pipe.codec
+    if isinstance(codec, Vectors):
+        raise BadInput(f"model {pipe.name!r} makes numbers: it cannot edit pictures")
+    if shows(pipe) or not isinstance(codec, Pixels) or picture.size == (codec.height, codec.width):
+        return
+    given, own = (f"{w} x {h}" for h, w in (picture.size, (codec.height, codec.width)))
+    raise BadInput(
+        f"model {pipe.name!r} knows noise on pictures of {own} only, given {given} (emoji-upscale takes any)"
     )
 
 
-def _request(pipe: Pipeline, picture: Picture, prompt: str | None, how: dict[str, Any]) -> Request:
-    check_no_size(how)
-    if shows(pipe):
-        return pipe.request(prompt, **how)
-    if isinstance(pipe.codec, Pixels) and picture.size != (pipe.codec.height, pipe.codec.width):
-        given, own = (f"{w} x {h}" for h, w in (picture.size, (pipe.codec.height, pipe.codec.width)))
-        raise BadInput(
-            f"model {pipe.name!r} knows noise on pictures of {own} only, given {given} (emoji-upscale takes"
-            " any)"
-        )
-    return asked(pipe, working_size(pipe, picture), prompt, **how)
-
-
-def _cleaned(
-    pipe: Pipeline,
-    request: Request,
-    picture: Picture,
-    sigma: float,
-    sample: bool,
-    batch_size: int | None,
-    progress: Progress | None,
-) -> tuple[np.ndarray, int]:
-    """uint8 (n, h, w, 3 or 4), and network calls a picture."""
-    shown, borne = shows(pipe) is not None, sigma
-    x = (
-        folded(pipe, tensor(pipe, picture.pixels))
-        if shown
-        else encoded(pipe, picture.pixels, working_size(pipe, picture))
-    )
-    if isinstance(pipe.codec, Latents):
-        borne = latent_sigma(pipe, picture, sigma)
+def _canvas_cleaned(run: Run, sigma: float, sample: bool) -> tuple[np.ndarray, int]:
+    """uint8 (n, h, w, 3 or 4), and network calls a picture, of a network that takes pictures of any size."""
+    pipe, picture = run.pipe, run.picture
+    x = folded(pipe, tensor(pipe, picture.pixels))
 
     def draw(places: list[int], count: Count) -> Tensor:
-        r = request.only(places)
-        if shown:
-            model = whole(pipe, alone(pipe, (x.shape[2], x.shape[3])), count)
-        else:
-            model = pipe.denoiser(
-                r.prompts,
-                r.negatives,
-                r.guidance,
-                r.rescale,
-                pipe.runner.counted(count),
-                clip_skip=r.clip_skip,
-            )
+        model = whole(pipe, alone(pipe, (x.shape[2], x.shape[3])), count)
+        return come_down(pipe, run.request.only(places), x.repeat(len(places), 1, 1, 1), sigma, model, sample)
+
+    z, calls = run.batched(draw, x.shape)
+    pixels = numbers(unfolded(pipe, z, picture.size)).round().clip(0, 255).astype(np.uint8)
+    return np.stack([picture.whole(p) for p in pixels]), calls
+
+
+def _cleaned(run: Run, sigma: float, sample: bool) -> tuple[np.ndarray, int]:
+    """The same of a network at the picture's own working size."""
+    pipe, x = run.pipe, run.encoded()
+    borne = latent_sigma(pipe, run.picture, sigma) if isinstance(pipe.codec, Latents) else sigma
+
+    def draw(places: list[int], count: Count) -> Tensor:
+        r, net = run.request.only(places), pipe.runner.counted(count)
+        model = pipe.denoiser(r.prompts, r.negatives, r.guidance, r.rescale, net, clip_skip=r.clip_skip)
         return come_down(pipe, r, x.repeat(len(places), 1, 1, 1), borne, model, sample)
 
-    at_once = (
-        pipe.runner.batch(tuple(x.shape))
-        if batch_size is None
-        else arguments.integer("batch_size", batch_size, 1)
-    )
-    z, calls = batched(pipe, request, draw, at_once, progress)
-    pixels = (
-        numbers(unfolded(pipe, z, picture.size)).round().clip(0, 255).astype(np.uint8)
-        if shown
-        else decoded(pipe, z, picture)
-    )
-    return np.stack([picture.whole(p) for p in pixels]), calls
+    z, calls = run.batched(draw, x.shape)
+    return run.pictures(z), calls
 
 
 def come_down(pipe: Pipeline, r: Request, x: Tensor, sigma: float, model: Denoiser, sample: bool) -> Tensor:
@@ -140,9 +114,7 @@ def come_down(pipe: Pipeline, r: Request, x: Tensor, sigma: float, model: Denois
             return model(spread(l.alpha, x) * x, l)
     top = pipe.schedule.time(pipe.path(r)[0])
     path = part(pipe, r, float((pipe.schedule.time(own) / top).clamp(max=1)))
-    begin = spread(path[0].alpha, x) * x
-    with torch.no_grad():
-        return last(SAMPLERS[r.sampler](model, begin, path, NOISES[r.noise](r.seeds), **r.options))
+    return sampled(r, model, spread(path[0].alpha, x) * x, path)
 
 
 def latent_sigma(pipe: Pipeline, picture: Picture, sigma: float) -> float:

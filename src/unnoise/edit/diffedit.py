@@ -19,7 +19,9 @@ plain ground (`reached`). Outside the mask the picture's own pixels are put back
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,23 +32,11 @@ from torch import Tensor
 from unnoise.base import arguments
 from unnoise.base.colour import APART, oklab
 from unnoise.base.errors import BadInput
-from unnoise.edit.invert import Steps, check_method, denoiser, follow, for_ddim, inverted
-from unnoise.edit.picture import (
-    LIMIT,
-    Given,
-    Picture,
-    cells,
-    encoded,
-    pasted,
-    read,
-    read_mask,
-    resized,
-    shown,
-    working_size,
-)
-from unnoise.edit.run import Progress, asked, drawn, part, parts_of, result, strength_of
+from unnoise.edit.invert import Steps, denoiser, follow, for_ddim, inverted, single_way
+from unnoise.edit.picture import LIMIT, Given, Picture, cells, pasted, read, read_mask, resized, shown
+from unnoise.edit.run import Progress, Run, begin, beginning_at, strength_of
 from unnoise.pipeline import Count, Pipeline, Result
-from unnoise.process.level import corrupt
+from unnoise.process.level import Level, corrupt
 from unnoise.process.noise import seeded
 
 STRENGTH = 0.8
@@ -70,6 +60,39 @@ class Masked(Result):
     mask: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Search:
+    """How a mask is found: see `difference` and `mask_of`."""
+
+    noises: int = NOISES
+    noise_level: float = NOISE_LEVEL
+    extremes: float = EXTREMES
+    threshold: float = THRESHOLD
+    space: str = "pixels"
+
+    def mask(self, run: Run, x0: Tensor, source: str) -> np.ndarray:
+        """The mask of the run's picture, encoded as x0: float64 (h, w), 1 = change. BadInput where prompt and
+        source are the same.
+        """
+        prompt, size = run.request.prompts[0], run.size or run.picture.size
+        run.pipe.check_prompt(source)
+        if prompt == source:
+            raise BadInput(
+                f"prompt and source are the same, {prompt!r}: they make no difference to find; give another"
+                " source, or a mask"
+            )
+        how = {"noises": self.noises, "noise_level": self.noise_level, "space": self.space}
+        how |= {"batch_size": run.batch_size, "progress": run.progress}
+        d = difference(run.pipe, x0, prompt, source, **how)
+        pixels = resized(run.picture.pixels, size) if self.space == "pixels" else None
+        return mask_of(d, run.picture.size, self.extremes, self.threshold, pixels, _cell(size, x0))
+
+
+def _cell(size: Sequence[int], x: Tensor) -> int:
+    """The pixels of a cell of x (n, c, h, w), of pictures of that size."""
+    return max(size[1] // x.shape[-1], 1)
+
+
 def difference(
     pipe: Pipeline,
     x0: Tensor,
@@ -86,29 +109,35 @@ def difference(
     mean over noises and channels.
 
     noises: how many, from seeds of their own (0, 1, …): the map depends on nothing else; batch_size: how many
-    at once. noise_level: of the schedule's time. Guidance would
-    only scale the map. Errors: BadInput.
+    at once. noise_level: of the schedule's time. Guidance would only scale the map. Errors: BadInput.
     """
     arguments.choice("space", space, SPACES)
     noises = arguments.integer("noises", noises, 1, 1000)
     l = pipe.schedule.level(arguments.number("noise_level", noise_level, 0.01, 1))
-    count, found = Count(progress), []
-    for places in parts_of(pipe, 0, noises, x0.shape, batch_size):
-        like = x0.expand(len(places), *x0.shape[1:])
-        x = corrupt(like, seeded(places, "diffedit")(like), l)
-        with torch.no_grad():
-            found.append([denoiser(pipe, [p] * len(places), count=count)(x, l) for p in (prompt, source)])
-    d = [torch.cat(v) for v in zip(*found)]  # of x0; that of eps is alpha / sigma times it
+    request = pipe.request("", seed=0, num_images=noises, guidance_scale=1.0)
+    run = Run(pipe, request, batch_size=batch_size, progress=progress)
+    both = partial(_estimates, pipe, x0, l, (prompt, source))
+    d = run.batched(both, x0.shape)[0].unbind(1)  # of x0; that of eps is alpha / sigma times it
     if space == "pixels":
-        d = [
-            torch.from_numpy(pipe.decode(v.mean(0, keepdim=True)).astype(np.float64)).permute(0, 3, 1, 2)
-            for v in d
-        ]
+        d = [_pixels(pipe, v.mean(0, keepdim=True)) for v in d]
     far = (d[0] - d[1]).abs().mean((0, 1), keepdim=True)
-    k = (
-        far.shape[-1] // x0.shape[-1] // 2 | 1
-    )  # half a cell: what a decoder says of single pixels is not worth more
+    k = far.shape[-1] // x0.shape[-1] // 2 | 1  # half a cell: what a decoder says of less is not worth more
     return _windows(far, k // 2)
+
+
+def _estimates(
+    pipe: Pipeline, x0: Tensor, l: Level, prompts: Sequence[str], places: list[int], count: Count
+) -> Tensor:
+    """(noises, prompts, c, h, w): what x0 seems to be under each of the noises and prompts."""
+    like = x0.expand(len(places), *x0.shape[1:])
+    x = corrupt(like, seeded(places, "diffedit")(like), l)
+    with torch.no_grad():
+        return torch.stack([denoiser(pipe, [p] * len(places), count=count)(x, l) for p in prompts], 1)
+
+
+def _pixels(pipe: Pipeline, x0: Tensor) -> Tensor:
+    """The decoded picture, float64 (1, c, h, w) of 0 to 255."""
+    return torch.from_numpy(pipe.decode(x0).astype(np.float64)).permute(0, 3, 1, 2)
 
 
 def mask_of(
@@ -128,10 +157,8 @@ def mask_of(
     `otsu`, with one pixel around them: an outline's blended pixels. BadInput where there is no difference
     anywhere.
     """
-    extremes, threshold = (
-        arguments.number("extremes", extremes, 0, 0.49),
-        arguments.number("threshold", threshold, 0, 1),
-    )
+    extremes = arguments.number("extremes", extremes, 0, 0.49)
+    threshold = arguments.number("threshold", threshold, 0, 1)
     d = d.cpu().double()  # not every device has float64
     low, high = (torch.quantile(d, q) for q in (extremes, 1 - extremes))
     if not high > low:
@@ -140,12 +167,17 @@ def mask_of(
         )
     d = ((d - low) / (high - low)).clamp(0, 1)
     if pixels is not None:
-        d = snapped(d, pixels, cell).clamp(min=0)
-        peak, threshold = (min(k * threshold * otsu(d), float(d.max())) for k in (PEAK, REACH))
-        d = torch.where((d >= threshold) & ~parts(d, threshold, peak), 0.0, d)
-        d = F.max_pool2d(d, (3, 1), 1, (1, 0)).maximum(F.max_pool2d(d, (1, 3), 1, (0, 1)))
+        d, threshold = _outlined(snapped(d, pixels, cell).clamp(min=0), threshold)
     wide = F.interpolate(d, size, mode="bilinear", align_corners=False)[0, 0]
     return (wide >= min(threshold, float(wide.max()))).double().cpu().numpy()
+
+
+def _outlined(d: Tensor, threshold: float) -> tuple[Tensor, float]:
+    """(map, threshold): without the parts that hold no large value, and with the pixels around the others."""
+    peak, threshold = (min(k * threshold * otsu(d), float(d.max())) for k in (PEAK, REACH))
+    d = torch.where((d >= threshold) & ~parts(d, threshold, peak), 0.0, d)
+    around = F.max_pool2d(d, (3, 1), 1, (1, 0)).maximum(F.max_pool2d(d, (1, 3), 1, (0, 1)))
+    return around, threshold
 
 
 def otsu(d: Tensor) -> float:
@@ -232,10 +264,6 @@ def diffedit(
     room: int = ROOM,
     grow: int = 0,
     method: str = "plain",
-    height: int | None = None,
-    width: int | None = None,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
     **how: Any,
 ) -> Masked:
     """The picture with what distinguishes `source` (what it shows; "": any picture) from `prompt` changed to
@@ -245,107 +273,43 @@ def diffedit(
     extremes, threshold and space. strength: how far up the encoding goes, 0 to 1; N steps are N up and N
     down. room: cells around a mask computed in "pixels" into which a new thing may reach where the picture is
     plain; the mask grows with it. grow: cells by which the decoder may go beyond the mask; pixels never do.
-    method: of the encoding, "plain" or "fixed-point". how: what `Pipeline.request` takes. There is no chance
+    method: of the encoding, "plain" or "fixed-point". how: what `edit.run.begin` takes. There is no chance
     but in the mask's own seeds: all images of one call are equal. Errors: BadInput, also for a prompt that
     equals its source.
     """
-    strength, picture = strength_of(strength), read(image)
+    strength, source = strength_of(strength), arguments.string("source", source)
     grow, room = arguments.integer("grow", grow, 0, LIMIT), arguments.integer("room", room, 0, LIMIT)
-    source, space = arguments.string("source", source), arguments.choice("space", space, SPACES)
-    check_method(method)
-    if method == "coupled":
-        raise BadInput(
-            "DiffEdit follows a single way up: method must be 'plain' or 'fixed-point', given 'coupled'"
-        )
-    size = working_size(pipe, picture, height, width)
-    request = asked(pipe, size, prompt, **for_ddim(how))
-    x0, tick = encoded(pipe, picture.pixels, size), progress or (lambda n: None)
-    given = None if mask is None else read(mask)
-    m = _mask(
-        pipe,
-        picture,
-        x0,
-        size,
-        request.prompts[0],
-        source,
-        given,
-        (extremes, threshold),
-        noises=noises,
-        noise_level=noise_level,
-        space=space,
-        batch_size=batch_size,
-        progress=tick,
-    )
-    path = part(pipe, request, strength)
-    up = inverted(pipe, x0, "", method=method, path=path, progress=tick)
-    xs, found = (
-        up.xs,
-        up.nfe + (2 if given is None else 0),
-    )  # calls of the way up, and of the mask for each of its noises
-    room = room if given is None and space == "pixels" else 0
-    inside, steps = _grown(cells(m, x0), grow + room), Steps(path)
-    x, calls = drawn(
-        pipe,
-        request,
-        path=path,
-        start=lambda eps, l, places: xs[0].expand_as(eps),
-        batch_size=batch_size,
-        progress=progress,
-        wrap=lambda d, places: follow(d, steps, xs, inside),
-    )
-    made = shown(pipe, x)
+    single_way("DiffEdit", method)
+    search = Search(noises, noise_level, extremes, threshold, arguments.choice("space", space, SPACES))
+    room = room if mask is None and space == "pixels" else 0
+    options = {"source": source, "strength": strength, **asdict(search)}
+    options |= {"room": room, "grow": grow, "method": method}
+    shape = None if mask is None else read(mask)
+    run = begin(pipe, "diffedit", image, prompt, options, for_ddim(how), mask=shape)
+    x0 = run.encoded()
+    m = search.mask(run, x0, source) if shape is None else read_mask(shape, run.picture)
+    after, calls = _redrawn(run, x0, m, strength, method, grow + room)
     if room:
-        m = _with_room(picture, made[0], m, room * max(size[1] // x.shape[-1], 1))
-    arrays = np.stack([pasted(picture, resized(p, picture.size), m) for p in made])
-    options = {
-        "source": source,
-        "strength": strength,
-        "noises": noises,
-        "noise_level": noise_level,
-        "extremes": extremes,
-        "threshold": threshold,
-        "space": space,
-        "room": room,
-        "grow": grow,
-        "method": method,
-        "height": height,
-        "width": width,
-    }
-    edited = result(
-        pipe, request, arrays, found + calls, "diffedit", {"image": picture, "mask": given}, options
-    )
-    return Masked(edited.arrays, edited.seeds, edited.nfe, edited.recipes, (m * 255).round().astype(np.uint8))
+        m = _with_room(run.picture, after[0], m, room * _cell(after.shape[1:], x0))
+    arrays = [pasted(run.picture, resized(p, run.picture.size), m) for p in after]
+    # beside its own calls, for each of the mask's noises one under either prompt
+    made = run.result(arrays, calls + (2 if shape is None else 0))
+    return Masked(made.arrays, made.seeds, made.nfe, made.recipes, (m * 255).round().astype(np.uint8))
 
 
-def _mask(
-    pipe: Pipeline,
-    picture: Picture,
-    x0: Tensor,
-    size: tuple[int, int],
-    prompt: str,
-    source: str,
-    given: Picture | None,
-    cut: tuple[float, float],
-    *,
-    space: str,
-    **how: Any,
-) -> np.ndarray:
-    if given is not None:
-        return read_mask(given, picture)
-    pipe.check_prompt(source)
-    if prompt == source:
-        raise BadInput(
-            f"prompt and source are the same, {prompt!r}: they make no difference to find; give another"
-            " source, or a mask"
-        )
-    d = difference(pipe, x0, prompt, source, space=space, **how)
-    return mask_of(
-        d,
-        picture.size,
-        *cut,
-        resized(picture.pixels, size) if space == "pixels" else None,
-        max(size[1] // x0.shape[-1], 1),
+def _redrawn(
+    run: Run, x0: Tensor, mask: np.ndarray, strength: float, method: str, grow: int
+) -> tuple[np.ndarray, int]:
+    """(uint8 (n, h, w, 3) of the working size, network calls): encoded without a prompt, and decoded under
+    the prompt within the mask and so many cells around it.
+    """
+    path = run.path(strength)
+    up = inverted(run.pipe, x0, "", method=method, path=path, progress=run.progress)
+    inside, steps = _grown(cells(mask, x0), grow), Steps(path)
+    x, calls = run.drawn(
+        path=path, start=beginning_at(up.xs[0]), wrap=lambda d, places: follow(d, steps, up.xs, inside)
     )
+    return shown(run.pipe, x), up.nfe + calls
 
 
 def _with_room(picture: Picture, after: np.ndarray, m: np.ndarray, radius: int) -> np.ndarray:

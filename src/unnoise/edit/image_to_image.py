@@ -13,12 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from unnoise.base.errors import BadInput
 from unnoise.base.text import short
-from unnoise.edit.picture import Given, decoded, encoded, read, working_size
-from unnoise.edit.run import Progress, asked, drawn, noised_from, part, result, strength_of
+from unnoise.edit.picture import Given
+from unnoise.edit.run import begin, noised_from, strength_of
 from unnoise.pipeline import Pipeline, Result
 
 STRENGTH = 0.6
@@ -31,46 +29,24 @@ def image_to_image(
     *,
     strength: float = STRENGTH,
     then: Sequence[str] = (),
-    height: int | None = None,
-    width: int | None = None,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
     **how: Any,
 ) -> Result:
     """Pictures of the image's size, changed towards the prompt as far as `strength` says.
 
     image: a file, PIL image or uint8 array. strength: where on the schedule's time to begin, 0 (the picture
     itself) to 1 (text-to-image); N steps are N steps at each. then: further prompts, each an image-to-image
-    of what came before, at the same strength. how: what `Pipeline.request` takes (negative_prompt,
-    num_inference_steps, guidance_scale, seed, num_images, sampler, …). height, width: at which the model
-    works. The Result's nfe counts all calls an image. Errors: BadInput.
+    of what came before, at the same strength. how: what `edit.run.begin` takes (negative_prompt,
+    num_inference_steps, guidance_scale, seed, num_images, sampler, height, width, …). The Result's nfe counts
+    all calls an image. Errors: BadInput.
     """
-    strength, picture = strength_of(strength), read(image)
+    strength = strength_of(strength)
     if isinstance(then, str) or not isinstance(then, Sequence):
         raise BadInput(f"then must be a list of prompts, given {short(then)}")
-    size = working_size(pipe, picture, height, width)
-    first = asked(pipe, size, prompt, **how)
-    later = [asked(pipe, size, p, **{**how, "seed": first.seeds}) for p in then]
-    x, nfe = encoded(pipe, picture.pixels, size), 0
-    for r in (first, *later):
-        x, calls = drawn(
-            pipe,
-            r,
-            path=part(pipe, r, strength),
-            start=None if strength == 1 else noised_from(x),
-            progress=progress,
-            batch_size=batch_size,
-        )
+    options = {"strength": strength, "then": list(then) or None}
+    run = begin(pipe, "image-to-image", image, prompt, options, how)
+    x, nfe = run.encoded(), 0
+    for stage in [run, *(run.under(p) for p in then)]:
+        start = None if strength == 1 else noised_from(x)
+        x, calls = stage.drawn(path=stage.path(strength), start=start)
         nfe += calls
-    arrays = np.stack(
-        [picture.whole(p) for p in decoded(pipe, x, picture)] if strength else [picture.whole()] * len(x)
-    )
-    return result(
-        pipe,
-        first,
-        arrays,
-        nfe,
-        "image-to-image",
-        {"image": picture},
-        {"strength": strength, "then": list(then) or None, "height": height, "width": width},
-    )
+    return run.result(run.pictures(x) if strength else [run.picture.whole()] * len(x), nfe)

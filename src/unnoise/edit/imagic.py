@@ -27,11 +27,11 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -41,8 +41,8 @@ from unnoise.base import arguments, write
 from unnoise.base.errors import BadInput
 from unnoise.base.text import short
 from unnoise.codec import Vectors
-from unnoise.edit.picture import Given, decoded, encoded, read, working_size
-from unnoise.edit.run import Progress, asked, batched, result
+from unnoise.edit.picture import Given
+from unnoise.edit.run import SIZES, Progress, Run, begin
 from unnoise.hub import weights
 from unnoise.nets.unet import Prepared
 from unnoise.pipeline import Count, Pipeline, Request, Result, make_folder
@@ -117,10 +117,6 @@ def imagic(
     levels: int = 8,
     train_seed: int = 0,
     work: str | os.PathLike | None = None,
-    height: int | None = None,
-    width: int | None = None,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
     stage: Stage | None = None,
     **how: Any,
 ) -> Swept:
@@ -128,54 +124,43 @@ def imagic(
 
     eta: 0 to 1, where to draw between the picture (0) and the prompt (1); a little beyond is allowed. The
     rest of the training is that of `Training`. work: the folder of its states, by default one in the cache,
-    by content. progress(k): training steps and calls done; stage(name, done, of): where it is. how: what
-    `Pipeline.request` takes. nfe: calls an image, training left out. Errors: BadInput.
+    by content. stage(name, done, of): where the training is. how: what `edit.run.begin` takes; progress is
+    also told of the training's steps. nfe: calls an image, training left out. Errors: BadInput.
     """
     t = Training(embedding_steps, embedding_rate, tuning_steps, tuning_rate, levels, train_seed)
-    etas, picture = _etas(eta), read(image)
+    etas = _etas(eta)
+    _check(pipe, prompt, work)
+    sizes = {k: how.get(k) for k in SIZES}
+    run = begin(pipe, "imagic", image, prompt, [{**t.__dict__, **sizes, "eta": v} for v in etas], how)
+    target = _target(pipe, run.request)
+    tell = _teller(run.progress, stage)
+    best, net = trained(pipe, run.encoded(), target, t, _folder(work, _about(run, target, t)), tell)
+    x, nfe = _drawn(pipe, run, [(1 - v) * best + v * target for v in etas], net)
+    made = run.result(run.pictures(x), nfe)
+    return Swept(made.arrays, made.seeds, made.nfe, made.recipes, etas)
+
+
+def _check(pipe: Pipeline, prompt: Any, work: Any) -> None:
     if work is not None and not isinstance(work, str | os.PathLike):
         raise BadInput(f"work must name a folder, given {short(work)}")
     if isinstance(pipe.codec, Vectors) or pipe.text is None:
         raise BadInput(f"model {pipe.name!r} has no text encoder, whose words Imagic moves between")
-    size = working_size(pipe, picture, height, width)
-    request = asked(pipe, size, prompt, **how)
-    if not prompt or len(set(request.prompts)) > 1:
+    several = isinstance(prompt, Sequence) and not isinstance(prompt, str) and len({*map(str, prompt)}) > 1
+    if not prompt or several:
         raise BadInput("Imagic needs one prompt: what the picture shall show")
-    target = _target(pipe, request)
-    about = {
-        "model": pipe.sha256,
-        "picture": picture.sha256,
-        "prompt": request.prompts[0],
-        "size": list(size),
+
+
+def _about(run: Run, target: Tensor, t: Training) -> dict[str, Any]:
+    """What the training depends on."""
+    return {
+        "model": run.pipe.sha256,
+        "picture": run.picture.sha256,
+        "prompt": run.request.prompts[0],
+        "size": list(run.size or run.picture.size),
         "tokens": target.shape[1],
-        "clip_skip": request.clip_skip,
+        "clip_skip": run.request.clip_skip,
         **t.__dict__,
     }
-    tell = _teller(progress, stage)
-    best, net = trained(pipe, encoded(pipe, picture.pixels, size), target, t, _folder(work, about), tell)
-    x, nfe = _drawn(pipe, request, [(1 - v) * best + v * target for v in etas], net, progress, batch_size)
-    every = replace(
-        request,
-        prompts=request.prompts * len(etas),
-        negatives=request.negatives * len(etas),
-        seeds=request.seeds * len(etas),
-    )
-    arrays = np.stack([picture.whole(p) for p in decoded(pipe, x, picture)])
-    told = result(
-        pipe,
-        every,
-        arrays,
-        nfe,
-        "imagic",
-        {"image": picture},
-        {**t.__dict__, "height": height, "width": width},
-    )
-    n = len(request.seeds)
-    own = [
-        {**r["edit"], "options": {**r["edit"]["options"], "eta": etas[i // n]}}
-        for i, r in enumerate(told.recipes)
-    ]
-    return Swept(arrays, every.seeds, nfe, tuple({**r, "edit": e} for r, e in zip(told.recipes, own)), etas)
 
 
 def _etas(given: float | Sequence[float]) -> tuple[float, ...]:
@@ -226,35 +211,33 @@ def trained(
     read.
     """
     net = copy.deepcopy(pipe.net).float().to(pipe.runner.device).eval().requires_grad_(False)
+
+    def loss(context: Tensor, name: str, k: int) -> Tensor:
+        at = lambda x, time: net(x, time, context=context.expand(len(x), -1, -1))
+        return pipe.process.errors(at, *_draw(pipe, x0, t, name, k)).mean()
+
     e = target.clone().requires_grad_()
-    at = lambda context: lambda x, time: net(x, time, context=context.expand(len(x), -1, -1))
-    loss = lambda context, name, k: pipe.process.errors(at(context), *_draw(pipe, x0, t, name, k)).mean()
-    descend(
-        {"embedding": e},
-        lambda k: loss(e, "embedding", k),
-        t.embedding_steps,
-        t.embedding_rate,
-        work / "embedding.safetensors",
-        tell,
-    )
+    fit = lambda k: loss(e, "embedding", k)
+    state = work / "embedding.safetensors"
+    descend({"embedding": e}, fit, t.embedding_steps, t.embedding_rate, state, tell)
     best = e.detach()
+    if t.tuning_steps:
+        _tuned(pipe, net, lambda k: loss(best, "network", k), t, work, tell)
+    return best, net.requires_grad_(False)
+
+
+def _tuned(
+    pipe: Pipeline, net: nn.Module, loss: Callable[[int], Tensor], t: Training, work: Path, tell: Stage
+) -> None:
+    """The network's weights, trained or, where `work` holds what they were moved by, read."""
     file, state = work / "tuned.safetensors", work / "network.safetensors"
-    if t.tuning_steps and not file.is_file():
+    if not file.is_file():
         net.requires_grad_(True)
-        descend(
-            dict(net.named_parameters()),
-            lambda k: loss(best, "network", k),
-            t.tuning_steps,
-            t.tuning_rate,
-            state,
-            tell,
-        )
+        descend(dict(net.named_parameters()), loss, t.tuning_steps, t.tuning_rate, state, tell)
         plain = dict(pipe.net.named_parameters())
         weights.write({k: (p.detach() - plain[k].to(p)).half() for k, p in net.named_parameters()}, file)
-    if t.tuning_steps:
-        _moved(pipe, net, file)
+    _moved(pipe, net, file)
     state.unlink(missing_ok=True)
-    return best, net.requires_grad_(False)
 
 
 def _moved(pipe: Pipeline, net: nn.Module, file: Path) -> None:
@@ -360,24 +343,15 @@ def _folder(work: str | os.PathLike | None, about: dict) -> Path:
 # --- drawing ------------------------------------------------------------------------------------------------
 
 
-def _drawn(
-    pipe: Pipeline,
-    request: Request,
-    embeddings: Sequence[Tensor],
-    net: nn.Module,
-    progress: Progress | None,
-    batch_size: int | None,
-) -> tuple[Tensor, int]:
+def _drawn(pipe: Pipeline, run: Run, embeddings: Sequence[Tensor], net: nn.Module) -> tuple[Tensor, int]:
     """x0 (etas x images, …) and calls an image: each eta's images in batches, under the tuned network."""
-    made = []
-    for e in embeddings:
-
-        def draw(places: list[int], count: Count, e: Tensor = e) -> Tensor:
-            r = request.only(places)
-            return pipe.finish(r, count, net=_told(net, e, 0 if r.guidance == 0 else len(places)))
-
-        made.append(batched(pipe, request, draw, batch_size, progress))
+    made = [run.batched(partial(_batch, run, net, e)) for e in embeddings]
     return torch.cat([x for x, _ in made]), made[0][1]
+
+
+def _batch(run: Run, net: nn.Module, e: Tensor, places: list[int], count: Count) -> Tensor:
+    prompted = 0 if run.request.guidance == 0 else len(places)
+    return run.finish(places, count, net=_told(net, e, prompted))
 
 
 def _told(net: nn.Module, e: Tensor, n: int) -> Callable[..., Tensor]:

@@ -33,22 +33,12 @@ from unnoise.base import arguments
 from unnoise.base.errors import BadInput
 from unnoise.codec import Latents
 from unnoise.denoiser import Denoiser
-from unnoise.edit.picture import (
-    Given,
-    Picture,
-    cells,
-    decoded,
-    encoded,
-    pasted,
-    read,
-    read_mask,
-    resized,
-    working_size,
-)
-from unnoise.edit.run import Progress, Wrap, asked, drawn, noised_from, part, result, rows, strength_of
+from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized
+from unnoise.edit.run import Run, Wrap, begin, noised_from, rows, strength_of
 from unnoise.guide import covariance, dps, interval, keep, pigdm, replace, seen
 from unnoise.pipeline import Pipeline, Request, Result
 from unnoise.process.noise import seeded
+from unnoise.process.schedule import Path
 from unnoise.sample import rewind
 
 OBSERVED = ("dps", "pigdm", "covariance")
@@ -88,29 +78,30 @@ class Filling:
         """method None: "model" for a network that takes the mask, else "repaint". BadInput on what does not
         go together.
         """
-        trained = takes_mask(pipe)
-        method = (
-            ("model" if trained else "repaint")
-            if method is None
-            else arguments.choice("inpainting method", method, METHODS)
-        )
-        if (method == "model") != trained:
-            fits = (
-                "takes the mask itself: method must be model"
-                if trained
-                else "does not take a mask: method must be another than model"
-            )
-            raise BadInput(f"model {pipe.name!r} {fits}, given {method!r}")
-        for name, value, low in (("soft", soft, 0), ("times", times, 1), ("jump", jump, 1)):
+        method = _method(pipe, method)
+        for name, value, least in (("soft", soft, 0), ("times", times, 1), ("jump", jump, 1)):
             if value is None:
                 continue
-            arguments.integer(name, value, low, 10_000)
+            arguments.integer(name, value, least, 10_000)
             if name != "soft" and method != "repaint":
                 raise BadInput(f"{name} is for method repaint, given method {method!r}")
-        counts = (
-            int(default if v is None else v) for v, default in ((soft, SOFT), (times, TIMES), (jump, JUMP))
-        )
+        counts = (int(usual if v is None else v) for v, usual in ((soft, SOFT), (times, TIMES), (jump, JUMP)))
         return cls(method, strength_of(strength), *counts)
+
+
+def _method(pipe: Pipeline, given: str | None) -> str:
+    """The method that is meant. BadInput where it does not go with the model."""
+    trained = takes_mask(pipe)
+    if given is None:
+        return "model" if trained else "repaint"
+    method = arguments.choice("inpainting method", given, METHODS)
+    if trained and method != "model":
+        raise BadInput(f"model {pipe.name!r} takes the mask itself: method must be model, given {method!r}")
+    if method == "model" and not trained:
+        raise BadInput(
+            f"model {pipe.name!r} does not take a mask: method must be another than model, given {method!r}"
+        )
+    return method
 
 
 def inpaint(
@@ -124,10 +115,6 @@ def inpaint(
     soft: int = SOFT,
     times: int | None = None,
     jump: int | None = None,
-    height: int | None = None,
-    width: int | None = None,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
     **how: Any,
 ) -> Result:
     """Pictures of the image's size that differ from it only where the mask does not say 0.
@@ -136,92 +123,67 @@ def inpaint(
     text-to-image on the picture's size, black all over an error. method: one of METHODS, by default "model"
     for models that take a mask, else "repaint". strength: how much of what is under the mask is forgotten: 1
     all, 0 nothing (the picture itself). soft: over how many pixels, inside the mask, the new fades in. times,
-    jump: of repaint. how: what `Pipeline.request` takes. Errors: BadInput.
+    jump: of repaint. how: what `edit.run.begin` takes. Errors: BadInput.
     """
     filling = Filling.of(pipe, method, strength, soft, times, jump)
     picture, shape = read(image), read(mask)
     area = read_mask(shape, picture)
-    size = working_size(pipe, picture, height, width)
-    request = asked(pipe, size, prompt, **how)
-    arrays, nfe = fill(pipe, request, [picture], area, size, filling, batch_size, progress)
-    return result(
-        pipe,
-        request,
-        np.stack(arrays),
-        nfe,
-        "inpaint",
-        {"image": picture, "mask": shape},
-        {
-            "method": filling.method,
-            "strength": filling.strength,
-            "soft": soft,
-            "times": times,
-            "jump": jump,
-            "height": height,
-            "width": width,
-        },
-    )
+    options = {
+        "method": filling.method,
+        "strength": filling.strength,
+        "soft": soft,
+        "times": times,
+        "jump": jump,
+    }
+    run = begin(pipe, "inpaint", picture, prompt, options, how, mask=shape)
+    return run.result(*fill(run, [picture], area, filling))
 
 
-def fill(
-    pipe: Pipeline,
-    request: Request,
-    pictures: Sequence[Picture],
-    mask: np.ndarray,
-    size: tuple[int, int],
-    f: Filling,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
-) -> tuple[list[np.ndarray], int]:
+def fill(run: Run, pictures: Sequence[Picture], mask: np.ndarray, f: Filling) -> tuple[list[np.ndarray], int]:
     """(uint8 (h, w, 3 or 4) an image, network calls an image): the mask's part of one picture, or of one an
     image, drawn as `f` says.
     """
-    n = len(request.seeds)
+    n = len(run.request.seeds)
+    each = [*pictures] * (n if len(pictures) == 1 else 1)
     if f.strength == 0:
-        return [pictures[i % len(pictures)].whole() for i in range(n)], 0
+        return [p.whole() for p in each], 0
     if f.method == "model" and len(pictures) > 1:  # its network is given one masked picture
-        made = [
-            fill(pipe, request.only([i]), [p], mask, size, f, batch_size, progress)
-            for i, p in enumerate(pictures)
-        ]
-        return [a for arrays, _ in made for a in arrays], made[0][1]
-    x0 = torch.cat([encoded(pipe, p.pixels, size) for p in pictures])
+        alone = [fill(run.only([i]), [p], mask, f) for i, p in enumerate(pictures)]
+        return [a for arrays, _ in alone for a in arrays], alone[0][1]
+    x, nfe = _filled(run, pictures, mask, f)
+    soft = softened(mask, f.soft)
+    return [pasted(p, decoded(run.pipe, x[i : i + 1], p)[0], soft) for i, p in enumerate(each)], nfe
+
+
+def _filled(run: Run, pictures: Sequence[Picture], mask: np.ndarray, f: Filling) -> tuple[Tensor, int]:
+    """(x (n, …), network calls an image): what the mask does not touch is the pictures' x0."""
+    pipe, x0 = run.pipe, torch.cat([encoded(run.pipe, p.pixels, run.size) for p in pictures])
     area = cells(mask, x0)
     stays = (area == 0).expand(1, *x0.shape[1:])
-    path = part(pipe, request, f.strength)
-    if f.method == "repaint" and stays.any():
-        if request.noise == "brownian":
-            raise BadInput(
-                "method repaint goes back up to noisier levels, where Brownian noise would repeat itself: use"
-                " noise 'seeded'"
-            )
-        path = tuple(rewind(path, f.times, f.jump))
+    size = run.size or pictures[0].size
     net = conditioned(pipe, pictures[0], mask, area, x0, size) if f.method == "model" else None
-    by_cells = net is None or _hides_cells(
-        pipe
-    )  # what stays is x0's cells: kept as they are; else a picture of its own
-    told, observed = (
-        (_told(request, f.method, x0, stays) if stays.any() and by_cells else None),
-        f.method in OBSERVED,
-    )
-    x, nfe = drawn(
-        pipe,
-        request,
-        path=path,
-        start=None if f.strength == 1 else noised_from(x0),
-        net=net,
-        batch_size=batch_size,
-        progress=progress,
-        wrap=None if observed else told,
-        within=told if observed else None,
-    )
+    # what stays is x0's cells: kept as they are; else a picture of its own
+    by_cells = net is None or _hides_cells(pipe)
+    told = _told(run.request, f.method, x0, stays) if stays.any() and by_cells else None
+    where = {"within" if f.method in OBSERVED else "wrap": told}
+    start = None if f.strength == 1 else noised_from(x0)
+    x, nfe = run.drawn(path=_path(run, f, bool(stays.any())), start=start, net=net, **where)
     if by_cells:
         x = torch.where(stays, x0.to(x), x)  # it is told of all that stays, and of nothing under the mask
-    soft = softened(mask, f.soft)
-    return [
-        pasted(p, decoded(pipe, x[i : i + 1], p)[0], soft)
-        for i, p in enumerate([*pictures] * (n if len(pictures) == 1 else 1))
-    ], nfe
+    return x, nfe
+
+
+def _path(run: Run, f: Filling, some_stays: bool) -> Path:
+    """The levels to visit: those of repaint go back up again and again."""
+    path = run.path(f.strength)
+    if f.method != "repaint" or not some_stays:
+        return path
+    if run.request.noise == "brownian":
+        raise BadInput(
+            "method repaint goes back up to noisier levels, where Brownian noise would repeat itself: use"
+            " noise 'seeded'"
+        )
+    return tuple(rewind(path, f.times, f.jump))
 
 
 def _told(request: Request, method: str, x0: Tensor, stays: Tensor) -> Wrap:

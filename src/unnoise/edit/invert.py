@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -31,11 +32,11 @@ from torch import Tensor
 from unnoise.base import arguments
 from unnoise.base.errors import BadInput
 from unnoise.denoiser import Denoiser
-from unnoise.edit.picture import Given, decoded, encoded, read, working_size
-from unnoise.edit.run import Progress, asked, drawn, part, psnr, result
+from unnoise.edit.picture import Given, decoded
+from unnoise.edit.run import Progress, Run, begin, beginning_at, part, psnr
 from unnoise.guide import clip
 from unnoise.nets.unet import Prepared
-from unnoise.pipeline import Count, Pipeline, Request, Result
+from unnoise.pipeline import Count, Pipeline, Result
 from unnoise.process.level import Level, move, spread
 from unnoise.process.schedule import Path
 from unnoise.sample import inversion
@@ -117,18 +118,26 @@ def inverted(
     count, path = Count(progress), path or pipe.path(request)
     denoise = denoiser(pipe, [prompt], [negative], guidance, count)
     if method == "coupled":
-        if not path[0].alpha > 0:
-            path = part(pipe, request, BELOW)
+        path = path if path[0].alpha > 0 else part(pipe, request, BELOW)
         pairs = coupled_invert(seen_as(denoise, x0), x0.cpu(), path[::-1])[::-1]
-        return Inversion(
-            path, tuple(p.x.to(x0) for p in pairs), prompt, method, guidance, count.calls, pairs[0]
-        )
-    states = list(inversion(denoise, x0, path[::-1], iterations if method == "fixed-point" else 0))
-    return Inversion(path, tuple(s.x for s in states[::-1]), prompt, method, 1.0, count.calls)
+        xs, pair = [p.x.to(x0) for p in pairs], pairs[0]
+    else:
+        states = list(inversion(denoise, x0, path[::-1], iterations if method == "fixed-point" else 0))
+        xs, pair = [s.x for s in states[::-1]], None
+    return Inversion(path, tuple(xs), prompt, method, guidance, count.calls, pair)
 
 
 def check_method(method: str) -> None:
     arguments.choice("inversion method", method, METHODS)
+
+
+def single_way(edit: str, method: str) -> None:
+    """BadInput for an inversion that an edit cannot follow, level by level."""
+    check_method(method)
+    if method == "coupled":
+        raise BadInput(
+            f"{edit} follows a single way up: method must be 'plain' or 'fixed-point', given 'coupled'"
+        )
 
 
 def reconstruct(
@@ -146,42 +155,33 @@ def reconstruct(
     "coupled" comes down at the guidance that it went up with, any other is an error. options: of `null_text`.
     Errors: BadInput.
     """
+    if found.method == "coupled":
+        return _coupled_down(pipe, found, guidance, anchor, negative, Count(progress))
     count = Count(progress)
     tick = lambda n: count()
-    if found.method == "coupled":
-        if anchor != "none":
-            raise BadInput(f"the method 'coupled' comes back exactly without an anchor, given {anchor!r}")
-        if guidance != found.guidance:
-            raise BadInput(
-                f"coupled states come down at the guidance they went up with, {found.guidance}: given"
-                f" {guidance}"
-            )
-        denoise = denoiser(pipe, [found.prompt], [negative], guidance, count)
-        assert found.pair is not None
-        return (
-            coupled_sample(seen_as(denoise, found.xs[0]), found.pair, found.path)[-1].x.to(found.xs[0]),
-            count.calls,
-        )
     held = anchored(pipe, found, guidance, anchor, negative, progress=tick, **options)
-    request = pipe.request(
-        found.prompt,
-        negative_prompt=held.negative,
-        num_inference_steps=len(found.path) - 1,
-        sampler="ddim",
-        guidance_scale=guidance,
-        seed=0,
-    )
-    request = replace(request, size=_size(pipe, found.xs[0]))
-    x, _ = drawn(
-        pipe,
-        request,
-        path=found.path,
-        start=lambda eps, l, places: found.xs[0].expand_as(eps),
-        wrap=lambda d, places: held.steps.watch(d),
-        net=held.net(pipe.fast),
-        progress=tick,
-    )
+    n, how = len(found.path) - 1, {"sampler": "ddim", "guidance_scale": guidance, "seed": 0}
+    request = pipe.request(found.prompt, negative_prompt=held.negative, num_inference_steps=n, **how)
+    run = Run(pipe, replace(request, size=_size(pipe, found.xs[0])), progress=tick)
+    watched = lambda d, places: held.steps.watch(d)
+    start = beginning_at(found.xs[0])
+    x, _ = run.drawn(path=found.path, start=start, wrap=watched, net=held.net(pipe.fast))
     return x, count.calls
+
+
+def _coupled_down(
+    pipe: Pipeline, found: Inversion, guidance: float, anchor: str, negative: str, count: Count
+) -> tuple[Tensor, int]:
+    if anchor != "none":
+        raise BadInput(f"the method 'coupled' comes back exactly without an anchor, given {anchor!r}")
+    if guidance != found.guidance:
+        raise BadInput(
+            f"coupled states come down at the guidance they went up with, {found.guidance}: given {guidance}"
+        )
+    assert found.pair is not None
+    x = found.xs[0]
+    denoise = denoiser(pipe, [found.prompt], [negative], guidance, count)
+    return coupled_sample(seen_as(denoise, x), found.pair, found.path)[-1].x.to(x), count.calls
 
 
 def _size(pipe: Pipeline, x: Tensor) -> tuple[int, int] | None:
@@ -325,29 +325,57 @@ def null_text(
             " negative-prompt"
         )
     cond, null = contexts(pipe, [found.prompt, ""]).split(1)
-    at, listen = next(pipe.net.parameters()), progress or (lambda n: None)
-    bind = lambda c: pipe.process.denoiser(
-        lambda x, t: pipe.net(x.to(at), None if t is None else t.to(at), c.to(at)).to(x)
-    )
     x, n, nulls = found.xs[0], len(found.path) - 1, []
     for i, (a, b) in enumerate(pairwise(found.path)):
         with torch.no_grad():
-            c = bind(cond)(x, a)
-        null = null.clone().requires_grad_()
-        adam = torch.optim.Adam([null], rate * (1 - i / (2 * n)))
-        for k in range(iterations + 1):
-            with torch.enable_grad():
-                u = bind(null)(x, a)
-                y = move(x, u + guidance * (c - u), a, b)
-                loss = (y - found.xs[i + 1]).square().mean()
-            listen(1)
-            if k == iterations or loss.item() < tolerance * (1 + 2 * i):
-                break
-            (null.grad,) = torch.autograd.grad(loss, null)
-            adam.step()
-        x, null = y.detach(), null.detach()
+            c = _bound(pipe, cond)(x, a)
+        step = partial(_guided_step, pipe, guidance, x, c, a, b)
+        adam, enough = rate * (1 - i / (2 * n)), tolerance * (1 + 2 * i)
+        x, null = _fitted(null, step, found.xs[i + 1], iterations, adam, enough, progress)
         nulls.append(null)
     return tuple(nulls)
+
+
+def _guided_step(
+    pipe: Pipeline, guidance: float, x: Tensor, c: Tensor, a: Level, b: Level, null: Tensor
+) -> Tensor:
+    """The next x, at level b, from the estimate c under the prompt and the one under an embedding."""
+    u = _bound(pipe, null)(x, a)
+    return move(x, u + guidance * (c - u), a, b)
+
+
+def _bound(pipe: Pipeline, context: Tensor) -> Denoiser:
+    """The plain network's denoiser under an encoding, differentiable."""
+    at = next(pipe.net.parameters())
+    call = lambda x, t: pipe.net(x.to(at), None if t is None else t.to(at), context.to(at)).to(x)
+    return pipe.process.denoiser(call)
+
+
+def _fitted(
+    null: Tensor,
+    step: Callable[[Tensor], Tensor],
+    to: Tensor,
+    iterations: int,
+    rate: float,
+    enough: float,
+    progress: Progress | None,
+) -> tuple[Tensor, Tensor]:
+    """(step(null), null) after Adam has brought the mean square of step(null) - to below `enough`, or run so
+    many iterations.
+    """
+    null = null.clone().requires_grad_()
+    adam = torch.optim.Adam([null], rate)
+    for k in range(iterations + 1):
+        with torch.enable_grad():
+            x = step(null)
+            loss = (x - to).square().mean()
+        if progress:
+            progress(1)
+        if k == iterations or loss.item() < enough:
+            break
+        (null.grad,) = torch.autograd.grad(loss, null)
+        adam.step()
+    return x.detach(), null.detach()
 
 
 def contexts(pipe: Pipeline, prompts: Sequence[str]) -> Tensor:
@@ -374,9 +402,6 @@ def invert(
     method: str = "fixed-point",
     anchor: str = "none",
     iterations: int = ITERATIONS,
-    height: int | None = None,
-    width: int | None = None,
-    progress: Progress | None = None,
     num_inference_steps: int = STEPS,
     guidance_scale: float = 1.0,
     **how: Any,
@@ -384,53 +409,42 @@ def invert(
     """The picture taken up to noise and down again, with the error of that round trip.
 
     "plain" and "fixed-point" go up without guidance and come down with guidance_scale, held by the anchor;
-    "coupled" has it both ways. iterations: of the fixed point. how: what `Pipeline.request` takes; there is
-    no chance in an inversion, so seeds change nothing and one picture comes out. Errors: BadInput.
+    "coupled" has it both ways. iterations: of the fixed point. how: what `edit.run.begin` takes; there is no
+    chance in an inversion, so seeds change nothing and one picture comes out. Errors: BadInput.
     """
     check_method(method)
     arguments.choice("anchor", anchor, ANCHORS)
-    picture, iterations = read(image), arguments.integer("iterations", iterations, 1, 1000)
-    size = working_size(pipe, picture, height, width)
-    how = for_ddim(
-        how,
-        ("guidance_rescale", "guidance_interval"),
-        num_inference_steps=None if how.get("timesteps") else num_inference_steps,
-    )
-    request = one(asked(pipe, size, prompt, guidance_scale=guidance_scale, **how))
-    x0, negative, g = encoded(pipe, picture.pixels, size), request.negatives[0], request.guidance
-    up = g if method == "coupled" else 1.0
-    found = inverted(
-        pipe,
+    iterations = arguments.integer("iterations", iterations, 1, 1000)
+    steps = None if how.get("timesteps") else num_inference_steps
+    how = for_ddim(how, ("guidance_rescale", "guidance_interval"), num_inference_steps=steps)
+    options = {"method": method, "anchor": anchor}
+    options |= {"iterations": iterations if method == "fixed-point" else None}
+    run = one(begin(pipe, "invert", image, prompt, options, how | {"guidance_scale": guidance_scale}))
+    x0 = run.encoded()
+    up, down = _round_trip(run, x0, method, anchor, iterations)
+    alone, pixels = (decoded(pipe, v, run.picture)[0] for v in (x0, down[0]))
+    made = run.result([run.picture.whole(pixels)], up.nfe + down[1])
+    errors = rms(down[0], x0), psnr(pixels, alone), psnr(alone, run.picture.pixels)
+    return Reconstruction(made.arrays, made.seeds, made.nfe, made.recipes, *errors)
+
+
+def _round_trip(
+    run: Run, x0: Tensor, method: str, anchor: str, iterations: int
+) -> tuple[Inversion, tuple[Tensor, int]]:
+    """The way up, and (x0, network calls) of the way down."""
+    r, negative = run.request, run.request.negatives[0]
+    up = inverted(
+        run.pipe,
         x0,
-        request.prompts[0],
+        r.prompts[0],
         method=method,
-        guidance=up,
+        guidance=r.guidance if method == "coupled" else 1.0,
         negative=negative,
         iterations=iterations,
-        path=pipe.path(request),
-        progress=progress,
+        path=run.path(),
+        progress=run.progress,
     )
-    x, calls = reconstruct(pipe, found, g, anchor, negative, progress=progress)
-    alone, pixels = (decoded(pipe, v, picture)[0] for v in (x0, x))
-    options = {
-        "method": method,
-        "anchor": anchor,
-        "iterations": iterations if method == "fixed-point" else None,
-        "height": height,
-        "width": width,
-    }
-    made = result(
-        pipe, request, picture.whole(pixels)[None], found.nfe + calls, "invert", {"image": picture}, options
-    )
-    return Reconstruction(
-        made.arrays,
-        made.seeds,
-        made.nfe,
-        made.recipes,
-        rms(x, x0),
-        psnr(pixels, alone),
-        psnr(alone, picture.pixels),
-    )
+    return up, reconstruct(run.pipe, up, r.guidance, anchor, negative, progress=run.progress)
 
 
 def rms(a: Tensor, b: Tensor) -> float:
@@ -450,7 +464,9 @@ def for_ddim(how: dict[str, Any], without: Sequence[str] = (), **more: Any) -> d
     return {"seed": 0, **how, **more, "sampler": "ddim"}
 
 
-def one(request: Request) -> Request:
-    if len(request.seeds) != 1:
-        raise BadInput(f"an inversion has one outcome: num_images must be 1, given {len(request.seeds)}")
-    return request
+def one(run: Run) -> Run:
+    """The run, of a single image. BadInput: of more."""
+    n = len(run.request.seeds)
+    if n != 1:
+        raise BadInput(f"an inversion has one outcome: num_images must be 1, given {n}")
+    return run

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -27,8 +27,8 @@ from unnoise.base.errors import BadInput
 from unnoise.base.picture import MOST_PIXELS
 from unnoise.edit.inpaint import SOFT, Filling, fill
 from unnoise.edit.picture import LIMIT, Given, Picture, read, resized, working_size
-from unnoise.edit.run import Progress, asked, result
-from unnoise.pipeline import Pipeline, Request, Result
+from unnoise.edit.run import Run, begin, own_size
+from unnoise.pipeline import Pipeline, Result
 
 OVERLAP = 0.5
 SIDES = ("left", "right", "top", "bottom")
@@ -50,34 +50,24 @@ def outpaint(
     soft: int = SOFT,
     times: int | None = None,
     jump: int | None = None,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
     **how: Any,
 ) -> Result:
     """Pictures larger by so many pixels a side, with the image's own bytes where it lies.
 
-    overlap: the least share of a window that is already drawn, from .1 to .9. The rest as for `inpaint`; soft
-    edges lie in what is new. The Result's nfe counts all windows. Errors: BadInput, also where no side grows.
+    overlap: the least share of a window that is already drawn, from .1 to .9. The rest as for `inpaint`, but
+    for a size; soft edges lie in what is new. The Result's nfe counts all windows. Errors: BadInput, also
+    where no side grows.
     """
     filling, picture = Filling.of(pipe, method, 1.0, soft, times, jump), read(image)
     grow = _sides(picture, left, right, top, bottom)
     overlap = arguments.number("overlap", overlap, 0.1, 0.9)
-    request = asked(pipe, working_size(pipe, picture), prompt, **how)
+    drawing = {"method": filling.method, "soft": soft, "times": times, "jump": jump}
+    run = begin(pipe, "outpaint", picture, prompt, {**grow, "overlap": overlap, **drawing}, how, own_size)
     pictures, nfe = [picture], 0
     for side, n in windows(picture.size, grow, overlap):
-        pictures, calls = _grown(
-            pipe, request, pictures, side, n, picture.size, filling, batch_size, progress
-        )
+        pictures, calls = _grown(run, pictures, side, n, filling)
         nfe += calls
-    return result(
-        pipe,
-        request,
-        np.stack([p.whole() for p in pictures]),
-        nfe,
-        "outpaint",
-        {"image": picture},
-        {**grow, "overlap": overlap, "method": filling.method, "soft": soft, "times": times, "jump": jump},
-    )
+    return run.result([p.whole() for p in pictures], nfe)
 
 
 def _sides(picture: Picture, *amounts: int) -> dict[str, int]:
@@ -106,36 +96,27 @@ def windows(size: tuple[int, int], grow: dict[str, int], overlap: float) -> Iter
                     yield side, n
 
 
-def _grown(
-    pipe: Pipeline,
-    request: Request,
-    pictures: Sequence[Picture],
-    side: str,
-    n: int,
-    size: tuple[int, int],
-    f: Filling,
-    batch_size: int | None,
-    progress: Progress | None,
-) -> tuple[list[Picture], int]:
+def _grown(run: Run, pictures: Sequence[Picture], side: str, n: int, f: Filling) -> tuple[list[Picture], int]:
     """The pictures with n pixels more at a side, drawn in a window of the first picture's extent along that
     axis.
     """
     axis, first = (1 if side in ("left", "right") else 0), side in ("left", "top")
     wide = [_padded(p, axis, n, first) for p in pictures]
-    extent, all_of = max(size[axis], n + 1), wide[0].size[axis]
-    begin = 0 if first else max(0, all_of - extent)
-    window = [slice(None), slice(None)]
-    window[axis] = slice(begin, begin + extent)
-    seen = [_each(p, lambda a: a[tuple(window)]) for p in wide]
-    mask, new = np.zeros(seen[0].size), [slice(None), slice(None)]
-    new[axis] = slice(0, n) if first else slice(seen[0].size[axis] - n, None)
-    mask[tuple(new)] = 1.0
-    work = working_size(pipe, seen[0])
-    arrays, nfe = fill(
-        pipe, replace(request, size=asked(pipe, work).size), seen, mask, work, f, batch_size, progress
-    )
+    window = _window(wide[0].size, axis, max(run.picture.size[axis], n + 1), first)
+    shown = [_each(p, lambda a: a[window]) for p in wide]
+    mask = np.zeros(shown[0].size)
+    mask[_window(mask.shape, axis, n, first)] = 1.0
+    arrays, nfe = fill(run.at(working_size(run.pipe, shown[0])), shown, mask, f)
     wide = wide * len(arrays) if len(wide) == 1 else wide
-    return [_put(p, a, tuple(window)) for p, a in zip(wide, arrays)], nfe
+    return [_put(p, a, window) for p, a in zip(wide, arrays)], nfe
+
+
+def _window(size: Sequence[int], axis: int, extent: int, first: bool) -> tuple[slice, ...]:
+    """The rows or columns, so many of a picture of this size, at the beginning or the end of an axis."""
+    begin = 0 if first else max(0, size[axis] - extent)
+    out = [slice(None), slice(None)]
+    out[axis] = slice(begin, begin + extent)
+    return tuple(out)
 
 
 def _padded(p: Picture, axis: int, n: int, first: bool) -> Picture:
@@ -271,38 +252,42 @@ def zoom_out(
     soft: int = SOFT,
     times: int | None = None,
     jump: int | None = None,
-    progress: Progress | None = None,
     seed: int | None = None,
     **how: Any,
 ) -> Zoom:
     """The picture, then `passes` times: it shrinks by `factor` (1.1 to 4), and what comes to lie around it is
     drawn. Transparency lies on white.
 
-    Pass k has seed `seed` + k. The rest as for `inpaint`. Errors: BadInput.
+    Pass k has seed `seed` + k. The rest as for `outpaint`. Errors: BadInput.
     """
     filling, picture = Filling.of(pipe, method, 1.0, soft, times, jump), Picture(read(image).pixels)
     passes, factor = arguments.integer("passes", passes, 1, 100), arguments.number("factor", factor, 1.1, 4)
-    size, made, nfe = working_size(pipe, picture), [picture.pixels], 0
-    y, x, inner = _inner(picture.size, factor)
-    mask = np.ones(picture.size)
-    mask[y : y + inner[0], x : x + inner[1]] = 0
-    request = asked(pipe, size, prompt, seed=seed, num_images=passes, **how)
+    how |= {"seed": seed, "num_images": passes}
+    run = begin(pipe, "zoom-out", picture, prompt, {}, how, own_size)
+    made, nfe = [picture.pixels], 0
     for k in range(passes):
-        shrunk = resized(made[-1], inner)
-        canvas = np.pad(
-            shrunk,
-            [(y, picture.size[0] - y - inner[0]), (x, picture.size[1] - x - inner[1]), (0, 0)],
-            mode="edge",
-        )
-        arrays, calls = fill(pipe, request.only([k]), [Picture(canvas)], mask, size, filling, None, progress)
+        canvas, mask = shrunk(made[-1], factor)
+        arrays, calls = fill(run.only([k]), [Picture(canvas)], mask, filling)
         made, nfe = [*made, arrays[0]], nfe + calls
-    return Zoom(np.stack(made), float(factor), request.seeds[0], nfe)
+    return Zoom(np.stack(made), float(factor), run.request.seeds[0], nfe)
 
 
-def _inner(size: tuple[int, int], factor: float) -> tuple[int, int, tuple[int, int]]:
+def shrunk(pixels: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 (h, w, 3), mask (h, w)): a picture made smaller in its own frame, its edge repeated around it,
+    and where that is: 1.
+    """
+    y, x, (h, w) = _inner(pixels.shape[:2], factor)
+    below, beside = pixels.shape[0] - y - h, pixels.shape[1] - x - w
+    canvas = np.pad(resized(pixels, (h, w)), [(y, below), (x, beside), (0, 0)], mode="edge")
+    mask = np.ones(pixels.shape[:2])
+    mask[y : y + h, x : x + w] = 0
+    return canvas, mask
+
+
+def _inner(size: Sequence[int], factor: float) -> tuple[int, int, tuple[int, int]]:
     """Where a picture of this size lies once it has shrunk: top, left, (height, width)."""
     h, w = (max(1, round(v / factor)) for v in size)
-    if (h, w) == size:
+    if (h, w) == tuple(size):
         raise BadInput(f"a picture of {size[1]} x {size[0]} pixels is too small to shrink by {factor:g}")
     return (size[0] - h) // 2, (size[1] - w) // 2, (h, w)
 

@@ -38,16 +38,16 @@ from unnoise.edit.invert import (
     Inversion,
     Steps,
     anchored,
-    check_method,
     for_ddim,
     inverted,
     landing,
+    single_way,
 )
-from unnoise.edit.picture import Given, decoded, encoded, pasted, read, working_size
-from unnoise.edit.run import Progress, asked, batched, result
+from unnoise.edit.picture import Given, decoded, pasted
+from unnoise.edit.run import Run, begin, models_size
 from unnoise.nets.layers import attention
 from unnoise.nets.unet import Place
-from unnoise.pipeline import Count, Pipeline, Request, Result
+from unnoise.pipeline import Count, Pipeline, Result
 from unnoise.process.level import Level, move
 
 CROSS, SELF = 0.8, 0.4
@@ -78,10 +78,6 @@ def prompt_to_prompt(
     local: Sequence[str] = (),
     anchor: str = "direct",
     method: str = "fixed-point",
-    height: int | None = None,
-    width: int | None = None,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
     **how: Any,
 ) -> Edited:
     """Pictures of `prompt` with the layout that `source` gives: of the same seed, or with an image of that
@@ -90,108 +86,59 @@ def prompt_to_prompt(
     source: the first prompt (what the image shows). cross, self_: shares of the steps. weights: {word of the
     prompt: factor}. local: words of either prompt; only where they look may anything change, and of an image
     the pixels elsewhere are its own. anchor: "direct", "none", "negative-prompt" or "null-text", method:
-    "plain" or "fixed-point", both for an image. how: what `Pipeline.request` takes. Errors: BadInput, for a
+    "plain" or "fixed-point", both for an image. how: what `edit.run.begin` takes. Errors: BadInput, for a
     model without text or attention too, and for words that are not in the prompts.
     """
-    source, target = (
-        arguments.string("source", source),
-        arguments.string("prompt", "" if prompt is None else prompt),
-    )
+    source = arguments.string("source", source)
+    target = arguments.string("prompt", "" if prompt is None else prompt)
     control = Control.of(pipe, source, target, cross, self_, _weights(weights), _words(local))
+    options = {"source": source, "cross": control.cross, "self_": control.self_}
+    options |= {"weights": dict(control.weights) or None, "local": list(control.local) or None}
     if image is None:
-        return _drawn(pipe, prompt, source, control, height, width, batch_size, progress, how)
-    arguments.choice("anchor", anchor, HOLDS)
-    check_method(method)
-    if method == "coupled":
-        raise BadInput(
-            "prompt-to-prompt follows a single way up: method must be 'plain' or 'fixed-point', given"
-            " 'coupled'"
+        how["sampler"] = how.get("sampler") or "ddim"
+        return _drawn(
+            begin(pipe, "prompt-to-prompt", None, prompt, options, how, models_size), source, control
         )
-    picture, count = read(image), Count(progress)
-    size = working_size(pipe, picture, height, width)
-    request = asked(pipe, size, prompt, **for_ddim(how))
-    tick = lambda n: count()
-    x0 = encoded(pipe, picture.pixels, size)
-    found = inverted(pipe, x0, source, method=method, path=pipe.path(request), progress=tick)
-    held = anchored(
-        pipe,
-        found,
-        request.guidance,
-        "none" if anchor == "direct" else anchor,
-        request.negatives[0],
-        progress=tick,
-    )
-    n = len(request.seeds)
-    x, calls, masks = _run(
-        pipe,
-        replace(request, negatives=(held.negative,) * n),
-        source,
-        control,
-        held,
-        found,
-        anchor == "direct",
-        batch_size,
-        progress,
-    )
-    pixels = decoded(pipe, x, picture)
-    where = (
-        None
-        if masks is None
-        else F.interpolate(masks, picture.size, mode="nearest")[:, 0].cpu().double().numpy()
-    )
-    arrays = [
-        picture.whole(p) if where is None else pasted(picture, p, where[i]) for i, p in enumerate(pixels[n:])
-    ]
-    options = _options(source, cross, self_, weights, local) | {
-        "anchor": anchor,
-        "method": method,
-        "height": height,
-        "width": width,
-    }
-    made = result(
-        pipe, request, np.stack(arrays), count.calls + calls, "prompt-to-prompt", {"image": picture}, options
-    )
-    return Edited(made.arrays, made.seeds, made.nfe, made.recipes, pixels[:n], where)
+    arguments.choice("anchor", anchor, HOLDS)
+    single_way("prompt-to-prompt", method)
+    options |= {"anchor": anchor, "method": method}
+    run = begin(pipe, "prompt-to-prompt", image, prompt, options, for_ddim(how))
+    return _changed(run, source, control, anchor, method)
 
 
-def _drawn(
-    pipe: Pipeline,
-    prompt: str | None,
-    source: str,
-    control: Control,
-    height: int | None,
-    width: int | None,
-    batch_size: int | None,
-    progress: Progress | None,
-    how: dict[str, Any],
-) -> Edited:
+def _drawn(run: Run, source: str, control: Control) -> Edited:
     """Without an image: source and target of each seed."""
-    request = pipe.request(
-        prompt, height=height, width=width, **{**how, "sampler": how.get("sampler") or "ddim"}
-    )
-    x, calls, masks = _run(
-        pipe,
-        request,
-        source,
-        control,
-        Anchored(Steps(pipe.path(request)), ""),
-        None,
-        False,
-        batch_size,
-        progress,
-    )
-    n, pixels = len(request.seeds), pipe.decode(x)
-    options = _options(source, control.cross, control.self_, control.weights, control.local) | {
-        "height": height,
-        "width": width,
-    }
-    made = result(pipe, request, pixels[n:], calls, "prompt-to-prompt", {}, options)
-    where = (
-        None
-        if masks is None
-        else F.interpolate(masks, pixels.shape[1:3], mode="nearest")[:, 0].cpu().double().numpy()
-    )
+    held = Anchored(Steps(run.path()), "")
+    x, calls, masks = _side_by_side(run, source, control, held)
+    n, pixels = len(run.request.seeds), run.pipe.decode(x)
+    made = run.result(pixels[n:], calls)
+    where = _enlarged(masks, pixels.shape[1:3])
     return Edited(made.arrays, made.seeds, made.nfe, made.recipes, pixels[:n], where)
+
+
+def _changed(run: Run, source: str, control: Control, anchor: str, method: str) -> Edited:
+    """Of an image: its own way up, and down again beside the target."""
+    pipe, r, picture, up = run.pipe, run.request, run.picture, Count(run.progress)
+    tick, direct, n = (lambda k: up()), anchor == "direct", len(r.seeds)
+    found = inverted(pipe, run.encoded(), source, method=method, path=run.path(), progress=tick)
+    hold = "none" if direct else anchor
+    held = anchored(pipe, found, r.guidance, hold, r.negatives[0], progress=tick)
+    down = replace(run, request=replace(r, negatives=(held.negative,) * n))
+    x, calls, masks = _side_by_side(down, source, control, held, found, direct)
+    pixels, where = decoded(pipe, x, picture), _enlarged(masks, picture.size)
+    if where is None:
+        arrays = [picture.whole(p) for p in pixels[n:]]
+    else:
+        arrays = [pasted(picture, p, m) for p, m in zip(pixels[n:], where)]
+    made = run.result(arrays, up.calls + calls)
+    return Edited(made.arrays, made.seeds, made.nfe, made.recipes, pixels[:n], where)
+
+
+def _enlarged(masks: Tensor | None, size: Sequence[int]) -> np.ndarray | None:
+    """Masks over cells, (n, 1, h, w), over pixels: float64 (n, height, width)."""
+    if masks is None:
+        return None
+    return F.interpolate(masks, tuple(size), mode="nearest")[:, 0].cpu().double().numpy()
 
 
 def _weights(given: Mapping[str, float] | None) -> dict[str, float]:
@@ -208,60 +155,32 @@ def _words(given: Sequence[str]) -> list[str]:
     return [arguments.string("a word of local", w) for w in given]
 
 
-def _options(
-    source: str, cross: float, self_: float, weights: Mapping[str, float] | None, local: Sequence[str]
-) -> dict[str, Any]:
-    return {
-        "source": source,
-        "cross": cross,
-        "self_": self_,
-        "weights": dict(weights or {}) or None,
-        "local": list(local) or None,
-    }
-
-
-def _run(
-    pipe: Pipeline,
-    request: Request,
+def _side_by_side(
+    run: Run,
     source: str,
     control: Control,
     held: Anchored,
-    found: Inversion | None,
-    direct: bool,
-    batch_size: int | None,
-    progress: Progress | None,
+    found: Inversion | None = None,
+    direct: bool = False,
 ) -> tuple[Tensor, int, Tensor | None]:
-    """(x0 of all sources, then of all targets; network calls of a batch; masks of the targets) of a request
-    for targets.
+    """(x0 of all sources, then of all targets; network calls of a batch; masks of the targets) of a run of
+    targets.
     """
-    n = len(request.seeds)
-    both = replace(
-        request,
-        prompts=(source,) * n + request.prompts,
-        negatives=request.negatives * 2,
-        seeds=request.seeds * 2,
-    )
+    r, n = run.request, len(run.request.seeds)
+    both = replace(r, prompts=(source,) * n + r.prompts, negatives=r.negatives * 2, seeds=r.seeds * 2)
+    start = None if found is None else (lambda eps, l: found.xs[0].expand_as(eps))
     masks: list[Any] = [None] * n
 
     def draw(places: list[int], count: Count) -> Tensor:
         """Both pictures of each place, (k, 2, …)."""
-        pair = [*places, *(n + i for i in places)]
         now = control.begin(len(places), held.steps, found if direct else None)
-        start = None if found is None else (lambda eps, l, x=found.xs[0]: x.expand_as(eps))
-        x = pipe.finish(
-            both.only(pair),
-            count,
-            path=held.steps.path,
-            start=start,
-            wrap=now.wrap,
-            net=held.net(hooked(pipe, now.hook)),
-        )
-        if now.mask is not None:
-            for i, m in zip(places, now.mask):
-                masks[i] = m
+        pairs, net = both.only([*places, *(n + i for i in places)]), held.net(hooked(run.pipe, now.hook))
+        x = run.finish(places, count, pairs, path=held.steps.path, start=start, wrap=now.wrap, net=net)
+        for i, m in zip(places, () if now.mask is None else now.mask):
+            masks[i] = m
         return x.unflatten(0, (2, len(places))).transpose(0, 1)
 
-    x, calls = batched(pipe, request, draw, batch_size, progress)
+    x, calls = run.batched(draw)
     return x.transpose(0, 1).flatten(0, 1), calls, None if masks[0] is None else torch.stack(masks)
 
 
@@ -371,8 +290,8 @@ class Control:
             pair = places_of(pipe, word, s), places_of(pipe, word, t)
             if not any(pair):
                 raise BadInput(f"the word {word!r} is in neither prompt: given {source!r} and {target!r}")
-            for found, more in zip(words, pair):
-                found.extend(more)
+            words[0].extend(pair[0])
+            words[1].extend(pair[1])
         align, fresh = aligned(s, t, (ns, nt))
         return cls(cross, self_, weights, list(local), align, fresh, factor, words)
 

@@ -1,8 +1,9 @@
-"""What every edit is made of: a request, a start on a path part-way up, guides around the denoiser, and the
-way back to the picture.
+"""What every edit is made of: one run of one picture, which owns the working size, the request and its seeds,
+the batches and the device, the drawing again of what was not finite, the counting, and the recipes.
 
-    request = asked(pipe, working_size(pipe, picture), "a green apple", seed=3, num_images=4)
-    x, nfe = drawn(pipe, request, path=part(pipe, request, 0.6), start=noised_from(x0))
+    run = begin(pipe, "image-to-image", image, "a green apple", {"strength": 0.6}, {"seed": 3})
+    x, nfe = run.drawn(path=run.path(0.6), start=noised_from(run.encoded()))
+    return run.result(run.pictures(x), nfe)
 
 Strength is a noise level: the fraction of the schedule's time at which an edit begins. The grid of a run is
 scaled into it, so that N steps asked for are N steps run at every strength and with every sampler.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,34 +24,225 @@ from unnoise.base import arguments
 from unnoise.base.errors import BadInput
 from unnoise.base.text import short
 from unnoise.denoiser import Denoiser
-from unnoise.edit.picture import Picture
-from unnoise.pipeline import Count, Pipeline, Request, Result
+from unnoise.edit.picture import LIMIT, Given, Picture, decoded, encoded, read, working_size
+from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result, listener
 from unnoise.process.level import Level, spread
 from unnoise.process.schedule import Path, path_of
-from unnoise.sample import State
+from unnoise.sample import SAMPLERS, last
 
 VANISHING = 1e-6  # the strength that stands for 0: levels need some noise to be different from each other
+Size = tuple[int, int]  # height and width in pixels
 Progress = Callable[[int], None]
 Begin = Callable[[Tensor, Level, Sequence[int]], Tensor]
 Wrap = Callable[[Denoiser, Sequence[int]], Denoiser]
+Options = Mapping[str, Any]
+SIZES = ("height", "width")
+CALLS = ("batch_size", "progress", "on_begin")
 
 
-def asked(
-    pipe: Pipeline, size: tuple[int, int], prompt: str | Sequence[str] | None = None, **how: Any
-) -> Request:
-    """The request for edits at a working size, checked: `how` is what `Pipeline.request` takes beside it."""
-    check_no_size(how)
-    return pipe.request(prompt, height=size[0], width=size[1], **how)
+@dataclass(frozen=True)
+class Run:
+    """One edit, checked and not drawn yet.
+
+    size: at which the model works, None: the request's own. kind, inputs, options: what the recipes say of
+    the edit, so that `replay` can call the edit of that name with these inputs and options again; of several
+    options, the request's images are drawn with each in turn. batch_size: images at once; progress: told of
+    network calls.
+    """
+
+    pipe: Pipeline
+    request: Request
+    source: Picture | None = None
+    size: Size | None = None
+    kind: str = ""
+    inputs: Mapping[str, Picture] = field(default_factory=dict)
+    options: tuple[Options, ...] = ({},)
+    batch_size: int | None = None
+    progress: Progress | None = None
+
+    @property
+    def picture(self) -> Picture:
+        """The picture that is edited, where there is one."""
+        assert self.source is not None
+        return self.source
+
+    def at(self, size: Size) -> Run:
+        """The same at another working size."""
+        return replace(
+            self, size=size, request=replace(self.request, size=asked(self.pipe, size, seed=0).size)
+        )
+
+    def only(self, places: Sequence[int]) -> Run:
+        """The same of some of its images."""
+        return replace(self, request=self.request.only(places))
+
+    def under(self, prompt: str) -> Run:
+        """The same under another prompt. BadInput where the model cannot take it."""
+        self.pipe.check_prompt(arguments.string("prompt", prompt, nul=True))
+        return replace(self, request=replace(self.request, prompts=(prompt,) * len(self.request.seeds)))
+
+    def encoded(self) -> Tensor:
+        """The picture as the model's x0, (1, …), where its networks run."""
+        return encoded(self.pipe, self.picture.pixels, self.size)
+
+    def path(self, strength: float = 1.0) -> Path:
+        """The levels from `strength` of the schedule's time down to clean data."""
+        return part(self.pipe, self.request, strength)
+
+    def drawn(
+        self,
+        *,
+        path: Path | None = None,
+        start: Begin | None = None,
+        wrap: Wrap | None = None,
+        within: Wrap | None = None,
+        net: Callable[..., Tensor] | None = None,
+    ) -> tuple[Tensor, int]:
+        """(x (n, …), network calls an image) of the request, run as `Pipeline.run` says, in batches.
+
+        start(eps, level, places) -> x at the path's first level; wrap(denoiser, places) -> the denoiser to
+        run: places are those of the batch's images among all n; within: the same of the denoiser whose
+        answers guidance mixes. net: in place of the model's network.
+        """
+
+        def draw(places: list[int], count: Count) -> Tensor:
+            begin, around, inner = (f and _at_places(f, places) for f in (start, wrap, within))
+            return self.finish(places, count, path=path, start=begin, wrap=around, within=inner, net=net)
+
+        return self.batched(draw)
+
+    def finish(
+        self, places: Sequence[int], count: Count, request: Request | None = None, **how: Any
+    ) -> Tensor:
+        """The last x of a batch: of the images at some places, or of another request; `how` as `Pipeline.run`
+        takes it.
+        """
+        return self.pipe.finish(request or self.request.only(places), count, **how)
+
+    def batched(
+        self, draw: Callable[[list[int], Count], Tensor], shape: Sequence[int] | None = None
+    ) -> tuple[Tensor, int]:
+        """(x (n, …), network calls an image) of draw(places, count) -> the rows of those images, for each
+        batch; no image depends on its batch.
+
+        shape: of what the network sees of one image, where that is not the request's.
+        """
+        size = self.batch_size
+        if size is None and shape is not None:
+            size = self.pipe.runner.batch(tuple(shape))
+        made: list[Tensor] = [torch.empty(0)] * len(self.request.seeds)
+        calls = []
+        for places, x, n in self.pipe.batches(self.request, draw, size, self.progress):
+            calls.append(n)
+            for i, row in zip(places, x):
+                made[i] = row
+        return torch.stack(made), sum(calls) // len(calls)
+
+    def pictures(self, x: Tensor) -> np.ndarray:
+        """The model's x0 (n, …) as uint8 (n, h, w, 3 or 4), of the picture's size and with its alpha."""
+        return np.stack([self.picture.whole(p) for p in decoded(self.pipe, x, self.picture)])
+
+    @property
+    def recipes(self) -> tuple[dict, ...]:
+        """What the pictures' files say, known before anything is drawn."""
+        inputs = {k: {"path": p.path, "sha256": p.sha256} for k, p in self.inputs.items()}
+        edits = [{"kind": self.kind, "inputs": inputs, "options": _there(o)} for o in self.options]
+        plain = [self.request.recipe(self.pipe, i) for i in range(len(self.request.seeds))]
+        return tuple({**r, "edit": edit} for edit in edits for r in plain)
+
+    def result(self, arrays: np.ndarray | Sequence[np.ndarray], nfe: int) -> Result:
+        """The Result of the edit: its pictures, uint8 (n, h, w, c), with their recipes."""
+        return Result(np.asarray(arrays), self.request.seeds * len(self.options), nfe, self.recipes)
 
 
-def check_no_size(how: Mapping[str, Any]) -> None:
+def begin(
+    pipe: Pipeline,
+    kind: str,
+    image: Given | None,
+    prompt: str | Sequence[str] | None,
+    options: Options | Sequence[Options],
+    how: Mapping[str, Any],
+    size_of: Callable[..., Size | None] = working_size,
+    **others: Picture | None,
+) -> Run:
+    """The run of an edit of an image, checked; others: the further pictures that it needs.
+
+    how: what people gave beside the edit's own options: what `Pipeline.request` takes; height, width, at
+    which the model works; batch_size, images made at once, of which none depends on the others;
+    progress(k), called with the number of network calls just done; on_begin(recipes), called once, here.
+    size_of: how the working size follows from (pipe, picture, height, width). Errors: BadInput.
+    """
+    how, picture = dict(how), None if image is None else read(image)
+    sizes = {k: how.pop(k, None) for k in SIZES}
+    batch_size, progress, on_begin = (_checked(k, how.pop(k, None)) for k in CALLS)
+    size = size_of(pipe, picture, **sizes)
+    request = pipe.request(prompt, **_sides(size), **how)
+    inputs = {k: p for k, p in {"image": picture, **others}.items() if p is not None}
+    several = [options] if isinstance(options, Mapping) else options
+    recorded = tuple({**o, **sizes} for o in several)
+    run = Run(pipe, request, picture, size, kind, inputs, recorded, batch_size, progress)
+    if on_begin:
+        on_begin(run.recipes)
+    return run
+
+
+def _checked(name: str, given: Any) -> Any:
+    """Something of CALLS."""
+    if name == "batch_size":
+        return None if given is None else arguments.integer(name, given, 1)
+    listener(name, given)
+    return given
+
+
+def _there(options: Options) -> dict[str, Any]:
+    return {k: v for k, v in options.items() if v is not None}
+
+
+def _at_places(f: Callable[..., Any], places: Sequence[int]) -> Callable[..., Any]:
+    return lambda *values: f(*values, places)
+
+
+# --- sizes --------------------------------------------------------------------------------------------------
+
+
+def own_size(pipe: Pipeline, picture: Picture, height: int | None = None, width: int | None = None) -> Size:
+    """The working size of an edit that works at the picture's own size. BadInput where another is given."""
+    check_no_size(height=height, width=width)
+    return working_size(pipe, picture)
+
+
+def models_size(pipe: Pipeline, picture: Picture | None, height: int | None, width: int | None) -> Size:
+    """The model's own size, but for what is asked; the picture's proportions do not matter."""
+    sides = (("height", height, pipe.codec.height), ("width", width, pipe.codec.width))
+    h, w = (usual if v is None else arguments.integer(k, v, 1, LIMIT) for k, v, usual in sides)
+    return h, w
+
+
+def no_size(pipe: Pipeline, picture: Picture, height: int | None = None, width: int | None = None) -> None:
+    """None, for networks that take pictures as they are. BadInput where a size is given."""
+    check_no_size(height=height, width=width)
+
+
+def check_no_size(**given: int | None) -> None:
     """BadInput where an edit that works at the picture's own size is given another."""
-    for name in ("height", "width"):
-        if name in how:
+    for name, value in given.items():
+        if value is not None:
             raise BadInput(
-                f"{name} is not for this edit, which works at the picture's own size: given"
-                f" {short(how[name])}"
+                f"{name} is not for this edit, which works at the picture's own size: given {short(value)}"
             )
+
+
+def _sides(size: Size | None) -> dict[str, int]:
+    return {} if size is None else dict(zip(SIZES, size))
+
+
+def asked(pipe: Pipeline, size: Size, prompt: str | Sequence[str] | None = None, **how: Any) -> Request:
+    """The request for edits at a working size, checked: `how` is what `Pipeline.request` takes beside it."""
+    check_no_size(**{k: how[k] for k in SIZES if k in how})
+    return pipe.request(prompt, **_sides(size), **how)
+
+
+# --- where to begin -----------------------------------------------------------------------------------------
 
 
 def strength_of(given: float) -> float:
@@ -84,96 +276,26 @@ def noised_from(x0: Tensor) -> Begin:
     return start
 
 
+def beginning_at(x: Tensor) -> Begin:
+    """The start at x (1, …) itself, for all samples."""
+    return lambda eps, l, places: x.expand_as(eps)
+
+
 def rows(v: Tensor, places: Sequence[int]) -> Tensor:
     """The samples of a batch among all (n, …); of what holds for all, (1, …), that."""
     return v if len(v) == 1 else v[list(places)]
 
 
-def drawn(
-    pipe: Pipeline,
-    request: Request,
-    *,
-    path: Path | None = None,
-    start: Begin | None = None,
-    wrap: Wrap | None = None,
-    within: Wrap | None = None,
-    net: Callable[..., Tensor] | None = None,
-    progress: Progress | None = None,
-    on_state: Callable[[int, State], None] | None = None,
-    batch_size: int | None = None,
-) -> tuple[Tensor, int]:
-    """(x (n, …), network calls an image) of a request run as `Pipeline.run` says, in batches of which no
-    image depends.
-
-    start(eps, level, places) -> x at the path's first level; wrap(denoiser, places) -> the denoiser to run:
-    places are those of the batch's images among all n; within: the same of the denoiser whose answers
-    guidance mixes (`Pipeline.denoiser`). net: in place of the model's network.
+def sampled(request: Request, denoise: Denoiser, x: Tensor, path: Path) -> Tensor:
+    """The last x of any denoiser, by the request's sampler and noise, from x (n, …) at the path's first
+    level.
     """
-
-    def draw(places: list[int], count: Count) -> Tensor:
-        watch = None if on_state is None else partial(on_state, places[0])
-        begin = None if start is None else (lambda eps, l, f=start: f(eps, l, places))
-        around, inner = (
-            None if w is None else (lambda denoise, f=w: f(denoise, places)) for w in (wrap, within)
+    with torch.no_grad():
+        return last(
+            SAMPLERS[request.sampler](
+                denoise, x, path, NOISES[request.noise](request.seeds), **request.options
+            )
         )
-        return pipe.finish(
-            request.only(places), count, watch, path=path, start=begin, wrap=around, within=inner, net=net
-        )
-
-    return batched(pipe, request, draw, batch_size, progress)
-
-
-def batched(
-    pipe: Pipeline,
-    request: Request,
-    draw: Callable[[list[int], Count], Tensor],
-    batch_size: int | None = None,
-    progress: Progress | None = None,
-) -> tuple[Tensor, int]:
-    """(x (n, …), network calls an image) of draw(places, count) -> the rows of those images, for each batch
-    of a request.
-    """
-    made: list[Tensor] = [torch.empty(0)] * len(request.seeds)
-    calls = []
-    for places, x, n in pipe.batches(request, draw, batch_size, progress):
-        calls.append(n)
-        for i, row in zip(places, x):
-            made[i] = row
-    return torch.stack(made), sum(calls) // len(calls)
-
-
-def result(
-    pipe: Pipeline,
-    request: Request,
-    arrays: np.ndarray,
-    nfe: int,
-    kind: str,
-    inputs: Mapping[str, Picture | None],
-    options: Mapping[str, Any],
-) -> Result:
-    """The Result of an edit: its recipes also say which edit, of which pictures (path and sha256), with which
-    options.
-
-    `replay` calls the edit of that name with these inputs and options again.
-    """
-    told = {k: {"path": p.path, "sha256": p.sha256} for k, p in inputs.items() if p is not None}
-    edit = {"kind": kind, "inputs": told, "options": {k: v for k, v in options.items() if v is not None}}
-    recipes = tuple({**request.recipe(pipe, i), "edit": edit} for i in range(len(request.seeds)))
-    return Result(arrays, request.seeds, nfe, recipes)
-
-
-def parts_of(
-    pipe: Pipeline, first: int, n: int, shape: Sequence[int], batch_size: int | None = None
-) -> list[range]:
-    """The seeds first, …, first + n - 1 in batches: of batch_size, or of as many samples of this shape as the
-    pipeline makes at once.
-    """
-    size = (
-        pipe.runner.batch(tuple(shape))
-        if batch_size is None
-        else arguments.integer("batch_size", batch_size, 1)
-    )
-    return [range(i, min(i + size, first + n)) for i in range(first, first + n, size)]
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

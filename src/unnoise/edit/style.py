@@ -35,8 +35,8 @@ from unnoise.base.text import short
 from unnoise.codec import Vectors
 from unnoise.denoiser import Denoiser
 from unnoise.edit.hooks import hooked, maps, mixed
-from unnoise.edit.picture import LIMIT, Given, Picture, encoded, read, shown
-from unnoise.edit.run import Progress, asked, batched, drawn, result
+from unnoise.edit.picture import Given, Picture, shown
+from unnoise.edit.run import SIZES, Run, Wrap, begin, models_size
 from unnoise.guide import losses
 from unnoise.guide.steer import steer
 from unnoise.nets.layers import attention
@@ -61,10 +61,6 @@ def style(
     amount: float | None = None,
     reference_prompt: str = "",
     adapter: str | os.PathLike | None = None,
-    height: int | None = None,
-    width: int | None = None,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
     **how: Any,
 ) -> Result:
     """Pictures of the prompt in the style of `image`, at the model's own size (or height x width).
@@ -72,53 +68,42 @@ def style(
     method: "aligned", "loss" or "adapter". amount: of "aligned", how many times its own weight the reference
     gets in the attention (2; 0 is off); of "loss", the guide's weight (1); of "adapter", the scale of its
     attention (1). reference_prompt: what the reference shows, which tells "aligned" what in it is not style.
-    adapter: the file of a trained one. how: what `Pipeline.request` takes. nfe counts the calls an image;
-    those of the inversion, one a step for all, are not in it. Errors: BadInput.
+    adapter: the file of a trained one. how: what `edit.run.begin` takes. nfe counts the calls an image; those
+    of the inversion, one a step for all, are not in it. Errors: BadInput.
     """
     method = arguments.choice("style method", method, METHODS)
     amount = arguments.number("amount", METHODS[method] if amount is None else amount, 0)
     if isinstance(pipe.codec, Vectors):
         raise BadInput(f"model {pipe.name!r} makes numbers: it has no style")
-    high = pipe.codec.height if height is None else arguments.integer("height", height, 1, LIMIT)
-    wide = pipe.codec.width if width is None else arguments.integer("width", width, 1, LIMIT)
-    picture, size = read(image), (high, wide)
     pipe.check_prompt(arguments.string("reference_prompt", reference_prompt))
     if adapter is not None and not isinstance(adapter, str | os.PathLike):
         raise BadInput(f"adapter must name a file, given {short(adapter)}")
-    request = asked(pipe, size, prompt, **how)
+    options = {"method": method, "amount": amount, "reference_prompt": reference_prompt}
+    options |= {k: how.get(k) for k in SIZES} | {"adapter": str(adapter) if adapter else None}
+    run = begin(pipe, "style", image, prompt, options, how, models_size)
+    x, nfe = _drawn(run, method, amount, reference_prompt, adapter)
+    return run.result(shown(pipe, x), nfe)
+
+
+def _drawn(
+    run: Run, method: str, amount: float, prompt: str, adapter: str | os.PathLike | None
+) -> tuple[Tensor, int]:
+    """(x (n, …), network calls an image) by a method."""
     if not amount:
-        x, nfe = drawn(pipe, request, progress=progress, batch_size=batch_size)
-    elif method == "loss":
-        x, nfe = drawn(
-            pipe,
-            request,
-            wrap=_by_loss(pipe, request, picture, amount, size),
-            progress=progress,
-            batch_size=batch_size,
-        )
-    elif method == "adapter":
-        x, nfe = _adapted(pipe, request, picture, amount, adapter, progress, batch_size)
-    else:
-        x, nfe = _aligned(pipe, request, picture, size, reference_prompt, amount, progress, batch_size)
-    options = {
-        "method": method,
-        "amount": amount,
-        "reference_prompt": reference_prompt,
-        "height": height,
-        "width": width,
-        "adapter": str(adapter) if adapter else None,
-    }
-    return result(pipe, request, shown(pipe, x), nfe, "style", {"image": picture}, options)
+        return run.drawn()
+    if method == "loss":
+        return run.drawn(wrap=_by_loss(run, amount))
+    return _adapted(run, amount, adapter) if method == "adapter" else _aligned(run, prompt, amount)
 
 
 # --- by a loss ----------------------------------------------------------------------------------------------
 
 
-def _by_loss(
-    pipe: Pipeline, r: Request, picture: Picture, weight: float, size: tuple[int, int]
-) -> Callable[..., Denoiser]:
-    wish, decode = gram_to(picture, pipe.runner.device), guides.pictures(pipe)
-    chunk, until = max(1, guides.TOGETHER // (size[0] * size[1])), guides.formed(pipe, r)
+def _by_loss(run: Run, weight: float) -> Wrap:
+    pipe, r = run.pipe, run.request
+    wish, decode = gram_to(run.picture, pipe.runner.device), guides.pictures(pipe)
+    h, w = run.size or run.picture.size
+    chunk, until = max(1, guides.TOGETHER // (h * w)), guides.formed(pipe, r)
 
     def wrap(denoise: Denoiser, places: Sequence[int]) -> Denoiser:
         steered = steer(denoise, [(lambda images, l: wish(images), weight)], decode, chunk=chunk)
@@ -141,57 +126,39 @@ def gram_to(picture: Picture, device: torch.device | str = "cpu") -> Callable[[T
 # --- by an image prompt -------------------------------------------------------------------------------------
 
 
-def _adapted(
-    pipe: Pipeline,
-    request: Request,
-    picture: Picture,
-    scale: float,
-    file: str | os.PathLike | None,
-    progress: Progress | None,
-    batch_size: int | None,
-) -> tuple[Tensor, int]:
+def _adapted(run: Run, scale: float, file: str | os.PathLike | None) -> tuple[Tensor, int]:
     from unnoise.edit import adapter
 
     if file is None:
         raise BadInput(
             "style method 'adapter' needs a trained adapter: name its file (recipes/style.py trains one)"
         )
-    net = adapter.load(file, pipe)
-    f = adapter.vector(picture.tensor()).to(pipe.runner.device)
-    hook = lambda n: net.hook(f.expand(n, -1), scale)
-    draw = lambda places, count: pipe.finish(request.only(places), count, net=hooked(pipe, hook(len(places))))
-    return batched(pipe, request, draw, batch_size, progress)
+    net = adapter.load(file, run.pipe)
+    f = adapter.vector(run.picture.tensor()).to(run.pipe.runner.device)
+
+    def draw(places: list[int], count: Count) -> Tensor:
+        return run.finish(places, count, net=hooked(run.pipe, net.hook(f.expand(len(places), -1), scale)))
+
+    return run.batched(draw)
 
 
 # --- by shared attention ------------------------------------------------------------------------------------
 
 
-def _aligned(
-    pipe: Pipeline,
-    request: Request,
-    picture: Picture,
-    size: tuple[int, int],
-    prompt: str,
-    share: float,
-    progress: Progress | None,
-    batch_size: int | None,
-) -> tuple[Tensor, int]:
+def _aligned(run: Run, prompt: str, share: float) -> tuple[Tensor, int]:
     """Each batch is drawn with the reference as its first row, which is left out at the end."""
-    reference = way(pipe, request, encoded(pipe, picture.pixels, size), prompt)
+    reference = way(run.pipe, run.request, run.encoded(), prompt)
+    wrap = lambda denoise: _beside(denoise, reference)
 
     def draw(places: list[int], count: Count) -> Tensor:
-        r = request.only(places)
+        r = run.request.only(places)
         r = replace(
             r, prompts=(prompt, *r.prompts), negatives=("", *r.negatives), seeds=(r.seeds[0], *r.seeds)
         )
-        return pipe.finish(
-            r,
-            count,
-            wrap=lambda denoise: _beside(denoise, reference),
-            net=hooked(pipe, sharing(len(r.seeds), share)),
-        )[1:]
+        net = hooked(run.pipe, sharing(len(r.seeds), share))
+        return run.finish(places, count, r, wrap=wrap, net=net)[1:]
 
-    return batched(pipe, request, draw, batch_size, progress)
+    return run.batched(draw)
 
 
 def _beside(denoise: Denoiser, reference: Callable[[Level], Tensor]) -> Denoiser:

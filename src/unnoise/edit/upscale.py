@@ -19,7 +19,7 @@ and what y does not tell stays.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,22 +35,11 @@ from unnoise.codec.scale import down, up
 from unnoise.denoiser import Denoiser
 from unnoise.edit.canvas import folded, numbers, shows, tensor, unfolded, whole
 from unnoise.edit.picture import LIMIT, Given, Picture, encoded, read, resized
-from unnoise.edit.run import (
-    Progress,
-    asked,
-    batched,
-    check_no_size,
-    drawn,
-    noised_from,
-    part,
-    result,
-    strength_of,
-)
+from unnoise.edit.run import Run, begin, no_size, noised_from, sampled, strength_of
 from unnoise.evaluate.noise_level import SMALLEST, estimate_sigma
 from unnoise.guide import dps, interval
-from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result
+from unnoise.pipeline import Count, Pipeline, Request, Result
 from unnoise.process.noise import seeded
-from unnoise.sample import SAMPLERS, last
 
 SCALES, CONSISTENCIES = (2, 4), ("range", "none")
 STRENGTH, ZETA, TRUST = 0.5, 0.5, 3.0  # of the inverse problem; TRUST as in `edit.inpaint`
@@ -66,8 +55,6 @@ def upscale(
     augment: float = 0.0,
     consistency: str | None = None,
     strength: float | None = None,
-    progress: Progress | None = None,
-    batch_size: int | None = None,
     **how: Any,
 ) -> Result:
     """Pictures exactly `scale` times as large as the image, 2 or 4.
@@ -75,70 +62,56 @@ def upscale(
     noise: the standard deviation of what the image bears, pictures running from -1 to 1 (a grey level is 1 /
     127.5), or "estimate". augment: how much more is added. consistency: "range" or "none"; by default range
     where the image is clean. strength, prompt: of a model that was not trained for this. how: what
-    `Pipeline.request` takes (num_inference_steps, seed, num_images, sampler, …). The Result's nfe counts
-    looks at the whole picture. Errors: BadInput.
+    `edit.run.begin` takes, but for a size. The Result's nfe counts looks at the whole picture. Errors:
+    BadInput.
     """
     picture = read(image)
+    _check_scale(scale, picture)
+    augment, borne = arguments.number("augment", augment, 0), known(noise, picture)
+    _check_model(pipe, bool(borne or augment), bool(prompt or strength is not None))
+    usual = "none" if borne or augment else "range"
+    chosen = usual if consistency is None else arguments.choice("consistency", consistency, CONSISTENCIES)
+    options = {
+        "scale": scale,
+        "noise": noise,
+        "augment": augment,
+        "consistency": chosen,
+        "strength": strength,
+    }
+    run = begin(pipe, "upscale", picture, prompt, options, how, no_size)
+    if shows(pipe):
+        floats, nfe = _cascade(run, scale, borne, augment, chosen)
+    else:
+        begins_at = strength_of(STRENGTH if strength is None else strength)
+        floats, nfe = _inverse(run, scale, begins_at, chosen)
+    return run.result([_with_alpha(a, picture) for a in floats], nfe)
+
+
+def _check_scale(scale: int, picture: Picture) -> None:
     if arguments.integer("scale", scale) not in SCALES:
         raise BadInput(f"scale must be 2 or 4, given {short(scale)}")
-    augment = arguments.number("augment", augment, 0)
-    if batch_size is not None:
-        batch_size = arguments.integer("batch_size", batch_size, 1)
     if scale * max(picture.size) > LIMIT:
         raise BadInput(
             f"{scale} times {max(picture.size)} pixels are more than {LIMIT}, the most that is accepted"
         )
-    borne = known(noise, picture)
-    consistency = (
-        ("none" if borne or augment else "range")
-        if consistency is None
-        else arguments.choice("consistency", consistency, CONSISTENCIES)
-    )
-    trained = shows(pipe)
-    if not trained and (borne or augment):
+
+
+def _check_model(pipe: Pipeline, noisy: bool, prompted: bool) -> None:
+    """BadInput for options of the other kind of model."""
+    if noisy and not shows(pipe):
         raise BadInput(
             "noise and augment are for a model that is shown the picture (emoji-upscale), given"
             f" {pipe.name!r}"
         )
-    if trained and (prompt or strength is not None):
+    if prompted and shows(pipe):
         raise BadInput(f"model {pipe.name!r} takes no prompt and no strength: it is shown the picture")
-    check_no_size(how)
-    request = pipe.request(prompt, **how)
-    if trained:
-        arrays, nfe = _cascade(
-            pipe, request, picture.pixels, scale, borne, augment, consistency, progress, batch_size
-        )
-    else:
-        arrays, nfe = _inverse(
-            pipe,
-            request,
-            picture,
-            scale,
-            strength_of(STRENGTH if strength is None else strength),
-            consistency,
-            progress,
-            batch_size,
-        )
-    if picture.alpha is not None:
-        arrays = [
-            np.dstack([a, resized(np.repeat(picture.alpha[..., None], 3, 2), a.shape[:2])[..., 0]])
-            for a in arrays
-        ]
-    return result(
-        pipe,
-        request,
-        np.stack(arrays),
-        nfe,
-        "upscale",
-        {"image": picture},
-        {
-            "scale": scale,
-            "noise": noise,
-            "augment": augment,
-            "consistency": consistency,
-            "strength": strength,
-        },
-    )
+
+
+def _with_alpha(a: np.ndarray, picture: Picture) -> np.ndarray:
+    """Pixels (h, w, 3) with the picture's alpha, enlarged to them."""
+    if picture.alpha is None:
+        return a
+    return np.dstack([a, resized(np.repeat(picture.alpha[..., None], 3, 2), a.shape[:2])[..., 0]])
 
 
 def known(noise: float | str, picture: Picture) -> float:
@@ -164,77 +137,68 @@ def known(noise: float | str, picture: Picture) -> float:
 
 
 def _cascade(
-    pipe: Pipeline,
-    r: Request,
-    small: np.ndarray,
-    scale: int,
-    borne: float,
-    augment: float,
-    consistency: str,
-    progress: Progress | None,
-    batch_size: int | None,
-) -> tuple[list[np.ndarray], int]:
-    trained = shows(pipe) or {}
-    f, most = trained["factor"], trained["noise"]
+    run: Run, scale: int, borne: float, augment: float, consistency: str
+) -> tuple[Sequence[np.ndarray], int]:
+    """uint8 (h, w, 3) an image, and looks at the whole picture: as often as the scale takes."""
+    pipe, small, noise = run.pipe, run.picture.pixels, math.hypot(borne, augment)
+    stages = _stages(pipe, scale)
+    _check_noise(pipe, noise)
+
+    def draw(places: list[int], count: Count) -> Tensor:
+        arrays, r = [small] * len(places), run.request.only(places)
+        for stage in range(stages):
+            y = torch.cat([tensor(pipe, a) for a in arrays])
+            shown, more = (noise, augment) if stage == 0 else (0.0, 0.0)
+            x = samples(pipe, r, y, shown, more, count, f"upscale/{stage}")
+            arrays = [_held(numbers(a[None])[0], s, consistency) for a, s in zip(x, arrays)]
+        return torch.from_numpy(np.stack(arrays))
+
+    p = pipe.codec.patch  # type: ignore[union-attr]
+    x, nfe = run.batched(draw, (1, 3, *(scale * side // p for side in small.shape[:2])))
+    return list(x.numpy()), nfe
+
+
+def _stages(pipe: Pipeline, scale: int) -> int:
+    """How often the network makes pictures larger. BadInput for a scale that it cannot come to."""
+    f = (shows(pipe) or {})["factor"]
     stages = round(math.log(scale, f))
     if f**stages != scale:
         raise BadInput(
             f"model {pipe.name!r} makes pictures {f} times as large: scale {scale} is none of its powers"
         )
-    told = math.hypot(borne, augment)
-    if told > max(most, 1e-9) or augment < 0:
+    return stages
+
+
+def _check_noise(pipe: Pipeline, noise: float) -> None:
+    most = (shows(pipe) or {})["noise"]
+    if noise > max(most, 1e-9):
         raise BadInput(
-            f"model {pipe.name!r} knows noise from 0 to {most}, given {told:.3g} (noise and augment together)"
+            f"model {pipe.name!r} knows noise from 0 to {most}, given {noise:.3g} (noise and augment"
+            " together)"
         )
-
-    def draw(places: list[int], count: Count) -> Tensor:
-        """The pictures of some places, uint8 (n, h, w, 3), through all stages."""
-        arrays, own = [small] * len(places), r.only(places)
-        for stage in range(stages):
-            y = torch.cat([tensor(pipe, a) for a in arrays])
-            x = samples(
-                pipe,
-                own,
-                y,
-                told if stage == 0 else 0.0,
-                augment if stage == 0 else 0.0,
-                count,
-                f"upscale/{stage}",
-            )
-            arrays = [_held(numbers(a[None])[0], s, consistency) for a, s in zip(x, arrays)]
-        return torch.from_numpy(np.stack(arrays))
-
-    p = pipe.codec.patch  # type: ignore[union-attr]
-    at_once = batch_size or pipe.runner.batch(
-        (1, 3, scale * small.shape[0] // p, scale * small.shape[1] // p)
-    )
-    x, nfe = batched(pipe, r, draw, at_once, progress)
-    return list(x.numpy()), nfe
 
 
 def samples(
     pipe: Pipeline,
     r: Request,
     y: Tensor,
-    told: float,
+    noise: float,
     augment: float,
     count: Count,
     stream: str = "upscale/0",
 ) -> Tensor:
-    """Large pictures (n, 3, f h, f w) in [-1, 1] for small ones y (n, 3, h, w): each from its own seed; told:
-    the noise that y bears when it is shown.
+    """Large pictures (n, 3, f h, f w) in [-1, 1] for small ones y (n, 3, h, w): each from its own seed;
+    noise: what y bears when it is shown.
     """
     f = (shows(pipe) or {})["factor"]
     if augment:
         y = y + augment * seeded(r.seeds, stream + "/augment")(y)
     size = f * y.shape[2], f * y.shape[3]
     z = folded(pipe, up(y, f))
-    condition = torch.cat([z, torch.full_like(z[:, :1], told)], dim=1)
+    condition = torch.cat([z, torch.full_like(z[:, :1], noise)], dim=1)
     path = pipe.path(r)
     x = seeded(r.seeds, stream + "/init")(z) * float(path[0].sigma)
-    x = last(
-        SAMPLERS[r.sampler](whole(pipe, condition, count), x, path, NOISES[r.noise](r.seeds), **r.options)
-    )
+    x = sampled(r, whole(pipe, condition, count), x, path)
     return unfolded(pipe, x / scales.GAIN + z, size)  # the network makes what the raised picture lacks
 
 
@@ -246,41 +210,31 @@ def _held(a: np.ndarray, small: np.ndarray, consistency: str) -> np.ndarray:
 # --- a model that was not trained for it --------------------------------------------------------------------
 
 
-def _inverse(
-    pipe: Pipeline,
-    request: Request,
-    picture: Picture,
-    scale: int,
-    strength: float,
-    consistency: str,
-    progress: Progress | None,
-    batch_size: int | None,
-) -> tuple[list[np.ndarray], int]:
-    codec = pipe.codec
+def _inverse(run: Run, scale: int, strength: float, consistency: str) -> tuple[Sequence[np.ndarray], int]:
+    """uint8 (h, w, 3) an image, and network calls an image."""
+    pipe, codec, (h, w) = run.pipe, run.pipe.codec, run.picture.size
     if not isinstance(codec, Latents):
         raise BadInput(
             f"model {pipe.name!r} was not trained to upscale, and only models of latents can do so without"
             " (accepted: emoji-upscale, emoji, …)"
         )
-    (h, w), m = picture.size, codec.net.config.factor
-    size = tuple(max(-(-scale * s // m), 2) * m for s in (h, w))
-    small = np.pad(
-        picture.pixels, [(0, -(-size[0] // scale) - h), (0, -(-size[1] // scale) - w), (0, 0)], mode="edge"
-    )
-    size = scale * small.shape[0], scale * small.shape[1]
-    request = replace(request, size=asked(pipe, size, seed=0).size)  # its seeds stay those that are recorded
-    y = tensor(pipe, small)
-    x, nfe = drawn(
-        pipe,
-        request,
-        path=part(pipe, request, strength),
+    small = _padded(run.picture.pixels, scale, codec.net.config.factor)
+    y, size = tensor(pipe, small), (scale * small.shape[0], scale * small.shape[1])
+    run = run.at(size)
+    x, nfe = run.drawn(
+        path=run.path(strength),
         start=noised_from(encoded(pipe, resized(small, size))),
-        progress=progress,
-        batch_size=batch_size,
         wrap=lambda d, places: _measured(d, codec, y, scale),
     )
-    made = [numbers(_pixels(codec, z[None]))[0] for z in x]
-    return [_held(a, small, consistency)[: scale * h, : scale * w] for a in made], nfe
+    floats = [numbers(_pixels(codec, z[None]))[0] for z in x]
+    return [_held(a, small, consistency)[: scale * h, : scale * w] for a in floats], nfe
+
+
+def _padded(pixels: np.ndarray, scale: int, multiple: int) -> np.ndarray:
+    """The picture with its edge repeated until its large version has sides that the model takes."""
+    sides = [max(-(-scale * s // multiple), 2) * multiple for s in pixels.shape[:2]]
+    more = [(0, -(-side // scale) - s) for side, s in zip(sides, pixels.shape[:2])]
+    return np.pad(pixels, [*more, (0, 0)], mode="edge")
 
 
 def _measured(denoise: Denoiser, codec: Latents, y: Tensor, scale: int) -> Denoiser:
