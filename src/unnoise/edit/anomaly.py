@@ -22,7 +22,7 @@ from torch import Tensor
 
 from unnoise.base import arguments
 from unnoise.base.errors import BadInput
-from unnoise.codec import Vectors
+from unnoise.codec import of_pictures
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Given, Picture, decoded, read
 from unnoise.edit.run import Progress, begin, strength_of
@@ -93,8 +93,7 @@ def anomaly(
 
 
 def _checked(pipe: Pipeline, strength: float, steps: int) -> float:
-    if isinstance(pipe.codec, Vectors):
-        raise BadInput(f"model {pipe.name!r} makes numbers: it cannot look at pictures")
+    of_pictures(pipe.codec, pipe.name, "it cannot look at pictures")
     pipe.check_draws()
     arguments.integer("steps", steps, 1, 10_000)
     strength = strength_of(strength)

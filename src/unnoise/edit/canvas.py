@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unnoise.base.errors import BadInput
-from unnoise.codec import Pixels
+from unnoise.codec import PictureCodec, is_of_pictures
 from unnoise.codec.scale import hidden
 from unnoise.denoiser import Denoiser
 from unnoise.nets.tiles import tiled
@@ -65,20 +65,21 @@ def folded(pipe: Pipeline, x: Tensor) -> Tensor:
     """Pictures (n, 3, h, w) in [-1, 1] as the network sees them; sides that its patches do not divide are
     padded by their edge.
     """
-    p = _pixels(pipe).patch
+    p = _pixels(pipe).cell
     x = F.pad(x, (0, -x.shape[-1] % p, 0, -x.shape[-2] % p), mode="replicate")
     return F.pixel_unshuffle(x, p)
 
 
 def unfolded(pipe: Pipeline, z: Tensor, size: tuple[int, int]) -> Tensor:
     """The pictures back, of `size`."""
-    return F.pixel_shuffle(z, _pixels(pipe).patch)[..., : size[0], : size[1]]
+    return F.pixel_shuffle(z, _pixels(pipe).cell)[..., : size[0], : size[1]]
 
 
-def _pixels(pipe: Pipeline) -> Pixels:
-    if not isinstance(pipe.codec, Pixels) or pipe.codec.channels != 3:
+def _pixels(pipe: Pipeline) -> PictureCodec:
+    codec = pipe.codec
+    if not is_of_pictures(codec) or codec.autoencoder or codec.channels != 3:
         raise BadInput(f"model {pipe.name!r} is no network of colour pixels")
-    return pipe.codec
+    return codec
 
 
 def tensor(pipe: Pipeline, pixels: np.ndarray) -> Tensor:

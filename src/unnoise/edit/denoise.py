@@ -21,7 +21,7 @@ from torch import Tensor
 
 from unnoise.base import arguments
 from unnoise.base.errors import BadInput
-from unnoise.codec import Latents, Pixels, Vectors
+from unnoise.codec import of_pictures
 from unnoise.denoiser import Denoiser
 from unnoise.edit.canvas import alone, folded, numbers, shows, tensor, unfolded, whole
 from unnoise.edit.picture import Given, Picture, encoded, read, working_size
@@ -64,10 +64,8 @@ def denoise(
 
 def _check_size(pipe: Pipeline, picture: Picture) -> None:
     """BadInput for a model that knows no noise on pictures of this size."""
-    codec = pipe.codec
-    if isinstance(codec, Vectors):
-        raise BadInput(f"model {pipe.name!r} makes numbers: it cannot edit pictures")
-    if shows(pipe) or not isinstance(codec, Pixels) or picture.size == (codec.height, codec.width):
+    codec = of_pictures(pipe.codec, pipe.name, "it cannot edit pictures")
+    if shows(pipe) or codec.free or picture.size == (codec.height, codec.width):
         return
     given, own = (f"{w} x {h}" for h, w in (picture.size, (codec.height, codec.width)))
     raise BadInput(
@@ -92,7 +90,7 @@ def _canvas_cleaned(run: Run, sigma: float, sample: bool) -> tuple[np.ndarray, i
 def _cleaned(run: Run, sigma: float, sample: bool) -> tuple[np.ndarray, int]:
     """The same of a network at the picture's own working size."""
     pipe, x = run.pipe, run.encoded()
-    borne = latent_sigma(pipe, run.picture, sigma) if isinstance(pipe.codec, Latents) else sigma
+    borne = latent_sigma(pipe, run.picture, sigma) if pipe.codec.autoencoder else sigma
 
     def draw(places: list[int], count: Count) -> Tensor:
         r, net = run.request.only(places), pipe.runner.counted(count)

@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from unnoise.base import arguments, write
 from unnoise.base.errors import BadInput
 from unnoise.base.text import short
-from unnoise.codec import Vectors
+from unnoise.codec import is_of_pictures
 from unnoise.edit.picture import Given
 from unnoise.edit.run import SIZES, Progress, Run, begin
 from unnoise.hub import weights
@@ -129,9 +129,11 @@ def imagic(
     """
     t = Training(embedding_steps, embedding_rate, tuning_steps, tuning_rate, levels, train_seed)
     etas = _etas(eta)
-    _check(pipe, prompt, work)
+    _check(pipe, work)
     sizes = {k: how.get(k) for k in SIZES}
     run = begin(pipe, "imagic", image, prompt, [{**t.__dict__, **sizes, "eta": v} for v in etas], how)
+    if len({*run.request.prompts}) > 1 or not run.request.prompts[0]:
+        raise BadInput("Imagic needs one prompt: what the picture shall show")
     target = _target(pipe, run.request)
     tell = _teller(run.progress, stage)
     best, net = trained(pipe, run.encoded(), target, t, _folder(work, _about(run, target, t)), tell)
@@ -140,14 +142,11 @@ def imagic(
     return Swept(made.arrays, made.seeds, made.nfe, made.recipes, etas)
 
 
-def _check(pipe: Pipeline, prompt: Any, work: Any) -> None:
+def _check(pipe: Pipeline, work: Any) -> None:
     if work is not None and not isinstance(work, str | os.PathLike):
         raise BadInput(f"work must name a folder, given {short(work)}")
-    if isinstance(pipe.codec, Vectors) or pipe.text is None:
+    if not is_of_pictures(pipe.codec) or pipe.text is None:
         raise BadInput(f"model {pipe.name!r} has no text encoder, whose words Imagic moves between")
-    several = isinstance(prompt, Sequence) and not isinstance(prompt, str) and len({*map(str, prompt)}) > 1
-    if not prompt or several:
-        raise BadInput("Imagic needs one prompt: what the picture shall show")
 
 
 def _about(run: Run, target: Tensor, t: Training) -> dict[str, Any]:

@@ -31,7 +31,6 @@ from torch import Tensor
 
 from unnoise.base import arguments
 from unnoise.base.errors import BadInput
-from unnoise.codec import Latents
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Given, Picture, cells, decoded, encoded, pasted, read, read_mask, resized
 from unnoise.edit.run import Run, Wrap, begin, noised_from, rows, strength_of
@@ -252,10 +251,11 @@ def _hides_cells(pipe: Pipeline) -> bool:
 def _without(pipe: Pipeline, picture: Picture, mask: np.ndarray, size: tuple[int, int]) -> Tensor:
     """x0 of the picture with grey under the mask; of latents with exactly 0, which no byte is."""
     grey = np.where(mask[..., None] > 0, np.uint8(128), picture.pixels)
-    if not isinstance(pipe.codec, Latents) or pipe.codec.net.config.in_channels != 3:
+    codec: Any = pipe.codec
+    if codec.autoencoder is None or codec.channels != 3:
         return encoded(pipe, grey, size)
     blank = cells(mask, torch.empty(1, 1, *size))[0, 0].numpy() > 0
-    return pipe.codec.encode(resized(grey, size)[None], blank=blank).to(pipe.runner.device)
+    return codec.encode(resized(grey, size)[None], blank=blank).to(pipe.runner.device)
 
 
 def softened(mask: np.ndarray, soft: int) -> np.ndarray:

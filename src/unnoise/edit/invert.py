@@ -31,6 +31,7 @@ from torch import Tensor
 
 from unnoise.base import arguments
 from unnoise.base.errors import BadInput
+from unnoise.codec import is_of_pictures
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import Given, decoded
 from unnoise.edit.run import Progress, Run, begin, beginning_at, part, psnr
@@ -185,13 +186,11 @@ def _coupled_down(
 
 
 def _size(pipe: Pipeline, x: Tensor) -> tuple[int, int] | None:
-    """The request's size for a tensor of the model's space."""
-    f = getattr(getattr(getattr(pipe.codec, "net", None), "config", None), "factor", None)
-    return (
-        None
-        if f is None or tuple(x.shape[1:]) == tuple(pipe.codec.shape(1)[1:])
-        else (x.shape[2] * f, x.shape[3] * f)
-    )
+    """The request's size for a tensor of the model's space, where it is not the model's own."""
+    codec = pipe.codec
+    if not is_of_pictures(codec) or not codec.free or tuple(x.shape[1:]) == tuple(codec.shape(1)[1:]):
+        return None
+    return x.shape[2] * codec.cell, x.shape[3] * codec.cell
 
 
 # --- at which step ------------------------------------------------------------------------------------------

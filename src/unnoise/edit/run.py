@@ -23,9 +23,11 @@ from torch import Tensor
 from unnoise.base import arguments
 from unnoise.base.errors import BadInput
 from unnoise.base.text import short
+from unnoise.codec import of_pictures
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import LIMIT, Given, Picture, decoded, encoded, read, working_size
-from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result, listener
+from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result
+from unnoise.pipeline.run import check_listener
 from unnoise.process.level import Level, spread
 from unnoise.process.schedule import Path, path_of
 from unnoise.sample import SAMPLERS, last
@@ -190,7 +192,7 @@ def _checked(name: str, given: Any) -> Any:
     """Something of CALLS."""
     if name == "batch_size":
         return None if given is None else arguments.integer(name, given, 1)
-    listener(name, given)
+    check_listener(name, given)
     return given
 
 
@@ -213,7 +215,8 @@ def own_size(pipe: Pipeline, picture: Picture, height: int | None = None, width:
 
 def models_size(pipe: Pipeline, picture: Picture | None, height: int | None, width: int | None) -> Size:
     """The model's own size, but for what is asked; the picture's proportions do not matter."""
-    sides = (("height", height, pipe.codec.height), ("width", width, pipe.codec.width))
+    codec = of_pictures(pipe.codec, pipe.name, "it cannot edit pictures")
+    sides = (("height", height, codec.height), ("width", width, codec.width))
     h, w = (usual if v is None else arguments.integer(k, v, 1, LIMIT) for k, v, usual in sides)
     return h, w
 

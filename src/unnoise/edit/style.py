@@ -32,7 +32,7 @@ from torch import Tensor
 from unnoise.base import arguments
 from unnoise.base.errors import BadInput
 from unnoise.base.text import short
-from unnoise.codec import Vectors
+from unnoise.codec import of_pictures
 from unnoise.denoiser import Denoiser
 from unnoise.edit.hooks import hooked, maps, mixed
 from unnoise.edit.picture import Given, Picture, shown
@@ -73,8 +73,7 @@ def style(
     """
     method = arguments.choice("style method", method, METHODS)
     amount = arguments.number("amount", METHODS[method] if amount is None else amount, 0)
-    if isinstance(pipe.codec, Vectors):
-        raise BadInput(f"model {pipe.name!r} makes numbers: it has no style")
+    of_pictures(pipe.codec, pipe.name, "it has no style")
     pipe.check_prompt(arguments.string("reference_prompt", reference_prompt))
     if adapter is not None and not isinstance(adapter, str | os.PathLike):
         raise BadInput(f"adapter must name a file, given {short(adapter)}")

@@ -19,7 +19,7 @@ and what y does not tell stays.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from torch import Tensor
 from unnoise.base import arguments
 from unnoise.base.errors import BadInput
 from unnoise.base.text import short
-from unnoise.codec import Latents
+from unnoise.codec import is_of_pictures
 from unnoise.codec import scale as scales
 from unnoise.codec.scale import down, up
 from unnoise.denoiser import Denoiser
@@ -42,6 +42,7 @@ from unnoise.pipeline import Count, Pipeline, Request, Result
 from unnoise.process.noise import seeded
 
 SCALES, CONSISTENCIES = (2, 4), ("range", "none")
+Images = Callable[[Tensor], Tensor]  # of x0, to differentiate
 STRENGTH, ZETA, TRUST = 0.5, 0.5, 3.0  # of the inverse problem; TRUST as in `edit.inpaint`
 
 
@@ -153,7 +154,7 @@ def _cascade(
             arrays = [_held(numbers(a[None])[0], s, consistency) for a, s in zip(x, arrays)]
         return torch.from_numpy(np.stack(arrays))
 
-    p = pipe.codec.patch  # type: ignore[union-attr]
+    p = pipe.codec.cell  # type: ignore[attr-defined]
     x, nfe = run.batched(draw, (1, 3, *(scale * side // p for side in small.shape[:2])))
     return list(x.numpy()), nfe
 
@@ -213,20 +214,21 @@ def _held(a: np.ndarray, small: np.ndarray, consistency: str) -> np.ndarray:
 def _inverse(run: Run, scale: int, strength: float, consistency: str) -> tuple[Sequence[np.ndarray], int]:
     """uint8 (h, w, 3) an image, and network calls an image."""
     pipe, codec, (h, w) = run.pipe, run.pipe.codec, run.picture.size
-    if not isinstance(codec, Latents):
+    if not is_of_pictures(codec) or not codec.free:
         raise BadInput(
             f"model {pipe.name!r} was not trained to upscale, and only models of latents can do so without"
             " (accepted: emoji-upscale, emoji, …)"
         )
-    small = _padded(run.picture.pixels, scale, codec.net.config.factor)
+    images = codec.images()
+    small = _padded(run.picture.pixels, scale, codec.cell)
     y, size = tensor(pipe, small), (scale * small.shape[0], scale * small.shape[1])
     run = run.at(size)
     x, nfe = run.drawn(
         path=run.path(strength),
         start=noised_from(encoded(pipe, resized(small, size))),
-        wrap=lambda d, places: _measured(d, codec, y, scale),
+        wrap=lambda d, places: _measured(d, images, y, scale),
     )
-    floats = [numbers(_pixels(codec, z[None]))[0] for z in x]
+    floats = [numbers(images(z[None]))[0] for z in x]
     return [_held(a, small, consistency)[: scale * h, : scale * w] for a in floats], nfe
 
 
@@ -237,11 +239,6 @@ def _padded(pixels: np.ndarray, scale: int, multiple: int) -> np.ndarray:
     return np.pad(pixels, [*more, (0, 0)], mode="edge")
 
 
-def _measured(denoise: Denoiser, codec: Latents, y: Tensor, scale: int) -> Denoiser:
+def _measured(denoise: Denoiser, images: Images, y: Tensor, scale: int) -> Denoiser:
     """The denoiser held to what the decoded picture's averages shall be."""
-    return dps(denoise, lambda z: down(_pixels(codec, z), scale), y, interval(ZETA, 0, TRUST, outside=0))
-
-
-def _pixels(codec: Latents, z: Tensor) -> Tensor:
-    """Latents as pictures in about [-1, 1], differentiable."""
-    return codec.net.decode(codec.unscale(z))
+    return dps(denoise, lambda z: down(images(z), scale), y, interval(ZETA, 0, TRUST, outside=0))

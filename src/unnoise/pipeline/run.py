@@ -149,8 +149,8 @@ def pictures(
     """(places of its images, the images, network calls an image) of each batch of a request, as it is
     finished.
     """
-    _check_listener("progress", progress)
-    _check_listener("on_state", on_state)
+    check_listener("progress", progress)
+    check_listener("on_state", on_state)
 
     def draw(places: list[int], count: Count) -> Tensor:
         watch = None if on_state is None else partial(on_state, places[0])
@@ -211,7 +211,7 @@ def _parts(pipe: Pipeline, r: Request, batch_size: int | None) -> list[list[int]
     return [g[i : i + n] for g in groups.values() for i in range(0, len(g), n)]
 
 
-def _check_listener(name: str, listener: Any) -> None:
+def check_listener(name: str, listener: Any) -> None:
     """BadInput for a listener that cannot be called."""
     if listener is not None and not callable(listener):
         raise BadInput(f"{name} must be a function or None, given {short(listener)}")
