@@ -69,7 +69,7 @@ def upscale(
     picture = read(image)
     _check_scale(scale, picture)
     augment, borne = arguments.number("augment", augment, 0), known(noise, picture)
-    _check_model(pipe, bool(borne or augment), bool(prompt or strength is not None))
+    _check_model(pipe, bool(borne or augment), prompt, strength)
     usual = "none" if borne or augment else "range"
     chosen = usual if consistency is None else arguments.choice("consistency", consistency, CONSISTENCIES)
     options = {
@@ -97,14 +97,14 @@ def _check_scale(scale: int, picture: Picture) -> None:
         )
 
 
-def _check_model(pipe: Pipeline, noisy: bool, prompted: bool) -> None:
+def _check_model(pipe: Pipeline, noisy: bool, prompt: str | None, strength: float | None) -> None:
     """BadInput for options of the other kind of model."""
     if noisy and not shows(pipe):
         raise BadInput(
             "noise and augment are for a model that is shown the picture (emoji-upscale), given"
             f" {pipe.name!r}"
         )
-    if prompted and shows(pipe):
+    if shows(pipe) and (prompt or strength is not None):
         raise BadInput(f"model {pipe.name!r} takes no prompt and no strength: it is shown the picture")
 
 
