@@ -4,14 +4,17 @@ spared, runs that go on.
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import unnoise.pipeline
 from tests.cli.test_cli import bad, run
+from tests.support import sd
 from unnoise.base.stop import Terminated
 from unnoise.pipeline import read_recipe
 
@@ -29,7 +32,18 @@ COMMANDS = (
     "denoise",
     "anomaly",
 )
-SHARED = ("--device", "--dtype", "--compile", "--memory-budget", "--overwrite", "--json", "--model", "-o")
+SHARED = (
+    "--resume",
+    "--vae",
+    "--device",
+    "--dtype",
+    "--compile",
+    "--memory-budget",
+    "--overwrite",
+    "--json",
+    "--model",
+    "-o",
+)
 DRAWING = (
     "--spacing",
     "--option",
@@ -73,8 +87,8 @@ def test_every_command_offers_what_generate_offers(command, capfd):
         wanted |= {*DRAWING}
     if command not in ("invert", "zoom-out"):
         wanted |= {*BATCHES}
-    if command not in ("anomaly", "invert", "diffedit", "imagic", "zoom-out"):
-        wanted |= {"--resume", "-n"}
+    if command not in ("anomaly", "invert", "diffedit", "zoom-out"):
+        wanted |= {"-n"}
     assert code == 0 and wanted <= offered, wanted - offered
 
 
@@ -279,15 +293,126 @@ def test_a_truncated_picture_is_drawn_again(picture, tiny, tmp_path, capfd):
     assert code == 0 and again.read_bytes() == whole
 
 
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory):
+    return sd.make(tmp_path_factory.mktemp("models") / "tiny-sd")
+
+
+@pytest.fixture
+def colours(tmp_path):
+    path = tmp_path / "in" / "c.png"
+    path.parent.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def command(capfd, kind, model, picture, out, *more):
+    """An edit of two steps: (exit code, what --json printed, stderr)."""
+    steps = () if kind == "anomaly" else ("--steps", 2)
+    given = (*OPTIONS[kind], "--model", model, *steps, "-o", out, "--json", *more)
+    code, told, err = run(capfd, "edit", kind, picture, "a dog", *given)
+    return code, json.loads(told) if told else {}, err
+
+
+TRAINING = ("--embedding-steps", 2, "--tuning-steps", 2)
+OPTIONS = {
+    "imagic": (*TRAINING, "--eta", ".2,.8", "--seed", 4, "-n", 2, "--batch-size", 1),
+    "zoom-out": ("--passes", 3, "--frames", 2, "--seed", 4, "--method", "replace"),
+    "anomaly": ("--noises", 3, "--batch-size", 1),
+    "invert": (),
+    "diffedit": ("--source", "a cat", "--noises", 2, "--batch-size", 1),
+}
+OUT = {"imagic": "o.png", "zoom-out": "o.gif", "anomaly": "o.png", "invert": "o.png", "diffedit": "o.png"}
+BROKEN = [
+    # after so many batches; so much of it is kept, and taken up again
+    *[("imagic", n, f"{n} of 4 pictures", n) for n in (1, 3)],
+    *[("zoom-out", n, f"{n} of 3 passes", None) for n in (1, 2)],
+    *[("anomaly", n, f"{n} of 3 noises", None) for n in (0, 2)],
+    ("invert", 0, "0 of 1 pictures", 0),
+    ("diffedit", 1, "0 of 1 pictures", 0),
+]
+
+
+@pytest.mark.parametrize("kind, after, said, there", BROKEN)
+def test_a_broken_off_edit_goes_on_to_the_same_files(
+    kind, after, said, there, latents, colours, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setenv("UNNOISE_CACHE", str(tmp_path / "cache"))
+    want, got = tmp_path / "want", tmp_path / "got"
+    want.mkdir()
+    got.mkdir()
+    assert command(capfd, kind, latents, colours, want / OUT[kind])[0] == 0
+    with monkeypatch.context() as m:
+        broken_off(m, after, KeyboardInterrupt)
+        code, _, err = command(capfd, kind, latents, colours, got / OUT[kind])
+    assert code == 130
+    assert said in err.splitlines()[-1]
+    assert "--resume" in err.splitlines()[-1]
+    batches = counted(monkeypatch)
+    code, told, _ = command(capfd, kind, latents, colours, got / OUT[kind], "--resume")
+    assert code == 0
+    assert told.get("kept") == there
+    assert {p.name: p.read_bytes() for p in got.iterdir()} == {p.name: p.read_bytes() for p in want.iterdir()}
+    whole = {"imagic": 4, "zoom-out": 3, "anomaly": 3, "invert": 1, "diffedit": 3}[kind]
+    assert len(batches) == whole - (after if kind not in ("invert", "diffedit") else 0)
+    assert not [*(tmp_path / "cache").glob("edits/*")]
+
+
+def counted(monkeypatch):
+    """A list that grows with every batch that is drawn."""
+    batches, found = unnoise.pipeline.Pipeline.batches, []
+
+    def some(self, *args, **kwargs):
+        for made in batches(self, *args, **kwargs):
+            found.append(made)
+            yield made
+
+    monkeypatch.setattr(unnoise.pipeline.Pipeline, "batches", some)
+    return found
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_a_finished_edit_is_not_written_twice(kind, latents, colours, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("UNNOISE_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    out.mkdir()
+    command(capfd, kind, latents, colours, out / OUT[kind])
+    before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
+    drawn = counted(monkeypatch)
+    code, told, _ = command(capfd, kind, latents, colours, out / OUT[kind], "--resume")
+    assert code == 0
+    assert {p.name: p.stat().st_mtime_ns for p in out.iterdir()} == before
+    assert bool(drawn) == (kind in ("zoom-out", "anomaly"))  # whose files do not say how they were made
+    assert set(told["files"]) <= {str(p) for p in out.iterdir()}
+
+
+def test_another_autoencoder_is_taken(latents, colours, tmp_path, capfd, monkeypatch):
+    other = shutil.copytree(latents, tmp_path / "other")
+    (weights,) = (other / "vae").glob("*.safetensors")
+    save_file({k: 0.9 * v for k, v in load_file(weights).items()}, weights)
+    shown = {}
+    for name, more in (("own", ()), ("other", ("--vae", other))):
+        code, told, _ = command(capfd, "invert", latents, colours, tmp_path / f"{name}.png", *more)
+        assert code == 0
+        shown[name] = read_recipe(told["files"][0]), np.asarray(Image.open(told["files"][0]))
+    assert shown["own"][0]["model_sha256"] != shown["other"][0]["model_sha256"]
+    assert not np.array_equal(shown["own"][1], shown["other"][1])
+    missing = tmp_path / "missing"
+    assert "accepted" in bad(capfd, "edit", "invert", colours, "--model", latents, "--vae", missing)
+
+
 def test_zooming_out_takes_a_new_number(tmp_path, capfd, monkeypatch):
     import unnoise.edit
     from unnoise.edit.outpaint import Zoom
 
     Image.new("RGB", (8, 8)).save(tmp_path / "p.png")
     (tmp_path / "z.gif").write_bytes(b"mine")
-    monkeypatch.setattr(
-        unnoise.edit, "zoom_out", lambda *a, **k: Zoom(np.zeros((2, 8, 8, 3), np.uint8), 1.5, 0, 0)
-    )
+
+    def zoomed(*args, on_begin=lambda recipes: None, **how):
+        on_begin(())
+        return Zoom(np.zeros((2, 8, 8, 3), np.uint8), 1.5, 0, 0)
+
+    monkeypatch.setattr(unnoise.edit, "zoom_out", zoomed)
     monkeypatch.setattr(unnoise.pipeline, "load", lambda *a, **k: type("P", (), {"name": "p"}))
     code, out, err = run(
         capfd, "edit", "zoom-out", tmp_path / "p.png", "-o", tmp_path / "z.gif", "--passes", 1, "--frames", 2

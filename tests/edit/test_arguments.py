@@ -79,7 +79,8 @@ def called(pipe, kind: str, folder, **given):
 
 
 @pytest.mark.parametrize("kind, name", EVERY)
-def test_every_argument_is_taken_or_refused_in_one_line(pipe, kind, name, tmp_path):
+def test_every_argument_is_taken_or_refused_in_one_line(pipe, kind, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a folder of work may be made
     for value in WRONG:
         try:
             called(pipe, kind, tmp_path / "work", **{name: value})

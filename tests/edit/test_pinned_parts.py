@@ -19,7 +19,7 @@ from unnoise.edit.anomaly import anomaly, detail
 from unnoise.edit.denoise import come_down, latent_sigma
 from unnoise.edit.diffedit import difference, mask_of, otsu, reached, snapped
 from unnoise.edit.picture import Picture, cells, encoded, pasted, read, read_mask, working_size
-from unnoise.edit.run import asked, part, psnr
+from unnoise.edit.run import Run, asked, part, psnr
 from unnoise.edit.style import METHODS, adain, weighed
 from unnoise.edit.upscale import known
 from unnoise.guide import losses
@@ -379,7 +379,7 @@ def test_measurements_of_a_small_picture_wait_until_they_can_be_trusted(pipe):
 
     x, y = normal(1, 4, 8, 8).float(), normal(1, 3, 8, 8, seed=1).float()
     denoise = pipe.denoiser(["a red apple"], net=pipe.net)
-    told = module("upscale")._measured(denoise, pipe.codec, y, 2)
+    told = module("upscale")._measured(denoise, pipe.codec.images(), y, 2)
     shown = lambda z: down(pipe.codec.net.decode(pipe.codec.unscale(z)), 2)
     assert torch.equal(told(x, ve(3.1)), denoise(x, ve(3.1)))
     torch.testing.assert_close(told(x, ve(2.9)), dps(denoise, shown, y, 0.5, squared=False)(x, ve(2.9)))
@@ -390,7 +390,8 @@ def test_a_style_by_its_loss_waits_until_the_picture_is_formed(pipe):
     picture = Picture(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8))
     x = normal(1, 4, 8, 8).float()
     plain = lambda y, l: y * 0.1
-    styled = module("style")._by_loss(pipe, r, picture, 1.0, (16, 16))(plain, [0])
+    run = Run(pipe, r, picture, size=(16, 16))
+    styled = module("style")._by_loss(run, 1.0)(plain, [0])
     assert torch.equal(styled(x, ve(1.02)), plain(x, ve(1.02)))
     assert not torch.equal(styled(x, ve(0.98)), plain(x, ve(0.98)))
 

@@ -288,13 +288,13 @@ def _one(
     through.
     """
     r = _resolved(pipe, request, output, rules)  # everything is checked before a file is touched
-    files = kept.Files(pipe, r, output, rules)
+    files = kept.Files.of(pipe, r, output, rules)
     look = _stages(pipe, stages, rules) if stages is not None else None
     with kept.telling(
         lambda: kept.how_far(len(files.done), len(files.files), _go_on(request, files, output))
     ):
         try:
-            nfe = files.draw(lambda some: draw(some, look))
+            nfe = files.draw(r, lambda some: draw(some, look))
         finally:
             if look:
                 look.write_numbers()
@@ -328,7 +328,7 @@ def _stages(pipe: Pipeline, folder: Path, rules: kept.Rules) -> Stages:
 def _go_on(request: dict[str, Any], files: kept.Files, output: Path) -> str:
     """What to add to a command that was broken off."""
     named = f"-o {files.grid or files.files[0]} " if files.moved and not output.is_dir() else ""
-    seed = "" if "seed" in request else f"--seed {files.request.seeds[0]} "
+    seed = "" if "seed" in request else f"--seed {files.seeds[0]} "
     return f"{named}{seed}--resume"
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from unnoise.pipeline import Pipeline, Request
+    from unnoise.pipeline import Pipeline, Request, Result
 
     Batches = Iterator[tuple[list[int], np.ndarray, int]]
 
@@ -43,23 +43,29 @@ class Rules:
 
 
 class Files:
-    """The files of one request's pictures. With `resume`, those that exist with the same recipe are taken as
-    they are.
+    """The files of pictures whose recipes are known before they are drawn. With `resume`, those that exist
+    with the same recipe are taken as they are.
+
+    form: (arrays, seeds, calls, recipes) -> the Result that names the files and lays out their sheet.
     """
 
-    def __init__(self, pipe: Pipeline, request: Request, output: Path, rules: Rules, quiet: bool = False):
-        from unnoise.codec import is_of_pictures
-        from unnoise.media import files as outputs
-        from unnoise.media import makes
+    def __init__(
+        self,
+        recipes: Sequence[dict[str, Any]],
+        output: Path,
+        rules: Rules,
+        form: Callable[..., Result] | None = None,
+        quiet: bool = False,
+    ):
+        import numpy as np
 
-        if not is_of_pictures(pipe.codec):
-            raise BadInput(
-                f"{makes(pipe.name, pipe.codec.medium)}, not pictures: draw them in Python, where"
-                " result.arrays holds them"
-            )
-        self.request, self.rules = request, rules
-        self.recipes = [request.recipe(pipe, i) for i in range(len(request.seeds))]
-        names = outputs.named(output, outputs.labels_of(request.seeds), rules.overwrite or rules.resume)
+        from unnoise.media import files as outputs
+        from unnoise.pipeline import Result
+
+        self.recipes, self.rules, self.form = list(recipes), rules, form or Result
+        self.seeds = tuple(r["seed"] for r in recipes)
+        labels = self._result(np.empty((len(recipes), 0))).labels()
+        names = outputs.named(output, labels, rules.overwrite or rules.resume)
         self.files, self.grid, self.moved = list(names.files), names.grid, names.moved
         self.done: dict[int, Path] = {}
         if rules.resume:
@@ -69,24 +75,39 @@ class Files:
         if self.moved and not quiet:
             note(f"{self.moved} exists: writing {self.grid or self.files[0]} (--overwrite replaces it)")
 
+    @classmethod
+    def of(cls, pipe: Pipeline, request: Request, output: Path, rules: Rules, quiet: bool = False) -> Files:
+        """The files of a request's pictures. BadInput for a model that makes none."""
+        from unnoise.codec import is_of_pictures
+        from unnoise.media import makes
+
+        if not is_of_pictures(pipe.codec):
+            raise BadInput(
+                f"{makes(pipe.name, pipe.codec.medium)}, not pictures: draw them in Python, where"
+                " result.arrays holds them"
+            )
+        recipes = [request.recipe(pipe, i) for i in range(len(request.seeds))]
+        return cls(recipes, output, rules, quiet=quiet)
+
     def missing(self) -> list[int]:
         """The places of the pictures that are still to be drawn."""
         return [i for i in range(len(self.files)) if i not in self.done]
 
-    def draw(self, draw: Callable[[Request], Batches]) -> int:
-        """Draw what is missing and write each picture as it is finished; returns the network calls an image
-        (0: none was drawn).
+    def draw(self, request: Request, draw: Callable[[Request], Batches]) -> int:
+        """Draw what is missing of the request and write each picture as it is finished; returns the network
+        calls an image (0: none was drawn).
         """
         left, calls = self.missing(), []
         if not left:
             return 0
-        for places, arrays, n in draw(self.request.only(left)):
+        for places, arrays, n in draw(request.only(left)):
             calls.append(n)
             for k, a in zip(places, arrays):
-                self._write(left[k], a)
+                self.write(left[k], a)
         return sum(calls) // len(calls)
 
-    def _write(self, i: int, a: np.ndarray) -> None:
+    def write(self, i: int, a: np.ndarray) -> None:
+        """Write the picture of a place."""
         from unnoise.media.files import put
         from unnoise.media.pictures import picture, png
 
@@ -96,38 +117,37 @@ class Files:
 
     def close(self) -> None:
         """Write the grid, where there is one."""
+        import numpy as np
+
         from unnoise.media.files import put
         from unnoise.media.pictures import png
 
         if not self.grid:
             return
-        recipe = {"grid": self.recipes}
-        if self.rules.resume and (there := found(self.grid, recipe)):
-            self.grid = there
-        else:
-            self.grid = put(self.grid, png(self.sheet(), json.dumps(recipe)), self.rules.overwrite)
+        recipe = self._result(np.empty((len(self.files), 0))).grid_recipe()
+        exact = "grid" in recipe  # else it does not say which pictures these are
+        there = found(self.grid, recipe) if self.rules.resume and (exact or not self.arrays) else None
+        self.grid = there or put(self.grid, png(self.sheet(), json.dumps(recipe)), self.rules.overwrite)
+
+    def _result(self, arrays: np.ndarray) -> Result:
+        return self.form(arrays, self.seeds, 0, tuple(self.recipes))
 
     def sheet(self) -> Image.Image:
         """All pictures on one sheet; a single one as it is."""
         import numpy as np
 
         from unnoise.media.pictures import picture
-        from unnoise.pipeline.result import Result
 
         arrays = np.stack(
             [self.arrays[i] if i in self.arrays else pixels(self.done[i]) for i in range(len(self.files))]
         )
-        return (
-            picture(arrays[0])
-            if len(arrays) == 1
-            else Result(arrays, self.request.seeds, 0, tuple(self.recipes)).grid()
-        )
+        return picture(arrays[0]) if len(arrays) == 1 else self._result(arrays).grid()
 
     def report(self) -> dict[str, Any]:
         """What `--json` prints of the files."""
         out: dict[str, Any] = {
             "files": [str(self.done[i]) for i in range(len(self.files))],
-            "seeds": list(self.request.seeds),
+            "seeds": list(self.seeds),
         }
         if self.grid:
             out["grid"] = str(self.grid)
@@ -138,7 +158,7 @@ class Files:
     def lines(self) -> list[str]:
         """The same for people: a file a line, with its seed."""
         files = [str(self.done[i]) for i in range(len(self.files))]
-        seeds = self.request.seeds
+        seeds = self.seeds
         if len(files) > MOST_LINES:
             told = [f"{len(files)} files, {files[0]} … {files[-1]}, seeds {seeds[0]} … {seeds[-1]}"]
         else:
@@ -186,6 +206,21 @@ def found(path: Path, recipe: dict[str, Any]) -> Path | None:
         except BadInput:
             continue
     return None
+
+
+def written(path: Path, raw: bytes, rules: Rules) -> Path:
+    """Write a file that carries no recipe; with `resume`, one that holds these very bytes stays. Returns its
+    path.
+    """
+    from unnoise.media.files import put
+
+    for name in numbered(path) if rules.resume else ():
+        if name.is_file() and name.read_bytes() == raw:
+            return name
+    file = put(path, raw, rules.overwrite)
+    if file != path:
+        note(f"{path} exists: wrote {file} (--overwrite replaces it)")
+    return file
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -133,8 +133,8 @@ def run(
     with kept.telling(how_far):
         for cell in cells:
             began = time.perf_counter()
-            files = kept.Files(pipe, cell.request, _file(output, cell), rules, quiet=True)
-            nfe = files.draw(draw)
+            files = kept.Files.of(pipe, cell.request, _file(output, cell), rules, quiet=True)
+            nfe = files.draw(cell.request, draw)
             files.close()
             done.append(files)
             entries += _entries(given, cell, files, nfe, round(time.perf_counter() - began, 3))
@@ -261,7 +261,7 @@ def _write_sheet(
         table,
         _labels(columns),
         _labels(rows, f"{rows.name} ") if rows else (),
-        _title(pipe, request, given, done[0].request.seeds[0]),
+        _title(pipe, request, given, done[0].seeds[0]),
         columns.name,
         least=96 * math.ceil(math.sqrt(request["num_images"])),
     )

@@ -14,7 +14,10 @@ need not fill in anything, with too much it restores nothing of the picture at a
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,20 +69,24 @@ def anomaly(
     seed: int = 0,
     batch_size: int | None = None,
     progress: Progress | None = None,
+    on_begin: Callable[[Any], None] | None = None,
+    work: str | os.PathLike | None = None,
 ) -> Anomaly:
     """How far a picture is from what the model takes for normal, and where. The picture is brought to the
     model's size.
 
     strength: how much noise, a fraction of the schedule's time above 0. noises: how many are averaged;
-    batch_size: at once. Errors: BadInput.
+    batch_size: at once. work: a folder in which what came back of this very picture is kept, noise by noise,
+    and found again. progress, on_begin: as for `edit.run.begin`. Errors: BadInput.
     """
     strength = _checked(pipe, strength, steps)
     noises = arguments.integer("noises", noises, 1, 10_000)
     seed = arguments.integer("seed", seed, -(2**63), 2**63 - 10_001)
     prompt = arguments.string("prompt", "" if prompt is None else prompt)
     how = {"seed": seed, "num_images": noises, "guidance_scale": 1.0}
-    how |= {"batch_size": batch_size, "progress": progress}
-    run = begin(pipe, "anomaly", image, prompt, {}, how)
+    how |= {"batch_size": batch_size, "progress": progress, "on_begin": on_begin}
+    options = {"strength": strength, "noises": noises, "steps": steps}
+    run = begin(pipe, "anomaly", image, prompt, options, how).keeping(work)
     x0 = run.encoded()
 
     def draw(places: list[int], count: Count) -> Tensor:

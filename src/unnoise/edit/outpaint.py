@@ -253,17 +253,20 @@ def zoom_out(
     times: int | None = None,
     jump: int | None = None,
     seed: int | None = None,
+    work: str | os.PathLike | None = None,
     **how: Any,
 ) -> Zoom:
     """The picture, then `passes` times: it shrinks by `factor` (1.1 to 4), and what comes to lie around it is
     drawn. Transparency lies on white.
 
-    Pass k has seed `seed` + k. The rest as for `outpaint`. Errors: BadInput.
+    Pass k has seed `seed` + k. work: a folder in which finished passes of this very zoom are kept, and found
+    again. The rest as for `outpaint`. Errors: BadInput.
     """
     filling, picture = Filling.of(pipe, method, 1.0, soft, times, jump), Picture(read(image).pixels)
     passes, factor = arguments.integer("passes", passes, 1, 100), arguments.number("factor", factor, 1.1, 4)
     how |= {"seed": seed, "num_images": passes}
-    run = begin(pipe, "zoom-out", picture, prompt, {}, how, own_size)
+    options = {"factor": factor, **vars(filling)}
+    run = begin(pipe, "zoom-out", picture, prompt, options, how, own_size).keeping(work)
     made, nfe = [picture.pixels], 0
     for k in range(passes):
         canvas, mask = shrunk(made[-1], factor)

@@ -12,12 +12,14 @@ scaled into it, so that N steps asked for are N steps run at every strength and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path as Folder
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from unnoise.base import arguments
@@ -26,8 +28,9 @@ from unnoise.base.text import short
 from unnoise.codec import of_pictures
 from unnoise.denoiser import Denoiser
 from unnoise.edit.picture import LIMIT, Given, Picture, decoded, encoded, read, working_size
-from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result
-from unnoise.pipeline.run import check_listener
+from unnoise.hub import weights
+from unnoise.pipeline import NOISES, Count, Pipeline, Request, Result, make_folder
+from unnoise.pipeline.run import Batch, Draw, check_listener
 from unnoise.process.level import Level, spread
 from unnoise.process.schedule import Path, path_of
 from unnoise.sample import SAMPLERS, last
@@ -49,7 +52,7 @@ class Run:
     size: at which the model works, None: the request's own. kind, inputs, options: what the recipes say of
     the edit, so that `replay` can call the edit of that name with these inputs and options again; of several
     options, the request's images are drawn with each in turn. batch_size: images at once; progress: told of
-    network calls.
+    network calls. work: a folder in which each finished image's x is kept by its seed, and found again.
     """
 
     pipe: Pipeline
@@ -61,6 +64,7 @@ class Run:
     options: tuple[Options, ...] = ({},)
     batch_size: int | None = None
     progress: Progress | None = None
+    work: Folder | None = None
 
     @property
     def picture(self) -> Picture:
@@ -77,6 +81,14 @@ class Run:
     def only(self, places: Sequence[int]) -> Run:
         """The same of some of its images."""
         return replace(self, request=self.request.only(places))
+
+    def keeping(self, work: Any) -> Run:
+        """The same with finished images kept in a folder, which is made. BadInput where that cannot be."""
+        if work is None:
+            return self
+        folder = arguments.path("work", work)
+        make_folder(folder)
+        return replace(self, work=folder)
 
     def under(self, prompt: str) -> Run:
         """The same under another prompt. BadInput where the model cannot take it."""
@@ -121,9 +133,7 @@ class Run:
         """
         return self.pipe.finish(request or self.request.only(places), count, **how)
 
-    def batched(
-        self, draw: Callable[[list[int], Count], Tensor], shape: Sequence[int] | None = None
-    ) -> tuple[Tensor, int]:
+    def batched(self, draw: Draw, shape: Sequence[int] | None = None) -> tuple[Tensor, int]:
         """(x (n, …), network calls an image) of draw(places, count) -> the rows of those images, for each
         batch; no image depends on its batch.
 
@@ -132,13 +142,20 @@ class Run:
         size = self.batch_size
         if size is None and shape is not None:
             size = self.pipe.runner.batch(tuple(shape))
-        made: list[Tensor] = [torch.empty(0)] * len(self.request.seeds)
-        calls = []
-        for places, x, n in self.pipe.batches(self.request, draw, size, self.progress):
+        seeds, calls = self.request.seeds, []
+        made = {i: x for i, s in enumerate(seeds) if (x := kept(self.work, s)) is not None}
+        left = [i for i in range(len(seeds)) if i not in made]
+        some = lambda places, count: draw([left[k] for k in places], count)
+        for places, x, n in self._batches(left, some, size):
             calls.append(n)
-            for i, row in zip(places, x):
-                made[i] = row
-        return torch.stack(made), sum(calls) // len(calls)
+            for k, row in zip(places, x):
+                made[left[k]] = keep(self.work, seeds[left[k]], row)
+        rows = [made[i].to(self.pipe.runner.device) for i in range(len(seeds))]
+        return torch.stack(rows), sum(calls) // max(len(calls), 1)
+
+    def _batches(self, left: Sequence[int], draw: Draw, size: int | None) -> Iterator[Batch]:
+        if left:
+            yield from self.pipe.batches(self.request.only(left), draw, size, self.progress)
 
     def pictures(self, x: Tensor) -> np.ndarray:
         """The model's x0 (n, …) as uint8 (n, h, w, 3 or 4), of the picture's size and with its alpha."""
@@ -202,6 +219,27 @@ def _there(options: Options) -> dict[str, Any]:
 
 def _at_places(f: Callable[..., Any], places: Sequence[int]) -> Callable[..., Any]:
     return lambda *values: f(*values, places)
+
+
+# --- finished images ----------------------------------------------------------------------------------------
+
+
+def kept(work: Folder | None, seed: int) -> Tensor | None:
+    """The x of a seed's image, where it lies in the folder, in one piece."""
+    if work is None:
+        return None
+    try:
+        with safe_open(work / f"{seed}.safetensors", framework="pt") as f:
+            return f.get_tensor("x")
+    except (SafetensorError, OSError):
+        return None
+
+
+def keep(work: Folder | None, seed: int, x: Tensor) -> Tensor:
+    """x itself, after it was put into the folder, if there is one."""
+    if work is not None:
+        weights.write({"x": x.detach().clone()}, work / f"{seed}.safetensors")
+    return x
 
 
 # --- sizes --------------------------------------------------------------------------------------------------

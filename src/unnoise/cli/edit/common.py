@@ -4,12 +4,16 @@ finished, without touching an original.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-import os
+import json
+import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -18,7 +22,7 @@ import typer
 from unnoise import DEFAULT_MODEL
 from unnoise.base.errors import BadInput
 from unnoise.cli import kept
-from unnoise.cli.common import emit, note, progress
+from unnoise.cli.common import emit, progress
 
 if TYPE_CHECKING:
     from unnoise.pipeline import Pipeline
@@ -65,6 +69,9 @@ Width = Annotated[int | None, typer.Option("--width", help="Width in pixels, lik
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", help="Pictures made at once; changes none of them.")
 ]
+Vae = Annotated[
+    Path | None, typer.Option("--vae", metavar="DIR|FILE", help="Another autoencoder than the model's.")
+]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, …; chosen when left out.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="fp32, fp16 or bf16; chosen when left out.")]
 Budget = Annotated[str | None, typer.Option("--memory-budget", help="What the process may take, as in 2GB.")]
@@ -96,6 +103,7 @@ class Common:
     height: Height = None
     width: Width = None
     batch_size: BatchSize = None
+    vae: Vae = None
     device: Device = None
     dtype: Dtype = None
     memory_budget: Budget = None
@@ -127,6 +135,7 @@ class Common:
         return load(
             self.model,
             **given(
+                vae=self.vae,
                 device=self.device,
                 dtype=self.dtype,
                 memory_budget=self.memory_budget,
@@ -148,38 +157,46 @@ def command(
     without: names of fields that make no sense for it. helps: other words for some. defaults: other values
     where they are left out.
     """
-    hints = get_type_hints(Common, include_extras=True)
-    fields = {k: f.default for k, f in Common.__dataclass_fields__.items() if k not in without}
     unknown = {*without, *defaults, *(helps or {})} - set(Common.__dataclass_fields__)
     assert not unknown, unknown
+    shared = _shared(without, helps or {}, defaults)
 
     def wrap(f: Callable[..., None]) -> Callable[..., None]:
-        own_hints = get_type_hints(f, include_extras=True)
-        own = [
-            p.replace(annotation=own_hints[p.name])
-            for p in inspect.signature(f).parameters.values()
-            if p.name != "common"
-        ]
-        shared = [
-            inspect.Parameter(
-                k,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=defaults.get(k, v),
-                annotation=_hint(hints[k], (helps or {}).get(k)),
-            )
-            for k, v in fields.items()
-        ]
-
         def called(**values: Any) -> None:
             common = Common(**{p.name: values.pop(p.name) for p in shared})
             f(**values, common=common)
 
+        everything = [*_own(f), *shared]
         called.__name__, called.__doc__ = f.__name__, f.__doc__
-        called.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-        called.__annotations__ = {p.name: p.annotation for p in [*own, *shared]}
+        called.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
+        called.__annotations__ = {p.name: p.annotation for p in everything}
         return called
 
     return wrap
+
+
+def _shared(
+    without: Sequence[str], helps: dict[str, str], defaults: dict[str, Any]
+) -> list[inspect.Parameter]:
+    """The fields of Common as parameters of a command."""
+    hints = get_type_hints(Common, include_extras=True)
+    return [
+        inspect.Parameter(
+            k,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=defaults.get(k, f.default),
+            annotation=_hint(hints[k], helps.get(k)),
+        )
+        for k, f in Common.__dataclass_fields__.items()
+        if k not in without
+    ]
+
+
+def _own(f: Callable[..., None]) -> list[inspect.Parameter]:
+    """The parameters of a command's function, but for the common ones."""
+    hints = get_type_hints(f, include_extras=True)
+    parameters = inspect.signature(f).parameters.values()
+    return [p.replace(annotation=hints[p.name]) for p in parameters if p.name != "common"]
 
 
 def _hint(hint: Any, text: str | None) -> Any:
@@ -223,26 +240,7 @@ def spare(out: Path, originals: Iterable[Path], overwrite: bool) -> None:
 # --- running and writing ------------------------------------------------------------------------------------
 
 Run = Callable[..., Any]  # (pipe, progress, **how) -> Result
-
-
-def swept(common: Common, image: Path, run: Run, more: Callable[[Any], dict[str, Any]]) -> None:
-    """Run an edit whose Result names its own files, and write it."""
-    began, rules = time.perf_counter(), common.rules
-    out = output_for(image, common.output, rules.overwrite)
-    with kept.telling(lambda: "no picture is written; the same command goes on where the training was"):
-        pipe, how = common.load(), given(num_images=common.n, seed=common.seed, batch_size=common.batch_size)
-        with progress("editing", None, "call") as advance:
-            made = run(pipe, advance, **how, **common.how())
-        names = made.names(out, rules.overwrite)
-        if names.moved:
-            note(f"{names.moved} exists: writing {names.grid or names.files[0]} (--overwrite replaces it)")
-        files = made.save(out, rules.overwrite)
-    report: dict[str, Any] = {"files": [str(f) for f in files], "seeds": list(made.seeds), "nfe": made.nfe}
-    if names.grid:
-        report["grid"] = str(names.grid)
-    report |= more(made) | {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
-    grid = [f"{names.grid}  all of them"] if names.grid else []
-    emit(report, common.as_json, "\n".join([*(f"{f}  seed {s}" for f, s in zip(files, made.seeds)), *grid]))
+_QUIET = ("files", "seeds", "nfe", "grid", "seconds", "model", "kept", "eta")
 
 
 def edit(
@@ -250,37 +248,115 @@ def edit(
     image: Path,
     run: Run,
     others: Iterable[Path] = (),
-    more: Callable[[list[Any]], dict[str, Any]] | None = None,
+    more: Callable[[list[Any], list[dict]], dict[str, Any]] | None = None,
     seeded: bool = True,
+    form: Callable[..., Result] | None = None,
+    varied: Callable[[dict[str, Any]], dict[str, Any]] = lambda recipe: {},
+    before: str = "",
 ) -> None:
     """Run an edit and write its pictures, each batch as it is finished.
 
-    run(pipe, progress, **how) -> Result; more(results) -> further entries of the report. seeded: whether the
-    edit draws one picture a seed; otherwise it is run once, as it is.
+    run(pipe, progress, **how) -> Result; more(results, recipes) -> further entries of the report, of what was
+    drawn and of all. seeded: whether the edit draws one picture a seed; otherwise it is run once, as it is.
+    form: see `kept.Files`. varied(recipe) -> the arguments in which pictures differ beside their seeds.
+    before: the last line of a run that was broken off before its first picture.
     """
     began, rules = time.perf_counter(), common.rules
-    out = output_for(image, common.output, common.overwrite, others)
+    out = output_for(image, common.output, rules.overwrite, others)
     with kept.telling(lambda: "nothing is drawn yet"):
         pipe = common.load()
-    work = Writing(out, rules, *(_seeds(pipe, common, out) if seeded else ((), 0)))
-    with kept.telling(lambda: work.so_far(common)), progress("editing", None, "call") as advance:
-        for places in work.parts():
-            how = {"seed": [work.seeds[i] for i in places], "num_images": len(places)} if seeded else {}
-            work.add(places, run(pipe, advance, **how, **common.how()))
-        work.close()
-    report = (
-        work.report()
-        | (more(work.made) if more else {})
-        | {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
-    )
-    emit(
-        report,
-        common.as_json,
-        "\n".join([*work.lines(), *(f"{k}: {v}" for k, v in report.items() if k not in _QUIET)]),
-    )
+        seeds, size = _seeds(pipe, common, out) if seeded else ((), 1)
+        how = common.how() | ({"seed": seeds, "num_images": len(seeds)} if seeded else {})
+        files = kept.Files(planned(run, pipe, **how), out, rules, form)
+    so_far = lambda: (before if not files.done else "") or _so_far(files, common, out, seeded)
+    with kept.telling(so_far), progress("editing", None, "call") as advance:
+        drawn = _draw(files, size, lambda **some: run(pipe, advance, **how | some), varied, seeded)
+        files.close()
+    report = _report(files, drawn) | (more(drawn, files.recipes) if more else {})
+    report |= {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
+    extra = [f"{k}: {v}" for k, v in report.items() if k not in _QUIET]
+    emit(report, common.as_json, "\n".join([*files.lines(), *extra]))
 
 
-_QUIET = ("files", "seeds", "nfe", "grid", "seconds", "model", "kept")
+@contextmanager
+def working(
+    common: Common, recipes: Sequence[dict[str, Any]], what: str, of: int, seed: int | None
+) -> Iterator[Path | None]:
+    """A folder for the finished parts of a run whose outcome is one file: by its recipes, in the cache, and
+    removed once all is done. Broken off, the last line says how many parts there are.
+
+    None where the cache cannot be written. Without --resume, what a run before left is removed first.
+    """
+    folder = _work_folder(recipes)
+    if folder is not None and not common.resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    parts = lambda: 0 if folder is None else len([*folder.glob("*.safetensors")])
+    again = "--resume" if seed is None else f"--seed {seed} --resume"
+    with kept.telling(lambda: kept.how_far(parts(), of, again, what)):
+        yield folder
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _work_folder(recipes: Sequence[dict[str, Any]]) -> Path | None:
+    from unnoise.base.cache import cache
+    from unnoise.base.write import make_folder
+
+    plain = [{k: v for k, v in r.items() if k not in ("version", "machine")} for r in recipes]
+    text = json.dumps(plain, sort_keys=True)
+    try:
+        folder = cache() / "edits" / hashlib.sha256(text.encode()).hexdigest()[:16]
+        make_folder(folder)
+    except BadInput:
+        return None
+    return folder
+
+
+class _Planned(Exception):
+    """Stops an edit that has said what it will make."""
+
+
+def planned(run: Run, pipe: Pipeline, **how: Any) -> tuple[dict[str, Any], ...]:
+    """The recipes of the pictures that an edit would draw; nothing is drawn."""
+    found: list[tuple[dict[str, Any], ...]] = []
+
+    def stop(recipes: tuple[dict[str, Any], ...]) -> None:
+        found.append(recipes)
+        raise _Planned
+
+    with suppress(_Planned):
+        run(pipe, lambda *told: None, on_begin=stop, **how)
+    return found[0]
+
+
+def _draw(
+    files: kept.Files, size: int, run: Run, varied: Callable[[dict[str, Any]], dict[str, Any]], seeded: bool
+) -> list[Any]:
+    """Draw what is missing, so many at once, and write it; returns the Results."""
+    drawn = []
+    for key, group in groupby(files.missing(), lambda i: varied(files.recipes[i])):
+        left = list(group)
+        for some in (left[i : i + size] for i in range(0, len(left), size)):
+            seeds = [files.seeds[i] for i in some]
+            made = run(**key, **({"seed": seeds, "num_images": len(seeds)} if seeded else {}))
+            for i, a in zip(some, made.arrays, strict=True):
+                files.write(i, a)
+            drawn.append(made)
+    return drawn
+
+
+def _report(files: kept.Files, drawn: Sequence[Result]) -> dict[str, Any]:
+    """What `--json` prints of the files."""
+    told = files.report()
+    first = {"files": told.pop("files"), "seeds": told.pop("seeds")}
+    return {**first, "nfe": drawn[0].nfe if drawn else 0, **told}
+
+
+def _so_far(files: kept.Files, common: Common, out: Path, seeded: bool) -> str:
+    """The last line of a run that was broken off."""
+    moved = f"-o {files.grid or files.files[0]} " if files.moved and out.suffix else ""
+    seed = "" if common.seed is not None or not seeded else f"--seed {files.seeds[0]} "
+    return kept.how_far(len(files.done), len(files.files), f"{moved}{seed}--resume")
 
 
 def _seeds(pipe: Pipeline, common: Common, out: Path) -> tuple[tuple[int, ...], int]:
@@ -322,133 +398,3 @@ def _first_seed(out: Path) -> int | None:
         if "edit" in recipe and isinstance(recipe.get("seed"), int):
             seeds.append(recipe["seed"])
     return min(seeds, default=None)
-
-
-@dataclass
-class Writing:
-    """The files of an edit's pictures, a batch at a time. Of a resumed run those are kept that were made as
-    the new ones are.
-    """
-
-    out: Path
-    rules: kept.Rules
-    seeds: tuple[int, ...]
-    size: int
-    made: list[Result] = field(default_factory=list)
-    files: dict[int, Path] = field(default_factory=dict)
-    arrays: dict[int, Any] = field(default_factory=dict)
-    recipes: dict[int, dict] = field(default_factory=dict)
-    kept: int = 0
-    grid: Path | None = None
-
-    def __post_init__(self):
-        if self.seeds:
-            self._name(self.seeds)
-
-    def _name(self, seeds: Sequence[int]) -> None:
-        from unnoise.media import files as outputs
-
-        self.seeds = tuple(seeds)
-        self.names = outputs.named(
-            self.out, outputs.labels_of(self.seeds), self.rules.overwrite or self.rules.resume
-        )
-        if self.names.moved:
-            note(
-                f"{self.names.moved} exists: writing {self.names.grid or self.names.files[0]} (--overwrite"
-                " replaces it)"
-            )
-
-    def parts(self) -> Iterable[list[int]]:
-        """The places to draw, a batch at a time. What lies there is kept once a new picture has told how they
-        are made now: the first that is missing, or the last one again."""
-        if not self.seeds:
-            yield []
-            return
-        left = list(range(len(self.seeds)))
-        if self.rules.resume:
-            probe = next((i for i in left if not os.path.lexists(self.names.files[i])), left[-1])
-            yield [probe]
-            left = [i for i in left if i != probe and not self._keeps(i)]
-        for i in range(0, len(left), self.size):
-            yield left[i : i + self.size]
-
-    def _keeps(self, i: int) -> bool:
-        """Whether the picture of a place lies there, made as the newest one was."""
-        newest = self.recipes[next(reversed(self.recipes))]
-        there = kept.found(self.names.files[i], {**newest, "seed": self.seeds[i]})
-        if there is None:
-            return False
-        self.files[i], self.arrays[i], self.recipes[i] = (
-            there,
-            kept.pixels(there),
-            {**newest, "seed": self.seeds[i]},
-        )
-        self.kept += 1
-        return True
-
-    def add(self, places: Sequence[int], made: Result) -> None:
-        """Write the pictures of some places."""
-        import json
-
-        from unnoise.media.files import put
-        from unnoise.media.pictures import png
-
-        if not self.seeds:
-            self._name(made.seeds)
-            places = range(len(made.seeds))
-        self.made.append(made)
-        for i, image, a, recipe in zip(places, made.images, made.arrays, made.recipes, strict=True):
-            there = kept.found(self.names.files[i], recipe) if self.rules.resume else None
-            self.files[i] = there or put(
-                self.names.files[i], png(image, json.dumps(recipe)), self.rules.overwrite
-            )
-            self.recipes[i] = recipe
-            if self.names.grid:
-                self.arrays[i] = a
-
-    def close(self) -> None:
-        """Write the grid, where there is one."""
-        import json
-
-        import numpy as np
-
-        from unnoise.media.files import put
-        from unnoise.media.pictures import png
-        from unnoise.pipeline.result import Result
-
-        if not self.names.grid:
-            return
-        order = range(len(self.seeds))
-        sheet = Result(
-            np.stack([self.arrays[i] for i in order]), self.seeds, 0, tuple(self.recipes[i] for i in order)
-        )
-        recipe = {"grid": list(sheet.recipes)}
-        self.grid = kept.found(self.names.grid, recipe) if self.rules.resume else None
-        self.grid = self.grid or put(
-            self.names.grid, png(sheet.grid(), json.dumps(recipe)), self.rules.overwrite
-        )
-
-    def so_far(self, common: Common) -> str:
-        """The last line of a run that was broken off."""
-        if not self.seeds:
-            return "nothing is written"
-        moved = (
-            f"-o {self.names.grid or self.names.files[0]} " if self.names.moved and self.out.suffix else ""
-        )
-        seed = "" if common.seed is not None else f"--seed {self.seeds[0]} "
-        return kept.how_far(len(self.files), len(self.seeds), f"{moved}{seed}--resume")
-
-    def report(self) -> dict[str, Any]:
-        """What `--json` prints of the files."""
-        files = [str(self.files[i]) for i in range(len(self.seeds))]
-        out: dict[str, Any] = {"files": files, "seeds": list(self.seeds), "nfe": self.made[0].nfe}
-        if self.grid:
-            out["grid"] = str(self.grid)
-        if self.rules.resume:
-            out["kept"] = self.kept
-        return out
-
-    def lines(self) -> list[str]:
-        """The same for people: a file a line, with its seed."""
-        told = [f"{self.files[i]}  seed {s}" for i, s in enumerate(self.seeds)]
-        return [*told, f"{self.grid}  all of them"] if self.grid else told

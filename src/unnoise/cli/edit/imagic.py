@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -34,7 +35,7 @@ Work = Annotated[
 ]
 
 
-@c.command(without=("resume",))
+@c.command()
 def imagic(
     image: c.Image,
     prompt: c.Prompt = "",
@@ -53,27 +54,26 @@ def imagic(
     A run that is broken off goes on where it was when it is started again; other etas of the same picture and
     prompt cost drawing alone.
     """
+    from unnoise.edit.imagic import Swept
+    from unnoise.edit.imagic import imagic as edit
+
     etas = _numbers(eta)
+    training = {"embedding_steps": embedding_steps, "embedding_rate": embedding_rate}
+    training |= {"tuning_steps": tuning_steps, "tuning_rate": tuning_rate, "work": work}
 
-    def run(pipe, advance, **how):
-        from unnoise.edit.imagic import imagic as edit
+    def run(pipe, advance, eta=etas, **how):
+        stage = lambda name, done, of: advance(0, f"{name} {done}/{of}")
+        return edit(pipe, image, prompt, eta=eta, progress=advance, stage=stage, **training, **how)
 
-        return edit(
-            pipe,
-            image,
-            prompt,
-            eta=etas,
-            embedding_steps=embedding_steps,
-            embedding_rate=embedding_rate,
-            tuning_steps=tuning_steps,
-            tuning_rate=tuning_rate,
-            work=work,
-            progress=advance,
-            stage=lambda name, done, of: advance(0, f"{name} {done}/{of}"),
-            **how,
-        )
-
-    c.swept(common, image, run, lambda made: {"eta": list(made.etas)})
+    c.edit(
+        common,
+        image,
+        run,
+        more=lambda drawn, recipes: {"eta": etas},
+        form=partial(Swept, etas=tuple(etas)),
+        varied=lambda recipe: {"eta": recipe["edit"]["options"]["eta"]},
+        before="no picture is written; the same command goes on where the training was",
+    )
 
 
 def _numbers(text: str) -> list[float]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
+from unnoise.base.errors import BadInput
 from unnoise.cli import kept
-from unnoise.cli.common import emit, note, progress
+from unnoise.cli.common import emit, progress
 from unnoise.cli.edit import common as c
 
 _METHOD = (
@@ -123,7 +126,7 @@ def outpaint(
 
 
 @c.command(
-    without=("resume", "n", "height", "width", "batch_size"),
+    without=("n", "height", "width", "batch_size"),
     helps={"output": "An animated .gif, .png or .webp, or an .mp4. Default: IMAGE-zoom.gif."},
 )
 def zoom_out(
@@ -141,45 +144,39 @@ def zoom_out(
     common: c.Common,
 ) -> None:
     """Zoom out of a picture, again and again, into an animation."""
+    from unnoise.edit import zoom_out as edit
+
+    began, rules, out = time.perf_counter(), common.rules, common.output or Path(f"{image.stem}-zoom.gif")
+    _check_film(out, image, frames, fps, rules)
+    own = {"passes": passes, "factor": factor, "method": method, "soft": soft, "times": times, "jump": jump}
+    seed = secrets.randbelow(2**31) if common.seed is None else common.seed
+
+    def run(pipe, advance, **how):
+        return edit(pipe, image, prompt, progress=advance, seed=seed, **own, **how)
+
+    with kept.telling(lambda: "nothing is drawn yet"):
+        pipe = common.load()
+        recipes = c.planned(run, pipe, **common.how())
+    again = seed if common.seed is None else None
+    with c.working(common, recipes, "passes", passes, again) as work:
+        with progress("zooming out", None, "call") as advance:
+            made = run(pipe, advance, work=work, **common.how())
+        with TemporaryDirectory() as folder:
+            film = made.save(Path(folder) / out.name, frames, fps)
+            file = kept.written(out, film.read_bytes(), rules)
+    report = {"files": [str(file)], "seeds": [made.seed], "nfe": made.nfe, "frames": passes * frames + 1}
+    report |= {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
+    emit(report, common.as_json, f"{file}  seed {made.seed}")
+
+
+def _check_film(out: Path, image: Path, frames: int, fps: int, rules: kept.Rules) -> None:
+    """BadInput where no animation can be written there."""
     from unnoise.base import arguments
-    from unnoise.base.errors import BadInput
     from unnoise.edit.outpaint import check_format
 
-    began, out = time.perf_counter(), common.output or Path(f"{image.stem}-zoom.gif")
     check_format(out)
     for name, v in (("--frames", frames), ("--fps", fps)):
         arguments.integer(name, v, 1, 100)
     if not out.parent.is_dir():
         raise BadInput(f"cannot write {out}: no folder {out.parent}")
-    c.spare(out, (image,), common.overwrite)
-    from unnoise.edit import zoom_out as edit
-
-    with kept.telling(lambda: "nothing is written: an animation is whole or not there"):
-        pipe = common.load()
-        with progress("zooming out", None, "call") as advance:
-            made = edit(
-                pipe,
-                image,
-                prompt,
-                passes=passes,
-                factor=factor,
-                method=method,
-                soft=soft,
-                times=times,
-                jump=jump,
-                progress=advance,
-                seed=common.seed,
-                **common.how(),
-            )
-        file = made.save(out, frames, fps, common.overwrite)
-    if file != out:
-        note(f"{out} exists: wrote {file} (--overwrite replaces it)")
-    report = {
-        "files": [str(file)],
-        "seeds": [made.seed],
-        "nfe": made.nfe,
-        "frames": passes * frames + 1,
-        "seconds": round(time.perf_counter() - began, 3),
-        "model": pipe.name,
-    }
-    emit(report, common.as_json, f"{file}  seed {made.seed}")
+    c.spare(out, (image,), rules.overwrite)

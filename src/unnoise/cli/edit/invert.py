@@ -22,7 +22,7 @@ Shows = Annotated[str, typer.Argument(help="What the picture shows.")]
 
 
 @c.command(
-    without=("resume", "n", "negative", "seed", "sampler", "option", "clip_skip", "batch_size"),
+    without=("n", "negative", "seed", "sampler", "option", "clip_skip", "batch_size"),
     steps=50,
     guidance=1.0,
     helps={"steps": _ONE_WAY, "guidance": "Guidance on the way down (coupled: both ways); 1 is off."},
@@ -45,8 +45,10 @@ def invert(
             pipe, image, prompt, method=method, anchor=anchor, iterations=iterations, progress=advance, **how
         )
 
-    def told(made) -> dict[str, Any]:
-        r = made[0]
+    def told(drawn, recipes) -> dict[str, Any]:
+        if not drawn:
+            return {}
+        r = drawn[0]
         return {
             "round_trip_error": r.error,
             "psnr": _finite(r.psnr),
@@ -96,7 +98,7 @@ Encoding = Annotated[str, typer.Option("--method", help="Of the encoding: plain 
 
 
 @c.command(
-    without=("resume", "n", "seed", "sampler", "option", "clip_skip"),
+    without=("n", "seed", "sampler", "option", "clip_skip"),
     helps={"batch_size": "The mask's noises at once; changes nothing else."},
 )
 def diffedit(
@@ -118,39 +120,32 @@ def diffedit(
     common: c.Common,
 ) -> None:
     """Change what distinguishes two prompts, where they differ, and nothing else."""
-    own = c.given(
-        mask=mask,
-        noises=noises,
-        noise_level=noise_level,
-        extremes=extremes,
-        threshold=threshold,
-        batch_size=common.batch_size,
-    )
-    _writable(show_mask, common.overwrite, image, *([mask] if mask else []))
+    masks = [mask] if mask else []
+    _writable(show_mask, common.overwrite, image, *masks)
+    finding = {"noises": noises, "noise_level": noise_level, "extremes": extremes, "threshold": threshold}
+    own = c.given(mask=mask, **finding, batch_size=common.batch_size)
+    own |= {
+        "source": source,
+        "strength": strength,
+        "space": space,
+        "room": room,
+        "grow": grow,
+        "method": method,
+    }
 
     def run(pipe, advance, **how):
         from unnoise.edit import diffedit as edit
 
-        return edit(
-            pipe,
-            image,
-            prompt,
-            source=source,
-            strength=strength,
-            space=space,
-            room=room,
-            grow=grow,
-            method=method,
-            progress=advance,
-            **own,
-            **how,
-        )
+        return edit(pipe, image, prompt, progress=advance, **own, **how)
 
-    def told(made) -> dict[str, Any]:
-        shown = {"mask": str(_write(made[0].mask, show_mask, common.overwrite))} if show_mask else {}
-        return {"changed": round(float((made[0].mask > 0).mean()), 4), **shown}
+    def told(drawn, recipes) -> dict[str, Any]:
+        if not drawn:
+            return {}
+        found = drawn[0].mask
+        shown = {"mask": str(_write(found, show_mask, common.overwrite))} if show_mask else {}
+        return {"changed": round(float((found > 0).mean()), 4), **shown}
 
-    c.edit(common, image, run, [mask] if mask else [], told, seeded=False)
+    c.edit(common, image, run, masks, told, seeded=False)
 
 
 Either = Annotated[
@@ -197,33 +192,20 @@ def prompt_to_prompt(
     common: c.Common,
 ) -> None:
     """Draw or change a picture under another prompt with the layout of the first."""
-    picture, weights = None if str(image) == "none" else image, dict(_weight(w) for w in weight or ())
+    picture = None if str(image) == "none" else image
     _writable(show_source, common.overwrite, image)
+    own = {"source": source, "cross": cross, "self_": self_, "local": local or (), "anchor": anchor}
+    own |= {"weights": dict(_weight(w) for w in weight or ()), "method": method}
 
     def run(pipe, advance, **how):
         from unnoise.edit import prompt_to_prompt as edit
 
-        return edit(
-            pipe,
-            picture,
-            prompt,
-            source=source,
-            cross=cross,
-            self_=self_,
-            weights=weights,
-            local=local or (),
-            anchor=anchor,
-            method=method,
-            progress=advance,
-            **how,
-        )
+        return edit(pipe, picture, prompt, progress=advance, **own, **how)
 
-    def told(made) -> dict[str, Any]:
-        return (
-            {"source": str(_write(_sheet([m.source for m in made]), show_source, common.overwrite))}
-            if show_source
-            else {}
-        )
+    def told(drawn, recipes) -> dict[str, Any]:
+        if not show_source or not drawn:
+            return {}
+        return {"source": str(_write(_sheet([r.source for r in drawn]), show_source, common.overwrite))}
 
     c.edit(common, image, run, more=told)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unnoise.cli import kept
-from unnoise.cli.common import emit, note, progress
+from unnoise.cli.common import emit, progress
 from unnoise.cli.edit import common as c
 
 UPSCALER = "emoji-upscale"
@@ -105,12 +105,16 @@ def denoise(
 
         return edit(pipe, image, prompt or None, sigma=sigma, sample=sample, progress=advance, **how)
 
-    c.edit(common, image, run, more=lambda made: {"sigma": made[0].recipes[0]["edit"]["options"]["sigma"]})
+    c.edit(common, image, run, more=_sigma)
+
+
+def _sigma(drawn, recipes) -> dict[str, float]:
+    """The noise that was taken out."""
+    return {"sigma": recipes[0]["edit"]["options"]["sigma"]}
 
 
 @c.command(
     without=(
-        "resume",
         "n",
         "steps",
         "guidance",
@@ -137,40 +141,27 @@ def anomaly(
 ) -> None:
     """Score how far a picture is from what a model takes for normal, and write where as a heat map."""
     from unnoise.edit import anomaly as edit
-    from unnoise.edit.picture import read
-    from unnoise.media.files import named, put
+    from unnoise.media.files import named
     from unnoise.media.pictures import picture, png
 
-    began, out = time.perf_counter(), c.output_for(image, common.output, common.overwrite)
+    began, rules = time.perf_counter(), common.rules
+    out = c.output_for(image, common.output, rules.overwrite)
+    own = {"strength": strength, "noises": noises, "steps": steps, "seed": seed}
+
+    def run(pipe, advance, **how):
+        size = common.batch_size
+        return edit(pipe, image, prompt or None, batch_size=size, progress=advance, **own, **how)
+
     with kept.telling(lambda: "nothing is written"):
-        given, pipe = read(image), common.load()
+        pipe = common.load()
+        recipes = c.planned(run, pipe)
+    with c.working(common, recipes, "noises", noises, None) as work:
         with progress("looking", None, "call") as advance:
-            found = edit(
-                pipe,
-                given,
-                prompt or None,
-                strength=strength,
-                noises=noises,
-                steps=steps,
-                seed=seed,
-                batch_size=common.batch_size,
-                progress=advance,
-            )
-        names = named(out, (str(seed),), common.overwrite)
-        file = put(names.files[0], png(picture(found.heat()), "{}"), common.overwrite)
-    if names.moved:
-        note(f"{names.moved} exists: wrote {file} (--overwrite replaces it)")
-    report = {
-        "files": [str(file)],
-        "score": found.score,
-        "relative": found.relative,
-        "top": float(found.map.max()),
-        "nfe": found.nfe,
-        "seconds": round(time.perf_counter() - began, 3),
-        "model": pipe.name,
-    }
-    emit(
-        report,
-        common.as_json,
-        f"{file}\nscore: {found.score:.6g}\nrelative to the picture's detail: {found.relative:.6g}",
-    )
+            found = run(pipe, advance, work=work)
+        heat = png(picture(found.heat()), "{}")
+        file = kept.written(named(out, (str(seed),), True).files[0], heat, rules)
+    report = {"files": [str(file)], "score": found.score, "relative": found.relative}
+    report |= {"top": float(found.map.max()), "nfe": found.nfe}
+    report |= {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
+    text = f"{file}\nscore: {found.score:.6g}\nrelative to the picture's detail: {found.relative:.6g}"
+    emit(report, common.as_json, text)
