@@ -53,9 +53,9 @@ Fps = Annotated[
 def inpaint(
     image: c.Image,
     prompt: c.Prompt = "",
-    mask: Mask = ...,
+    mask: Mask = ...,  # type: ignore[assignment]
     method: Method = None,
-    strength: Strength = 1.0,  # type: ignore[assignment]
+    strength: Strength = 1.0,
     soft: Soft = 2,
     times: Times = None,
     jump: Jump = None,
