@@ -293,8 +293,8 @@ def diffedit(
         m = _with_room(run.picture, after[0], m, room * _cell(after.shape[1:], x0))
     arrays = [pasted(run.picture, resized(p, run.picture.size), m) for p in after]
     # beside its own calls, for each of the mask's noises one under either prompt
-    made = run.result(arrays, calls + (2 if shape is None else 0))
-    return Masked(made.arrays, made.seeds, made.nfe, made.recipes, (m * 255).round().astype(np.uint8))
+    nfe = calls + (2 if shape is None else 0)
+    return run.result(arrays, nfe, Masked, mask=(m * 255).round().astype(np.uint8))
 
 
 def _redrawn(

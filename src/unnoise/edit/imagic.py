@@ -138,8 +138,7 @@ def imagic(
     tell = _teller(run.progress, stage)
     best, net = trained(pipe, run.encoded(), target, t, _folder(work, _about(run, target, t)), tell)
     x, nfe = _drawn(pipe, run, [(1 - v) * best + v * target for v in etas], net)
-    made = run.result(run.pictures(x), nfe)
-    return Swept(made.arrays, made.seeds, made.nfe, made.recipes, etas)
+    return run.result(run.pictures(x), nfe, Swept, etas=etas)
 
 
 def _check(pipe: Pipeline, work: Any) -> None:

@@ -422,9 +422,9 @@ def invert(
     x0 = run.encoded()
     up, down = _round_trip(run, x0, method, anchor, iterations)
     alone, pixels = (decoded(pipe, v, run.picture)[0] for v in (x0, down[0]))
-    made = run.result([run.picture.whole(pixels)], up.nfe + down[1])
-    errors = rms(down[0], x0), psnr(pixels, alone), psnr(alone, run.picture.pixels)
-    return Reconstruction(made.arrays, made.seeds, made.nfe, made.recipes, *errors)
+    errors = {"error": rms(down[0], x0), "psnr": psnr(pixels, alone)}
+    errors |= {"autoencoder": psnr(alone, run.picture.pixels)}
+    return run.result([run.picture.whole(pixels)], up.nfe + down[1], Reconstruction, **errors)
 
 
 def _round_trip(

@@ -111,9 +111,8 @@ def _drawn(run: Run, source: str, control: Control) -> Edited:
     held = Anchored(Steps(run.path()), "")
     x, calls, masks = _side_by_side(run, source, control, held)
     n, pixels = len(run.request.seeds), run.pipe.decode(x)
-    made = run.result(pixels[n:], calls)
     where = _enlarged(masks, pixels.shape[1:3])
-    return Edited(made.arrays, made.seeds, made.nfe, made.recipes, pixels[:n], where)
+    return run.result(pixels[n:], calls, Edited, source=pixels[:n], masks=where)
 
 
 def _changed(run: Run, source: str, control: Control, anchor: str, method: str) -> Edited:
@@ -130,8 +129,7 @@ def _changed(run: Run, source: str, control: Control, anchor: str, method: str) 
         arrays = [picture.whole(p) for p in pixels[n:]]
     else:
         arrays = [pasted(picture, p, m) for p, m in zip(pixels[n:], where)]
-    made = run.result(arrays, up.calls + calls)
-    return Edited(made.arrays, made.seeds, made.nfe, made.recipes, pixels[:n], where)
+    return run.result(arrays, up.calls + calls, Edited, source=pixels[:n], masks=where)
 
 
 def _enlarged(masks: Tensor | None, size: Sequence[int]) -> np.ndarray | None:

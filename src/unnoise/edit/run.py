@@ -169,9 +169,18 @@ class Run:
         plain = [self.request.recipe(self.pipe, i) for i in range(len(self.request.seeds))]
         return tuple({**r, "edit": edit} for edit in edits for r in plain)
 
-    def result(self, arrays: np.ndarray | Sequence[np.ndarray], nfe: int) -> Result:
-        """The Result of the edit: its pictures, uint8 (n, h, w, c), with their recipes."""
-        return Result(np.asarray(arrays), self.request.seeds * len(self.options), nfe, self.recipes)
+    def result(
+        self,
+        arrays: np.ndarray | Sequence[np.ndarray],
+        nfe: int,
+        form: Callable[..., Any] = Result,
+        **more: Any,
+    ) -> Any:
+        """The Result of the edit: its pictures, uint8 (n, h, w, c), with their recipes; more: of a form that
+        holds more.
+        """
+        seeds = self.request.seeds * len(self.options)
+        return form(np.asarray(arrays), seeds, nfe, self.recipes, **more)
 
 
 def begin(
