@@ -13,6 +13,7 @@ from tests.train.tiny import JUDGE, MLP, UNET, recipe
 from unnoise.errors import BadInput
 from unnoise.process.level import vp
 from unnoise.train import objective, perceptual, run
+from unnoise.train.features import features_of, middle
 from unnoise.train.fit import fit, prepare
 
 EXACT = dict(rtol=1e-12, atol=1e-12)
@@ -62,7 +63,7 @@ def folders(tmp_path_factory):
 def features(folder, net=UNET, **process):
     r = recipe(net, objective={"features": str(folder)}, process=process)
     src = prepare(recipe(net)).source
-    return perceptual.load(r, src.codec)
+    return features_of(r, src.codec)
 
 
 @pytest.mark.parametrize("which", ["judge", "unet"])
@@ -96,7 +97,7 @@ def test_the_middle_of_a_denoiser_is_what_its_middle_block_gives(folders):
     process = objective.resolve(f.process)
     with torch.no_grad():
         process.answer(lambda x, t: f.net(x, t, labels=labels), x0, eps, l)
-    assert torch.equal(perceptual.middle(f.net, process)(x0, eps, l, labels)[0], seen[0])
+    assert torch.equal(middle(f.net, process)(x0, eps, l, labels)[0], seen[0])
 
 
 @pytest.mark.parametrize("which", ["judge", "unet"])

@@ -87,16 +87,20 @@ def _run(wanted, out: Path, resume: bool, seconds: float | None) -> dict:
         with progress(wanted.name, wanted.train.steps) as advance:
             return run.train(wanted, out, resume, _report(advance), accelerator, seconds)
     except (BadInput, run.Interrupted) as e:
-        stopped = isinstance(e, run.Interrupted)
-        if main and not stopped:
+        if main and isinstance(e, BadInput):
             raise
-        if main:
-            note(f"interrupted: {e}")
-        else:
-            time.sleep(3)  # the main process says why; a launcher that sees one process end ends them all
+        _say_why(e, main)
         raise SystemExit(exit_code(e) if isinstance(e, KeyboardInterrupt) else 2) from None
     finally:
         accelerator.end_training()
+
+
+def _say_why(e: BaseException, main: bool) -> None:
+    """On the main process; the others wait for it: a launcher that sees one process end ends them all."""
+    if main:
+        note(f"interrupted: {e}")
+    else:
+        time.sleep(3)
 
 
 def _report(advance: Callable) -> Callable:

@@ -38,7 +38,7 @@ class EMA:
         w = 1 - (1 - 1 / step) ** (self.gamma + 1)
         state = net.state_dict()
         real = [k for k, v in state.items() if v.is_floating_point()]
-        # pyright: ignore[reportPrivateImportUsage]
-        torch._foreach_lerp_([self.weights[k] for k in real], [state[k] for k in real], w)
+        ours, theirs = [self.weights[k] for k in real], [state[k] for k in real]
+        torch._foreach_lerp_(ours, theirs, w)  # pyright: ignore[reportPrivateImportUsage]
         for k in state.keys() - real:
             self.weights[k].copy_(state[k])

@@ -22,25 +22,20 @@ leaks into the model, so distances of distributions are to be measured in the fe
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from unnoise.base.errors import BadInput
 from unnoise.base.section import checked
-from unnoise.nets.classifier import Classifier
-from unnoise.nets.unet import UNet
 from unnoise.process.level import Level
 from unnoise.train.recipe import Recipe
 
 Distance = Callable[[Tensor], Tensor]  # errors (n, …) -> (n,)
-Features = Callable[
-    [Tensor, Tensor, Level, Tensor | None], list[Tensor]
-]  # (x0, eps, a level drawn anew, labels) -> layers (n, …)
+# (x0, eps, a level drawn anew, labels) -> layers (n, …): see `features`
+Features = Callable[[Tensor, Tensor, Level, Tensor | None], list[Tensor]]
 
 
 class Objective(BaseModel):
@@ -85,9 +80,8 @@ def _pseudo(square: Tensor, c: float) -> Tensor:
 
 def distance(o: Objective) -> Distance:
     """The error of a network's output that [objective] names."""
-    return {"mse": square, "huber": lambda d: huber(d, o.c), "huber_norm": lambda d: huber_norm(d, o.c)}[
-        o.loss
-    ]
+    named = {"mse": square, "huber": lambda d: huber(d, o.c), "huber_norm": lambda d: huber_norm(d, o.c)}
+    return named[o.loss]
 
 
 def between(
@@ -102,74 +96,6 @@ def between(
     """
     with torch.no_grad():
         want = features(*truth, l, labels)
-    return torch.stack(
-        [
-            square(a.float() - b.float()) / (square(b.float()) + 1e-6)
-            for a, b in zip(features(*guess, l, labels), want)
-        ]
-    ).mean(0)
-
-
-def stages(net: Classifier) -> Features:
-    """The outputs of a classifier's stages for x0, and its features."""
-    net = _frozen(net)
-
-    def f(x0: Tensor, eps: Tensor, l: Level, labels: Tensor | None) -> list[Tensor]:
-        h, out = x0, []
-        for stage in net.to(x0.device).stages:
-            h = stage(h)
-            out.append(h)
-        return out
-
-    return f
-
-
-def middle(net: UNet, process: Any) -> Features:
-    """The output of a denoiser's middle block for alpha x0 + sigma eps at a level, told the labels where it
-    takes them.
-    """
-    half = _frozen(net)  # walks down and across, and returns what it has there
-    half.up_blocks, half.finish = nn.ModuleList(), lambda x: x
-
-    def f(x0: Tensor, eps: Tensor, l: Level, labels: Tensor | None) -> list[Tensor]:
-        labelled = {"labels": labels} if half.config.num_class_embeds else {}
-        return [process.answer(lambda x, t: half.to(x.device)(x, t, **labelled), x0, eps, l)[1]]
-
-    return f
-
-
-def load(recipe: Recipe, codec: Any) -> Features | None:
-    """The features that [objective] names, None where it names none. BadInput: no such model, another kind,
-    or of other data.
-    """
-    o = keys(recipe)
-    if not o.features:
-        return None
-    if recipe.process.predict in ("eps", "epsilon", "score"):
-        raise BadInput(
-            "objective.features needs an estimate of x0 at every level, which process.predict"
-            f" {recipe.process.predict!r} does not give without signal (accepted: v, x0, velocity, edm)"
-        )
-    from unnoise import hub
-    from unnoise.train import objective
-
-    f = hub.load(o.features)
-    if _sees(f.codec) != _sees(codec):
-        raise BadInput(f"objective.features: {f.name!r} sees other data ({f.codec}) than this run ({codec})")
-    if isinstance(f.net, Classifier) and not f.net.config.time:
-        return stages(f.net)
-    if isinstance(f.net, UNet) and f.process and f.net.config.mid_block_type and not f.text:
-        return middle(f.net, objective.resolve(f.process))
-    raise BadInput(
-        f"objective.features: {f.name!r} is of kind {f.kind} (accepted: a classifier of clean images, or a"
-        " UNet with a middle block and no text)"
-    )
-
-
-def _sees(codec: Any) -> tuple:
-    """What makes two codecs give a network the same tensors."""
-    return type(codec), tuple(codec.shape(1)), {k: v for k, v in codec.config().items() if k != "multiple"}
-
-
-def _frozen(net: Any) -> Any:
-    return copy.deepcopy(net).eval().requires_grad_(False)
+    layers = zip(features(*guess, l, labels), want)
+    apart = [square(a.float() - b.float()) / (square(b.float()) + 1e-6) for a, b in layers]
+    return torch.stack(apart).mean(0)

@@ -16,6 +16,7 @@ from unnoise.codec import is_of_pictures
 from unnoise.nets.table import NETS
 from unnoise.process import noise
 from unnoise.train import inpaint, networks, objective, perceptual, reader, upscale
+from unnoise.train.features import features_of
 from unnoise.train.items import Items
 from unnoise.train.recipe import Recipe
 from unnoise.train.sources import Source, first, of_data
@@ -94,8 +95,8 @@ class Denoise(Task):
     def loss(self, src: Source) -> objective.Loss:
         null = len(src.words) if src.labels is not None else None
         condition = src.condition if src.text else None
-        features = perceptual.load(self.recipe, src.codec)
-        return objective.denoising(self.recipe, null, condition, features)
+        frozen = features_of(self.recipe, src.codec)
+        return objective.denoising(self.recipe, null, condition, frozen)
 
     def validate(self, net: Any, items: Items, src: Source, start: int) -> dict[str, float]:
         """The weighted loss at levels evenly spaced in the schedule's time (`loss_0.0625`, the cleanest, …),
