@@ -37,25 +37,26 @@ def denoiser(
     of the prompts' rows and then the negatives' where there is guidance -> the one whose answers guidance
     mixes.
     """
-    net, condition = net or pipe.fast, pipe.condition
-    within = within or (lambda denoise: denoise)
+    call, condition = net or pipe.fast, pipe.condition
+    around: Callable[[Denoiser], Denoiser] = within or (lambda denoise: denoise)
     if condition is None:
-        return within(pipe.process.denoiser(net))
+        return around(pipe.process.denoiser(call))
+    name = condition.argument
 
-    def bind(told: Tensor) -> Denoiser:
-        ready = pipe.runner.prepared(told)
-        return within(pipe.process.denoiser(lambda x, t: net(x, t, **{condition.argument: ready()})))
+    def bind(encoded: Tensor) -> Denoiser:
+        ready = pipe.runner.prepared(encoded)
+        return around(pipe.process.denoiser(lambda x, t: call(x, t, **{name: ready()})))
 
-    def guided(told: Tensor) -> Denoiser:
-        cond, uncond = told[: len(prompts)], told[len(prompts) :]
+    def guided(encoded: Tensor) -> Denoiser:
+        cond, uncond = encoded[: len(prompts)], encoded[len(prompts) :]
         if isinstance(guidance, (int, float)) and guidance == 1:
             return bind(cond)
         return cfg_batched(bind, cond, uncond, guidance, rescale)
 
     everything = [*prompts, *(negatives or [condition.empty] * len(prompts))]
-    by_level = condition.encode(everything, len(path) - 1 if path else 1, clip_skip)
-    bound = {id(told): guided(told) for told in by_level}  # steps with one prompt share its keys and values
-    return by_step([bound[id(told)] for told in by_level], path)
+    steps = condition.encode(everything, len(path) - 1 if path else 1, clip_skip)
+    bound = {id(e): guided(e) for e in steps}  # steps with one prompt share its keys and values
+    return by_step([bound[id(e)] for e in steps], path)
 
 
 def by_step(parts: Sequence[Denoiser], path: Path | None) -> Denoiser:

@@ -14,7 +14,9 @@ from unnoise.base.errors import BadInput
 from unnoise.pipeline.result import Result
 from unnoise.sample import SAMPLERS, State
 
-P, S, R = ParamSpec("P"), TypeVar("S"), TypeVar("R")
+P = ParamSpec("P")
+S = TypeVar("S")
+R = TypeVar("R")
 RUNNING = ("batch_size", "progress", "on_state")  # how a request is run: they change no image
 
 

@@ -104,7 +104,8 @@ def _class(pipe: Pipeline, value: str) -> LogProb:
 
     by = load()
     i = Words(by.words).label(value)
-    size, patch, net = (by.codec.height, by.codec.width), by.codec.patch, by.net.to(pipe.runner.device)
+    size, net = (by.codec.height, by.codec.width), by.net.to(pipe.runner.device)
+    patch = by.codec.patch  # type: ignore[attr-defined]  # this judge's are pixels
 
     def log_prob(images: Tensor) -> Tensor:
         x = F.pixel_unshuffle(fitted(images[:, :1], size) * 2 - 1, patch)

@@ -45,7 +45,7 @@ def parse(item: Any) -> Guide:
         item = (item, 1.0)
     if isinstance(item, tuple) and len(item) == 2 and callable(item[0]):
         name = getattr(item[0], "__qualname__", type(item[0]).__name__)
-        return Guide("python", name, _weight(item[1]), item[0])
+        return Guide("python", name, _weight(item[1]), item[0])  # type: ignore[arg-type]
     if not isinstance(item, str):
         raise BadInput(
             "a guide is a text such as 'colour=green:2', a function, or (function, weight), given"
