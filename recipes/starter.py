@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from PIL import Image
 
+from unnoise.base.write import put
 from unnoise.data.draw import fate
 from unnoise.data.emoji import STARTER, Concept, Emoji, load_emoji
-from unnoise.data.fetch import install
 from unnoise.data.nouns import HELD_OUT, NOUNS
 from unnoise.data.prepare import Book, _webp, attribution, pack
 from unnoise.data.sources import ARTWORK
@@ -63,8 +63,8 @@ def write(emoji: Emoji, size: int = 32) -> None:
         (int(emoji.variant[i]), int(emoji.style[i]), _webp(Image.fromarray(emoji.rgba(i)), size))
         for i in images(emoji)
     ]
-    install(pack(book, size, drawn), STARTER)
-    install(attribution(Emoji(STARTER)).encode(), STARTER.with_name("ATTRIBUTION.md"))
+    put(STARTER, pack(book, size, drawn))
+    put(STARTER.with_name("ATTRIBUTION.md"), attribution(Emoji(STARTER)).encode())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A small published set, delivered by client programs that stand first on PATH and may be told to misbehave.
 
-Everything of `unnoise.data.fetch` runs for real here, subprocesses and archives included; only the bytes are
-few.
+Everything of `unnoise.data.delivery` runs for real here, subprocesses and archives included; only the bytes
+are few.
 """
 
 from __future__ import annotations

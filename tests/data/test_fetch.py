@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unnoise.data import SOURCES, fetch, load
-from unnoise.data.fetch import CLIENT_SECONDS, cached, from_rows, missing_files
+from unnoise.data import SOURCES, delivery, fetch, load
+from unnoise.data.delivery import CLIENT_SECONDS, from_rows
+from unnoise.data.sets import cached, missing_files
 from unnoise.data.sources import Source
 from unnoise.errors import BadInput
 
@@ -199,7 +200,7 @@ def test_no_client_at_all(tiny, clients, monkeypatch):
 
 
 def test_a_client_that_never_answers(tiny, clients, monkeypatch):
-    monkeypatch.setattr(sys.modules["unnoise.data.fetch"], "CLIENT_SECONDS", 1)
+    monkeypatch.setattr(delivery, "CLIENT_SECONDS", 1)
     clients.npm(b"", "import time; time.sleep(60)")
     start = time.monotonic()
     assert "no answer within 1 s" in refuses() and time.monotonic() - start < 20

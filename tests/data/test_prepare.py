@@ -15,8 +15,8 @@ import pytest
 from unnoise.data import fetch, load, prepare
 from unnoise.data import fetch as fetch_function
 from unnoise.data.emoji import Emoji, load_emoji, path
-from unnoise.data.fetch import cached
 from unnoise.data.prepare import _code, _slug, read_book
+from unnoise.data.sets import cached
 from unnoise.data.sources import ARTWORK, FREE, SOURCES, TEXTS, File, Package
 from unnoise.errors import BadInput
 

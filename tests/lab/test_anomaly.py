@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unnoise.data.fetch import missing_files
+from unnoise.data.sets import missing_files
 
 RUN = Path(__file__).parents[2] / "lab" / "anomaly" / "run.py"
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from lab.classifier_guidance import run
-from unnoise.data.fetch import cached
+from unnoise.data.sets import cached
 from unnoise.process.level import clean
 
 HERE = Path(run.__file__).parent

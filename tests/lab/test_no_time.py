@@ -13,7 +13,7 @@ import torch
 from torch.testing import assert_close
 
 from lab.no_time import run
-from unnoise.data.fetch import cached
+from unnoise.data.sets import cached
 from unnoise.denoiser import Mixture, adapt
 from unnoise.process import Level, noise, predict, schedule
 from unnoise.process.level import ve

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lab.noise_predictor import run
-from unnoise.data.fetch import cached
+from unnoise.data.sets import cached
 from unnoise.train import fit
 from unnoise.train.recipe import parse
 

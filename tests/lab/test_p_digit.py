@@ -14,7 +14,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from lab.p_digit import run
-from unnoise.data.fetch import cached
+from unnoise.data.sets import cached
 from unnoise.denoiser import Empirical, Gaussian
 from unnoise.guide import classifier
 from unnoise.process import noise

