@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,7 +47,14 @@ def fetch(
             got = hub.fetch(name, revision, variant, token, report=report)
     except KeyboardInterrupt as e:
         raise type(e)(f"what has come is kept, the same command goes on (unnoise fetch {name})") from None
-    d = {
+    d = _report(name, got)
+    what = f"{d['received'] / 1e6:.1f} MB fetched" if got.received else "already here"
+    about = f"{name} ({d['variant']}, commit {d['commit'][:12]}, {d['bytes'] / 1e6:.1f} MB)"
+    emit(d, as_json, f"{about}: {what}\n{got.path}")
+
+
+def _report(name: str, got: Any) -> dict[str, Any]:
+    return {
         "name": name,
         "folder": str(got.path),
         "commit": got.manifest["commit"],
@@ -56,12 +63,6 @@ def fetch(
         "bytes": sum(f["size"] for f in got.manifest["files"].values()),
         "received": got.received,
     }
-    what = f"{d['received'] / 1e6:.1f} MB fetched" if got.received else "already here"
-    emit(
-        d,
-        as_json,
-        f"{name} ({d['variant']}, commit {d['commit'][:12]}, {d['bytes'] / 1e6:.1f} MB): {what}\n{got.path}",
-    )
 
 
 def _token() -> str:
@@ -74,17 +75,9 @@ def _token() -> str:
 def _show(plan, as_json: bool) -> None:
     files = {f.name: f.size for f in plan.files}
     lines = [f"{size:>14,}  {name}" for name, size in files.items()]
-    emit(
-        {
-            "name": plan.name,
-            "commit": plan.commit,
-            "variant": plan.variant or "plain",
-            "files": files,
-            "bytes": plan.size,
-        },
-        as_json,
-        "\n".join([*lines, f"{plan.size:>14,}  bytes in all, commit {plan.commit[:12]}"]),
-    )
+    lines.append(f"{plan.size:>14,}  bytes in all, commit {plan.commit[:12]}")
+    about = {"name": plan.name, "commit": plan.commit, "variant": plan.variant or "plain"}
+    emit({**about, "files": files, "bytes": plan.size}, as_json, "\n".join(lines))
 
 
 @contextmanager

@@ -33,15 +33,19 @@ def models(
         raise BadInput(f"{like!r} is one argument too many: unnoise models NAME --words LIKE looks for words")
     if words:
         return _words(name or DEFAULT_MODEL, like or "", as_json)
-    if name is None:
-        rows = [_row(n) for n in hub.bundled()]
-        return emit(
-            {"models": rows},
-            as_json,
-            "\n".join(f"{r['name']:16}{r['kind']:12}{r['bytes'] / 1e6:6.1f} MB" for r in rows),
-        )
+    if name is not None:
+        return emit(_inside(name), as_json)
+    rows = [_row(n) for n in hub.bundled()]
+    lines = (f"{r['name']:16}{r['kind']:12}{r['bytes'] / 1e6:6.1f} MB" for r in rows)
+    return emit({"models": rows}, as_json, "\n".join(lines))
+
+
+def _inside(name: str) -> dict:
+    """What a model folder holds."""
+    from unnoise import hub
+
     f = hub.load(name)
-    d = {
+    return {
         "name": f.name,
         "kind": f.kind,
         "parameters": sum(p.numel() for p in f.net.parameters()),
@@ -52,7 +56,6 @@ def models(
         "sha256": f.sha256,
         "folder": str(hub.find(name)),
     }
-    emit(d, as_json)
 
 
 def _words(name: str, like: str, as_json: bool) -> None:

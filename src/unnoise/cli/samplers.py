@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unnoise import DEFAULT_MODEL
 from unnoise.base.errors import BadInput
 from unnoise.cli.common import emit, progress
+
+if TYPE_CHECKING:
+    from unnoise.pipeline import Pipeline
+    from unnoise.process.level import Level
 
 
 def samplers(
@@ -41,30 +45,23 @@ def samplers(
         raise BadInput("--calls goes with --tune MODEL")
     if explain:
         return _explain(model, steps, sampler, spacing, as_json)
+    _list(as_json)
+
+
+def _list(as_json: bool) -> None:
+    from inspect import getdoc
+
     from unnoise.process.schedule import GRIDS
     from unnoise.sample import SAMPLERS
 
-    rows = [
-        {
-            "name": s.name,
-            "order": s.order,
-            "stochastic": s.stochastic,
-            "options": s.options,
-            "summary": s.summary,
-        }
-        for s in SAMPLERS.values()
-    ]
-    grids = [{"name": k, "summary": (g.__doc__ or "").split("\n")[0]} for k, g in GRIDS.items()]
-    lines = [
-        f"{r['name']:20} order {r['order']}  {'stochastic   ' if r['stochastic'] else 'deterministic'} "
-        f" {r['summary']}"
-        for r in rows
-    ]
-    emit(
-        {"samplers": rows, "spacings": grids},
-        as_json,
-        "\n".join([*lines, "", "grids:", *(f"{g['name']:20} {g['summary']}" for g in grids)]),
-    )
+    keys = ("name", "order", "stochastic", "options", "summary")
+    rows = [{k: getattr(s, k) for k in keys} for s in SAMPLERS.values()]
+    first = lambda doc: " ".join((doc or "").split("\n\n")[0].split())
+    grids = [{"name": k, "summary": first(getdoc(grid))} for k, grid in GRIDS.items()]
+    kinds = {True: "stochastic   ", False: "deterministic"}
+    lines = [f"{r['name']:20} order {r['order']}  {kinds[r['stochastic']]}  {r['summary']}" for r in rows]
+    lines += ["", "grids:", *(f"{g['name']:20} {g['summary']}" for g in grids)]
+    emit({"samplers": rows, "spacings": grids}, as_json, "\n".join(lines))
 
 
 def _explain(model: str, steps: int | None, sampler: str | None, spacing: str | None, as_json: bool) -> None:
@@ -74,16 +71,7 @@ def _explain(model: str, steps: int | None, sampler: str | None, spacing: str | 
     pipe = load(model)
     r = pipe.request(num_inference_steps=steps, sampler=sampler, spacing=spacing)
     path = pipe.path(r)
-    rows: list[dict[str, Any]] = [
-        {
-            "step": i,
-            "t": round(float(pipe.schedule.timestep(l)), 4),
-            "alpha": float(l.alpha),
-            "sigma": float(l.sigma),
-            "snr": float((l.alpha / l.sigma) ** 2) if float(l.sigma) else None,
-        }
-        for i, l in enumerate(path)
-    ]
+    rows = [_level(pipe, i, l) for i, l in enumerate(path)]
     out = {
         "model": pipe.name,
         "schedule": pipe.schedule.name,
@@ -93,16 +81,24 @@ def _explain(model: str, steps: int | None, sampler: str | None, spacing: str | 
         "nfe": SAMPLERS[r.sampler].calls(path, **r.options),
         "grid": rows,
     }
-    show = lambda v: "inf" if v is None else f"{v:.6g}"
-    lines = [
-        f"{r.sampler} on {r.spacing}, {r.steps} steps, {out['nfe']} calls; schedule {pipe.schedule.name}",
-        f"{'step':>4} {'t':>10} {'alpha':>12} {'sigma':>12} {'SNR':>12}",
-    ]
-    lines += [
-        f"{q['step']:>4} {q['t']:>10.3f} {q['alpha']:>12.6g} {q['sigma']:>12.6g} {show(q['snr']):>12}"
-        for q in rows
-    ]
-    emit(out, as_json, "\n".join(lines))
+    head = f"{r.sampler} on {r.spacing}, {r.steps} steps, {out['nfe']} calls; schedule {pipe.schedule.name}"
+    names = f"{'step':>4} {'t':>10} {'alpha':>12} {'sigma':>12} {'SNR':>12}"
+    emit(out, as_json, "\n".join([head, names, *map(_line, rows)]))
+
+
+def _level(pipe: Pipeline, i: int, l: Level) -> dict[str, Any]:
+    return {
+        "step": i,
+        "t": round(float(pipe.schedule.timestep(l)), 4),
+        "alpha": float(l.alpha),
+        "sigma": float(l.sigma),
+        "snr": float((l.alpha / l.sigma) ** 2) if float(l.sigma) else None,
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    snr = "inf" if row["snr"] is None else f"{row['snr']:.6g}"
+    return f"{row['step']:>4} {row['t']:>10.3f} {row['alpha']:>12.6g} {row['sigma']:>12.6g} {snr:>12}"
 
 
 def _tune(model: str, calls: int | None, output: str | None, as_json: bool) -> None:

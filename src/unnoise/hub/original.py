@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -213,25 +213,35 @@ def unet_names(config: dict) -> Names:
     }
     for i, j in ((0, 0), (2, 1)):
         names |= _within(f"middle_block.{i}", f"mid_block.resnets.{j}", _RESNET)
-    i = 1
-    for b, kind in enumerate(down):
-        for j in range(each):
+    return names | _down_names(down, each) | _up_names(up, each + 1)
+
+
+def _down_names(kinds: Sequence[str], each: int) -> Names:
+    """input_blocks.1 …: the resnets of each block, then its downsampler."""
+    names: Names = {}
+    for b, kind in enumerate(kinds):
+        first = 1 + b * (each + 1)
+        for j, i in enumerate(range(first, first + each)):
             names |= _within(f"input_blocks.{i}.0", f"down_blocks.{b}.resnets.{j}", _RESNET)
             if kind.startswith("CrossAttn"):
                 names[f"input_blocks.{i}.1"] = f"down_blocks.{b}.attentions.{j}"
-            i += 1
-        if b < len(down) - 1:
-            names[f"input_blocks.{i}.0.op"] = f"down_blocks.{b}.downsamplers.0.conv"
-        i += 1
-    for b, kind in enumerate(up):
+        if b < len(kinds) - 1:
+            names[f"input_blocks.{first + each}.0.op"] = f"down_blocks.{b}.downsamplers.0.conv"
+    return names
+
+
+def _up_names(kinds: Sequence[str], each: int) -> Names:
+    """output_blocks.0 …: the resnets of each block, the upsampler beside the last of them."""
+    names: Names = {}
+    for b, kind in enumerate(kinds):
         cross = kind.startswith("CrossAttn")
-        for j in range(each + 1):
-            i = b * (each + 1) + j
+        for j, i in enumerate(range(b * each, (b + 1) * each)):
             names |= _within(f"output_blocks.{i}.0", f"up_blocks.{b}.resnets.{j}", _RESNET)
             if cross:
                 names[f"output_blocks.{i}.1"] = f"up_blocks.{b}.attentions.{j}"
-        if b < len(up) - 1:
-            names[f"output_blocks.{i}.{2 if cross else 1}.conv"] = f"up_blocks.{b}.upsamplers.0.conv"
+        if b < len(kinds) - 1:
+            last = f"output_blocks.{(b + 1) * each - 1}"
+            names[f"{last}.{2 if cross else 1}.conv"] = f"up_blocks.{b}.upsamplers.0.conv"
     return names
 
 
@@ -436,32 +446,39 @@ def recognise(keys: Iterable[str], own_vae: bool = True) -> None:
         "the autoencoder": any(k.startswith(VAE) for k in keys),
         "the text encoder": any(k.startswith((TEXT_1, TEXT_2)) for k in keys),
     }
+    looked_at = keys
     if has["the UNet"] and has["the text encoder"]:
-        told = [
-            k for k in keys if k.startswith(_MEANT) or (k.startswith(UNET) and any(p in k for p in _WITHIN))
-        ]
-    else:
-        told = keys
+        inside = lambda k: k.startswith(UNET) and any(p in k for p in _WITHIN)
+        looked_at = [k for k in keys if k.startswith(_MEANT) or inside(k)]
     for piece, what in _OTHERS.items():
-        if any(piece in k for k in told):
+        if any(piece in k for k in looked_at):
             raise BadInput(f"the file is {what}, which is not supported (accepted: {SUPPORTED})")
-    for piece, what in _SINGLE.items():
-        if not any(has.values()) and any(k.startswith(piece) for k in keys):
-            raise BadInput(f"the file is {what} (accepted: {SUPPORTED})")
     if not any(has.values()):
-        raise BadInput(f"the file holds nothing of Stable Diffusion (accepted: {SUPPORTED})")
+        raise _nothing(keys)
+    _check_complete(has, own_vae)
+
+
+def _nothing(keys: list[str]) -> BadInput:
+    """The error for a file of which no name is one of Stable Diffusion's."""
+    for piece, what in _SINGLE.items():
+        if any(k.startswith(piece) for k in keys):
+            return BadInput(f"the file is {what} (accepted: {SUPPORTED})")
+    return BadInput(f"the file holds nothing of Stable Diffusion (accepted: {SUPPORTED})")
+
+
+def _check_complete(has: dict[str, bool], own_vae: bool) -> None:
     missing, there = ([part for part, found in has.items() if found is wanted] for wanted in (False, True))
+    if not missing or (missing == ["the autoencoder"] and not own_vae):
+        return
     if missing == ["the autoencoder"]:
-        if own_vae:
-            raise BadInput(
-                "the file holds the UNet and the text encoder only, the autoencoder is missing: name one"
-                f" with --vae FOLDER (accepted: {SUPPORTED})"
-            )
-    elif missing:
         raise BadInput(
-            f"the file holds {' and '.join(there)} only, {' and '.join(missing)} is missing (accepted:"
-            f" {SUPPORTED})"
+            "the file holds the UNet and the text encoder only, the autoencoder is missing: name one"
+            f" with --vae FOLDER (accepted: {SUPPORTED})"
         )
+    raise BadInput(
+        f"the file holds {' and '.join(there)} only, {' and '.join(missing)} is missing (accepted:"
+        f" {SUPPORTED})"
+    )
 
 
 def _size(weights: Weights, key: str, ndim: int | tuple[int, ...] = 4) -> tuple[int, ...]:
