@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from tests.train.tiny import JUDGE, MLP, UNET, poison, recipe
+from unnoise.base.sheet import tile
 from unnoise.errors import BadInput
 from unnoise.train import checkpoint, run
 from unnoise.train.fit import prepare
@@ -104,7 +105,7 @@ def test_tensorboard_has_the_same_numbers(tmp_path):
 
 def test_tile_lays_images_out_row_by_row():
     images = np.stack([np.full((2, 3, 1), v, np.uint8) for v in (10, 20, 30)])
-    sheet = run.tile(images, columns=2)
+    sheet = tile(images, columns=2)
     assert (
         sheet.shape == (4, 6)
         and sheet[0, 0] == 10
