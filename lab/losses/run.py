@@ -33,6 +33,7 @@ import numpy as np
 import torch
 
 from unnoise import data, hub, pipeline
+from unnoise.base.sheet import tile
 from unnoise.evaluate import metrics
 from unnoise.process import noise
 from unnoise.sample import SAMPLERS, last
@@ -229,7 +230,7 @@ def picture(folder: Path, seed: int):
     assert real.labels is not None
     rows = [pictures(folder / f"{name}-{seed}" / "model", labels, seed + 50) for name in ARMS]
     rows.append(np.stack([real.x[real.labels == k][i] for i in range(2) for k in range(10)]))
-    return Image.fromarray(run.tile(np.concatenate(rows), 20)).resize(
+    return Image.fromarray(tile(np.concatenate(rows), 20)).resize(
         (20 * 32, len(rows) * 32), Image.Resampling.NEAREST
     )
 

@@ -18,7 +18,7 @@ from PIL import Image
 from tests.train.tiny import JUDGE, MLP, UNET, poison, recipe
 from unnoise.base.sheet import tile
 from unnoise.errors import BadInput
-from unnoise.train import checkpoint, run
+from unnoise.train import checkpoint, objective, run
 from unnoise.train.fit import prepare
 
 WEIGHTS = ("raw_sha256", "ema0_sha256", "ema1_sha256")
@@ -143,7 +143,7 @@ def test_validation_has_one_value_a_level_and_is_the_errors_mean(tmp_path):
     )  # a net that says 0 has the mean square of its target v = alpha eps - sigma x0
     x = v.src.encode(v.index)
     for j, value in enumerate(zero[f"loss_{(j + 0.5) / 8:.4f}"] for j in range(8)):
-        l = run.objective.resolve(r.recipe.process).curve.level((j + 0.5) / 8)
+        l = objective.resolve(r.recipe.process).curve.level((j + 0.5) / 8)
         assert value == pytest.approx(float(l.alpha**2 + l.sigma**2 * x.square().mean()), rel=0.03)
 
 
