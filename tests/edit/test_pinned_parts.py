@@ -359,7 +359,7 @@ def test_a_canvas_is_cut_into_tiles_that_overlap_by_eight_cells(tmp_path):
 
     pipe = unnoise.load(upscaler(tmp_path / "up", size=48), device="cpu", dtype="fp32")
     c, l, x = canvas.alone(pipe, (40, 30)), ve(0.5), normal(1, 12, 40, 30).float()
-    whole = canvas.whole(pipe, c, Count())(x, l)
+    whole = canvas.over_tiles(pipe, c, Count())(x, l)
     net = pipe.fast
 
     def work(u):

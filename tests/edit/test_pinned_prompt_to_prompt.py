@@ -30,7 +30,7 @@ def test_local_words_bind_from_a_fifth_of_the_steps_on(pipe):
     """
     c = begun(pipe, 10)
     look = torch.tensor([[0.0, 0.4], [0.6, 1.0]])[None, None]
-    c.seen = [torch.cat([torch.zeros_like(look), look])]
+    c.looks = [torch.cat([torch.zeros_like(look), look])]
     x, x0 = normal(2, 4, 2, 2), normal(2, 4, 2, 2, seed=1)
     denoise = c.wrap(lambda y, l: x0)
     path = c.steps.path
@@ -56,10 +56,10 @@ def test_words_are_located_in_small_places_alone(pipe):
     c.hook(q, k, v, Place("mid", "cross", (32, 1)))
     weights = (q @ k.transpose(-1, -2) / 5**0.5).softmax(-1)
     at = c.words
-    assert len(c.seen) == 1
+    assert len(c.looks) == 1
     assert all(at)
     want = torch.stack([weights[i][..., at[i]].sum(-1).mean(0).reshape(1, 2, 16) for i in (0, 1)])
-    torch.testing.assert_close(c.seen[0], want)
+    torch.testing.assert_close(c.looks[0], want)
 
 
 @pytest.mark.parametrize(("steps", "cross", "self_"), [(10, 8, 4), (5, 4, 2)])

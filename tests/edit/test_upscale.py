@@ -91,7 +91,7 @@ def test_one_tile_is_the_network_itself(pipe):
         lambda y, t: pipe.fast(torch.cat([y, nothing.expand(len(y), -1, -1, -1)], 1), t)
     )
     with torch.no_grad():
-        assert_close(canvas.whole(pipe, nothing, Count())(x, l), net(x, l))
+        assert_close(canvas.over_tiles(pipe, nothing, Count())(x, l), net(x, l))
 
 
 def test_tiles_of_a_network_that_looks_at_one_cell_are_the_whole_picture(pipe):
@@ -102,7 +102,7 @@ def test_tiles_of_a_network_that_looks_at_one_cell_are_the_whole_picture(pipe):
         process=pipe.process,
     )
     x, condition, l, count = torch.randn(2, 12, 21, 37), torch.randn(1, 25 - 12, 21, 37), ve(0.7), Count()
-    tiles = canvas.whole(local, condition, count)(x, l)
+    tiles = canvas.over_tiles(local, condition, count)(x, l)
     net = pipe.process.denoiser(
         lambda y, t: local.fast(torch.cat([y, condition.expand(2, -1, -1, -1)], 1), t)
     )

@@ -31,7 +31,7 @@ def shows(pipe: Pipeline) -> dict | None:
     return pipe.folder.defaults.get("upscale")
 
 
-def whole(pipe: Pipeline, condition: Tensor, count: Count) -> Denoiser:
+def over_tiles(pipe: Pipeline, condition: Tensor, count: Count) -> Denoiser:
     """E[x0 | x, condition] of folded pictures (n, c p^2, h, w) of any size, condition (1 or n, c', h, w); one
     count for a whole picture.
     """

@@ -23,7 +23,7 @@ from unnoise.base import arguments
 from unnoise.base.errors import BadInput
 from unnoise.codec import of_pictures
 from unnoise.denoiser import Denoiser
-from unnoise.edit.canvas import alone, folded, numbers, shows, tensor, unfolded, whole
+from unnoise.edit.canvas import alone, folded, numbers, over_tiles, shows, tensor, unfolded
 from unnoise.edit.picture import Given, Picture, encoded, read, working_size
 from unnoise.edit.run import Run, begin, no_size, own_size, part, sampled
 from unnoise.edit.upscale import known
@@ -67,9 +67,10 @@ def _check_size(pipe: Pipeline, picture: Picture) -> None:
     codec = of_pictures(pipe.codec, pipe.name, "it cannot edit pictures")
     if shows(pipe) or codec.free or picture.size == (codec.height, codec.width):
         return
-    given, own = (f"{w} x {h}" for h, w in (picture.size, (codec.height, codec.width)))
+    given, wanted = (f"{w} x {h}" for h, w in (picture.size, (codec.height, codec.width)))
     raise BadInput(
-        f"model {pipe.name!r} knows noise on pictures of {own} only, given {given} (emoji-upscale takes any)"
+        f"model {pipe.name!r} knows noise on pictures of {wanted} only, given {given} (emoji-upscale takes"
+        " any)"
     )
 
 
@@ -79,7 +80,7 @@ def _canvas_cleaned(run: Run, sigma: float, sample: bool) -> tuple[np.ndarray, i
     x = folded(pipe, tensor(pipe, picture.pixels))
 
     def draw(places: list[int], count: Count) -> Tensor:
-        model = whole(pipe, alone(pipe, (x.shape[2], x.shape[3])), count)
+        model = over_tiles(pipe, alone(pipe, (x.shape[2], x.shape[3])), count)
         return come_down(pipe, run.request.only(places), x.repeat(len(places), 1, 1, 1), sigma, model, sample)
 
     z, calls = run.batched(draw, x.shape)
@@ -105,13 +106,13 @@ def come_down(pipe: Pipeline, r: Request, x: Tensor, sigma: float, model: Denois
     """From x = x0 + sigma eps (n, …) to E[x0 | x] in one call, or to samples by the request's sampler on the
     rest of its path.
     """
-    own = ve(torch.tensor(sigma, dtype=torch.float64))
+    level = ve(torch.tensor(sigma, dtype=torch.float64))
     if not sample:
-        l = pipe.schedule.level(pipe.schedule.time(own))
+        l = pipe.schedule.level(pipe.schedule.time(level))
         with torch.no_grad():
             return model(spread(l.alpha, x) * x, l)
     top = pipe.schedule.time(pipe.path(r)[0])
-    path = part(pipe, r, float((pipe.schedule.time(own) / top).clamp(max=1)))
+    path = part(pipe, r, float((pipe.schedule.time(level) / top).clamp(max=1)))
     return sampled(r, model, spread(path[0].alpha, x) * x, path)
 
 

@@ -317,8 +317,8 @@ def _with_room(picture: Picture, after: np.ndarray, m: np.ndarray, radius: int) 
     works at.
     """
     size = after.shape[:2]
-    own = cells(m, torch.empty(1, 1, *size, dtype=torch.float64))[0, 0].numpy()
-    found = reached(resized(picture.pixels, size), after, own, radius)
+    shape = cells(m, torch.empty(1, 1, *size, dtype=torch.float64))[0, 0].numpy()
+    found = reached(resized(picture.pixels, size), after, shape, radius)
     wide = F.interpolate(torch.from_numpy(found)[None, None], m.shape, mode="bilinear", align_corners=False)[
         0, 0
     ].numpy()

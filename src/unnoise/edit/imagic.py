@@ -349,10 +349,10 @@ def _drawn(pipe: Pipeline, run: Run, embeddings: Sequence[Tensor], net: nn.Modul
 
 def _batch(run: Run, net: nn.Module, e: Tensor, places: list[int], count: Count) -> Tensor:
     prompted = 0 if run.request.guidance == 0 else len(places)
-    return run.finish(places, count, net=_told(net, e, prompted))
+    return run.finish(places, count, net=_prompted(net, e, prompted))
 
 
-def _told(net: nn.Module, e: Tensor, n: int) -> Callable[..., Tensor]:
+def _prompted(net: nn.Module, e: Tensor, n: int) -> Callable[..., Tensor]:
     """The network with e (1, tokens, width) in place of the prompt of a call's first n rows; the others are
     the negative prompts.
     """

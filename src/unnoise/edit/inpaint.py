@@ -163,8 +163,8 @@ def _filled(run: Run, pictures: Sequence[Picture], mask: np.ndarray, f: Filling)
     net = conditioned(pipe, pictures[0], mask, area, x0, size) if f.method == "model" else None
     # what stays is x0's cells: kept as they are; else a picture of its own
     by_cells = net is None or _hides_cells(pipe)
-    told = _told(run.request, f.method, x0, stays) if stays.any() and by_cells else None
-    where = {"within" if f.method in OBSERVED else "wrap": told}
+    know = _knowing(run.request, f.method, x0, stays) if stays.any() and by_cells else None
+    where = {"within" if f.method in OBSERVED else "wrap": know}
     start = None if f.strength == 1 else noised_from(x0)
     x, nfe = run.drawn(path=_path(run, f, bool(stays.any())), start=start, net=net, **where)
     if by_cells:
@@ -185,17 +185,17 @@ def _path(run: Run, f: Filling, some_stays: bool) -> Path:
     return tuple(rewind(path, f.times, f.jump))
 
 
-def _told(request: Request, method: str, x0: Tensor, stays: Tensor) -> Wrap:
+def _knowing(request: Request, method: str, x0: Tensor, stays: Tensor) -> Wrap:
     """The denoiser of a batch, told of what stays of x0 by a method."""
     operator = seen(stays)
 
     def wrap(denoise: Denoiser, places: Sequence[int]) -> Denoiser:
-        own = rows(x0, places)
+        known = rows(x0, places)
         if method == "model":
-            return keep(denoise, own, stays)  # as GLIDE samples
+            return keep(denoise, known, stays)  # as GLIDE samples
         if method not in OBSERVED:
-            return replace(denoise, own, stays, seeded([request.seeds[i] for i in places], "known"))
-        y = operator(own)
+            return replace(denoise, known, stays, seeded([request.seeds[i] for i in places], "known"))
+        y = operator(known)
         rows_of = lambda x: (
             torch.cat([y] * (len(x) // len(y))) if len(y) > 1 else y
         )  # the batch's, or its prompts' and then its negatives'

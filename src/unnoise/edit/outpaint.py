@@ -135,10 +135,10 @@ def _each(p: Picture, f: Callable[[np.ndarray], np.ndarray]) -> Picture:
     return Picture(f(p.pixels), some(p.alpha), None, some(p.raw))
 
 
-def _put(p: Picture, made: np.ndarray, window: tuple[slice, ...]) -> Picture:
-    whole = p.whole().copy()
-    whole[window] = made
-    return read(whole)
+def _put(p: Picture, part: np.ndarray, window: tuple[slice, ...]) -> Picture:
+    pixels = p.whole().copy()
+    pixels[window] = part
+    return read(pixels)
 
 
 # --- zooming out --------------------------------------------------------------------------------------------
@@ -185,9 +185,9 @@ class Zoom:
                 make(part, self.frames(each), fps, path.suffix.lower())
             return path
         with TemporaryDirectory() as folder:
-            made = Path(folder) / path.name
-            make(made, self.frames(each), fps, path.suffix.lower())
-            return write.put_beside(path, made.read_bytes())
+            film = Path(folder) / path.name
+            make(film, self.frames(each), fps, path.suffix.lower())
+            return write.put_beside(path, film.read_bytes())
 
 
 def check_format(path: Path) -> None:
@@ -267,12 +267,12 @@ def zoom_out(
     how |= {"seed": seed, "num_images": passes}
     options = {"factor": factor, **vars(filling)}
     run = begin(pipe, "zoom-out", picture, prompt, options, how, own_size).keeping(work)
-    made, nfe = [picture.pixels], 0
+    pictures, nfe = [picture.pixels], 0
     for k in range(passes):
-        canvas, mask = shrunk(made[-1], factor)
+        canvas, mask = shrunk(pictures[-1], factor)
         arrays, calls = fill(run.only([k]), [Picture(canvas)], mask, filling)
-        made, nfe = [*made, arrays[0]], nfe + calls
-    return Zoom(np.stack(made), float(factor), run.request.seeds[0], nfe)
+        pictures, nfe = [*pictures, arrays[0]], nfe + calls
+    return Zoom(np.stack(pictures), float(factor), run.request.seeds[0], nfe)
 
 
 def shrunk(pixels: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:

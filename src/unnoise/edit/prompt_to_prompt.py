@@ -233,12 +233,12 @@ def aligned(source: Sequence[int], target: Sequence[int], counts: tuple[int, int
 def places_of(pipe: Pipeline, word: str, ids: Sequence[int]) -> list[int]:
     """Where a word's tokens stand in a prompt's ids, every time that it occurs; [] where it does not."""
     assert pipe.text is not None
-    own = pipe.text.tokenizer.ids(word)
+    tokens = pipe.text.tokenizer.ids(word)
     return [
         i + k
-        for i in range(len(ids) - len(own) + 1)
-        if own and list(ids[i : i + len(own)]) == own
-        for k in range(len(own))
+        for i in range(len(ids) - len(tokens) + 1)
+        if tokens and list(ids[i : i + len(tokens)]) == tokens
+        for k in range(len(tokens))
     ]
 
 
@@ -260,7 +260,7 @@ class Control:
     n: int = 0  # sources in the batch
     steps: Steps = field(default_factory=lambda: Steps(()))
     found: Inversion | None = None  # whose way up the source retraces
-    seen: list[Tensor] = field(
+    looks: list[Tensor] = field(
         default_factory=list
     )  # sum over steps and layers of the words' maps (2 n, 1, h, w), by size
     mask: Tensor | None = None
@@ -295,7 +295,7 @@ class Control:
 
     def begin(self, n: int, steps: Steps, found: Inversion | None) -> Control:
         """The control of one run of n sources and n targets."""
-        return replace(self, n=n, steps=steps, found=found, seen=[], mask=None)
+        return replace(self, n=n, steps=steps, found=found, looks=[], mask=None)
 
     @property
     def done(self) -> float:
@@ -314,20 +314,20 @@ class Control:
         replacing = self.done < self.cross
         if not (replacing or self.weights or self.local):
             return out
-        m, own = maps(q[s], k[s]), maps(q[t], k[t])
+        m, target = maps(q[s], k[s]), maps(q[t], k[t])
         if self.local and small:
-            self._locate(m, own, place)
+            self._locate(m, target, place)
         if replacing:
-            own = torch.where(self.fresh.to(m) > 0, own, m @ self.align.to(m))
-        out[s], out[t] = mixed(m, v[s]), mixed(own * self.factor.to(m), v[t])
+            target = torch.where(self.fresh.to(m) > 0, target, m @ self.align.to(m))
+        out[s], out[t] = mixed(m, v[s]), mixed(target * self.factor.to(m), v[t])
         return out
 
-    def _locate(self, m: Tensor, own: Tensor, place: Place) -> None:
+    def _locate(self, m: Tensor, target: Tensor, place: Place) -> None:
         both = [
             u[..., at].mean(1).sum(-1).unflatten(1, place.size)[:, None]
-            for u, at in zip((m, own), self.words)
+            for u, at in zip((m, target), self.words)
         ]
-        self.seen.append(torch.cat(both))
+        self.looks.append(torch.cat(both))
 
     def wrap(self, denoise: Denoiser) -> Denoiser:
         """The denoiser of the batch with the source held to the way up, and the target to the source outside
@@ -351,7 +351,7 @@ class Control:
 
     def _where(self, x: Tensor) -> Tensor:
         """1 where any of the local words looks in source or target, (n, 1, h, w)."""
-        total = sum(F.interpolate(m, x.shape[2:], mode="bilinear", align_corners=False) for m in self.seen)
+        total = sum(F.interpolate(m, x.shape[2:], mode="bilinear", align_corners=False) for m in self.looks)
         assert isinstance(total, Tensor)
         low, high = (f(total, (1, 2, 3), keepdim=True) for f in (torch.amin, torch.amax))
         total = (total - low) / (high - low).clamp(min=1e-12)

@@ -143,15 +143,15 @@ class Run:
         if size is None and shape is not None:
             size = self.pipe.runner.batch(tuple(shape))
         seeds, calls = self.request.seeds, []
-        made = {i: x for i, s in enumerate(seeds) if (x := kept(self.work, s)) is not None}
-        left = [i for i in range(len(seeds)) if i not in made]
+        rows = {i: x for i, s in enumerate(seeds) if (x := kept(self.work, s)) is not None}
+        left = [i for i in range(len(seeds)) if i not in rows]
         some = lambda places, count: draw([left[k] for k in places], count)
         for places, x, n in self._batches(left, some, size):
             calls.append(n)
             for k, row in zip(places, x):
-                made[left[k]] = keep(self.work, seeds[left[k]], row)
-        rows = [made[i].to(self.pipe.runner.device) for i in range(len(seeds))]
-        return torch.stack(rows), sum(calls) // max(len(calls), 1)
+                rows[left[k]] = keep(self.work, seeds[left[k]], row)
+        every = [rows[i].to(self.pipe.runner.device) for i in range(len(seeds))]
+        return torch.stack(every), sum(calls) // max(len(calls), 1)
 
     def _batches(self, left: Sequence[int], draw: Draw, size: int | None) -> Iterator[Batch]:
         if left:
@@ -214,12 +214,12 @@ def begin(
     return run
 
 
-def _checked(name: str, given: Any) -> Any:
+def _checked(name: str, value: Any) -> Any:
     """Something of CALLS."""
     if name == "batch_size":
-        return None if given is None else arguments.integer(name, given, 1)
-    check_listener(name, given)
-    return given
+        return None if value is None else arguments.integer(name, value, 1)
+    check_listener(name, value)
+    return value
 
 
 def _there(options: Options) -> dict[str, Any]:
@@ -273,9 +273,9 @@ def no_size(pipe: Pipeline, picture: Picture, height: int | None = None, width: 
     check_no_size(height=height, width=width)
 
 
-def check_no_size(**given: int | None) -> None:
+def check_no_size(**sides: int | None) -> None:
     """BadInput where an edit that works at the picture's own size is given another."""
-    for name, value in given.items():
+    for name, value in sides.items():
         if value is not None:
             raise BadInput(
                 f"{name} is not for this edit, which works at the picture's own size: given {short(value)}"
@@ -295,14 +295,14 @@ def asked(pipe: Pipeline, size: Size, prompt: str | Sequence[str] | None = None,
 # --- where to begin -----------------------------------------------------------------------------------------
 
 
-def strength_of(given: float) -> float:
+def strength_of(strength: float) -> float:
     """A strength, a number from 0 (the picture itself) to 1 (nothing of it), or BadInput."""
     try:
-        return arguments.number("strength", given, 0, 1)
+        return arguments.number("strength", strength, 0, 1)
     except BadInput:
         raise BadInput(
             "strength must be a number from 0 (the picture itself) to 1 (nothing of it), given"
-            f" {short(given)}"
+            f" {short(strength)}"
         ) from None
 
 

@@ -33,7 +33,7 @@ from unnoise.codec import is_of_pictures
 from unnoise.codec import scale as scales
 from unnoise.codec.scale import down, up
 from unnoise.denoiser import Denoiser
-from unnoise.edit.canvas import folded, numbers, shows, tensor, unfolded, whole
+from unnoise.edit.canvas import folded, numbers, over_tiles, shows, tensor, unfolded
 from unnoise.edit.picture import LIMIT, Given, Picture, encoded, read, resized
 from unnoise.edit.run import Run, begin, no_size, noised_from, sampled, strength_of
 from unnoise.evaluate.noise_level import SMALLEST, estimate_sigma
@@ -199,7 +199,7 @@ def samples(
     condition = torch.cat([z, torch.full_like(z[:, :1], noise)], dim=1)
     path = pipe.path(r)
     x = seeded(r.seeds, stream + "/init")(z) * float(path[0].sigma)
-    x = sampled(r, whole(pipe, condition, count), x, path)
+    x = sampled(r, over_tiles(pipe, condition, count), x, path)
     return unfolded(pipe, x / scales.GAIN + z, size)  # the network makes what the raised picture lacks
 
 

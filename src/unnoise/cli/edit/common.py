@@ -278,9 +278,34 @@ def edit(
     emit(report, common.as_json, "\n".join([*files.lines(), *extra]))
 
 
+def one_file(
+    common: Common,
+    out: Path,
+    run: Run,
+    contents: Callable[[Any], bytes],
+    parts: tuple[str, int],
+    seed: int | None = None,
+    label: str = "editing",
+) -> tuple[Pipeline, Any, Path]:
+    """Run an edit whose outcome is one file without a recipe: (pipe, what it found, the file).
+
+    run(pipe, progress, **how); contents: what it found as the file's bytes; parts: what finished parts of the
+    work are called, and how many there are; seed: to be said to who goes on, where none was asked for; label:
+    of the progress.
+    """
+    with kept.telling(lambda: "nothing is drawn yet"):
+        pipe = common.load()
+        recipes = planned(run, pipe)
+    with _working(common, recipes, parts, seed) as work:
+        with progress(label, None, "call") as advance:
+            found = run(pipe, advance, work=work)
+        file = kept.written(out, contents(found), common.rules)
+    return pipe, found, file
+
+
 @contextmanager
-def working(
-    common: Common, recipes: Sequence[dict[str, Any]], what: str, of: int, seed: int | None
+def _working(
+    common: Common, recipes: Sequence[dict[str, Any]], parts: tuple[str, int], seed: int | None
 ) -> Iterator[Path | None]:
     """A folder for the finished parts of a run whose outcome is one file: by its recipes, in the cache, and
     removed once all is done. Broken off, the last line says how many parts there are.
@@ -290,9 +315,10 @@ def working(
     folder = _work_folder(recipes)
     if folder is not None and not common.resume:
         shutil.rmtree(folder, ignore_errors=True)
-    parts = lambda: 0 if folder is None else len([*folder.glob("*.safetensors")])
+    what, of = parts
+    done = lambda: 0 if folder is None else len([*folder.glob("*.safetensors")])
     again = "--resume" if seed is None else f"--seed {seed} --resume"
-    with kept.telling(lambda: kept.how_far(parts(), of, again, what)):
+    with kept.telling(lambda: kept.how_far(done(), of, again, what)):
         yield folder
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -338,18 +364,18 @@ def _draw(
         left = list(group)
         for some in (left[i : i + size] for i in range(0, len(left), size)):
             seeds = [files.seeds[i] for i in some]
-            made = run(**key, **({"seed": seeds, "num_images": len(seeds)} if seeded else {}))
-            for i, a in zip(some, made.arrays, strict=True):
+            found = run(**key, **({"seed": seeds, "num_images": len(seeds)} if seeded else {}))
+            for i, a in zip(some, found.arrays, strict=True):
                 files.write(i, a)
-            drawn.append(made)
+            drawn.append(found)
     return drawn
 
 
 def _report(files: kept.Files, drawn: Sequence[Result]) -> dict[str, Any]:
     """What `--json` prints of the files."""
-    told = files.report()
-    first = {"files": told.pop("files"), "seeds": told.pop("seeds")}
-    return {**first, "nfe": drawn[0].nfe if drawn else 0, **told}
+    rest = files.report()
+    first = {k: rest.pop(k) for k in ("files", "seeds")}
+    return {**first, "nfe": drawn[0].nfe if drawn else 0, **rest}
 
 
 def _so_far(files: kept.Files, common: Common, out: Path, seeded: bool) -> str:

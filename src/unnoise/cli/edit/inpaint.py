@@ -12,7 +12,7 @@ import typer
 
 from unnoise.base.errors import BadInput
 from unnoise.cli import kept
-from unnoise.cli.common import emit, progress
+from unnoise.cli.common import emit
 from unnoise.cli.edit import common as c
 
 _METHOD = (
@@ -146,27 +146,32 @@ def zoom_out(
     """Zoom out of a picture, again and again, into an animation."""
     from unnoise.edit import zoom_out as edit
 
-    began, rules, out = time.perf_counter(), common.rules, common.output or Path(f"{image.stem}-zoom.gif")
-    _check_film(out, image, frames, fps, rules)
-    own = {"passes": passes, "factor": factor, "method": method, "soft": soft, "times": times, "jump": jump}
+    began, out = time.perf_counter(), common.output or Path(f"{image.stem}-zoom.gif")
+    _check_film(out, image, frames, fps, common.rules)
+    options = {
+        "passes": passes,
+        "factor": factor,
+        "method": method,
+        "soft": soft,
+        "times": times,
+        "jump": jump,
+    }
     seed = secrets.randbelow(2**31) if common.seed is None else common.seed
-
-    def run(pipe, advance, **how):
-        return edit(pipe, image, prompt, progress=advance, seed=seed, **own, **how)
-
-    with kept.telling(lambda: "nothing is drawn yet"):
-        pipe = common.load()
-        recipes = c.planned(run, pipe, **common.how())
-    again = seed if common.seed is None else None
-    with c.working(common, recipes, "passes", passes, again) as work:
-        with progress("zooming out", None, "call") as advance:
-            made = run(pipe, advance, work=work, **common.how())
-        with TemporaryDirectory() as folder:
-            film = made.save(Path(folder) / out.name, frames, fps)
-            file = kept.written(out, film.read_bytes(), rules)
-    report = {"files": [str(file)], "seeds": [made.seed], "nfe": made.nfe, "frames": passes * frames + 1}
+    run = lambda pipe, advance, **how: edit(
+        pipe, image, prompt, progress=advance, seed=seed, **options, **common.how(), **how
+    )
+    film = lambda zoom: _film(zoom, out, frames, fps)
+    said = seed if common.seed is None else None
+    pipe, zoom, file = c.one_file(common, out, run, film, ("passes", passes), said, "zooming out")
+    report = {"files": [str(file)], "seeds": [zoom.seed], "nfe": zoom.nfe, "frames": passes * frames + 1}
     report |= {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
-    emit(report, common.as_json, f"{file}  seed {made.seed}")
+    emit(report, common.as_json, f"{file}  seed {zoom.seed}")
+
+
+def _film(zoom, out: Path, frames: int, fps: int) -> bytes:
+    """The animation as a file of that name holds it."""
+    with TemporaryDirectory() as folder:
+        return zoom.save(Path(folder) / out.name, frames, fps).read_bytes()
 
 
 def _check_film(out: Path, image: Path, frames: int, fps: int, rules: kept.Rules) -> None:

@@ -45,7 +45,7 @@ def invert(
             pipe, image, prompt, method=method, anchor=anchor, iterations=iterations, progress=advance, **how
         )
 
-    def told(drawn, recipes) -> dict[str, Any]:
+    def said(drawn, recipes) -> dict[str, Any]:
         if not drawn:
             return {}
         r = drawn[0]
@@ -55,7 +55,7 @@ def invert(
             "autoencoder_psnr": _finite(r.autoencoder),
         }
 
-    c.edit(common, image, run, more=told, seeded=False)
+    c.edit(common, image, run, more=said, seeded=False)
 
 
 Source = Annotated[str, typer.Option("--source", help="What the picture shows now; left out: any picture.")]
@@ -123,8 +123,8 @@ def diffedit(
     masks = [mask] if mask else []
     _writable(show_mask, common.overwrite, image, *masks)
     finding = {"noises": noises, "noise_level": noise_level, "extremes": extremes, "threshold": threshold}
-    own = c.given(mask=mask, **finding, batch_size=common.batch_size)
-    own |= {
+    options = c.given(mask=mask, **finding, batch_size=common.batch_size)
+    options |= {
         "source": source,
         "strength": strength,
         "space": space,
@@ -136,16 +136,16 @@ def diffedit(
     def run(pipe, advance, **how):
         from unnoise.edit import diffedit as edit
 
-        return edit(pipe, image, prompt, progress=advance, **own, **how)
+        return edit(pipe, image, prompt, progress=advance, **options, **how)
 
-    def told(drawn, recipes) -> dict[str, Any]:
+    def said(drawn, recipes) -> dict[str, Any]:
         if not drawn:
             return {}
         found = drawn[0].mask
         shown = {"mask": str(_write(found, show_mask, common.overwrite))} if show_mask else {}
         return {"changed": round(float((found > 0).mean()), 4), **shown}
 
-    c.edit(common, image, run, masks, told, seeded=False)
+    c.edit(common, image, run, masks, said, seeded=False)
 
 
 Either = Annotated[
@@ -194,20 +194,20 @@ def prompt_to_prompt(
     """Draw or change a picture under another prompt with the layout of the first."""
     picture = None if str(image) == "none" else image
     _writable(show_source, common.overwrite, image)
-    own = {"source": source, "cross": cross, "self_": self_, "local": local or (), "anchor": anchor}
-    own |= {"weights": dict(_weight(w) for w in weight or ()), "method": method}
+    options = {"source": source, "cross": cross, "self_": self_, "local": local or (), "anchor": anchor}
+    options |= {"weights": dict(_weight(w) for w in weight or ()), "method": method}
 
     def run(pipe, advance, **how):
         from unnoise.edit import prompt_to_prompt as edit
 
-        return edit(pipe, picture, prompt, progress=advance, **own, **how)
+        return edit(pipe, picture, prompt, progress=advance, **options, **how)
 
-    def told(drawn, recipes) -> dict[str, Any]:
+    def said(drawn, recipes) -> dict[str, Any]:
         if not show_source or not drawn:
             return {}
         return {"source": str(_write(_sheet([r.source for r in drawn]), show_source, common.overwrite))}
 
-    c.edit(common, image, run, more=told)
+    c.edit(common, image, run, more=said)
 
 
 def _finite(db: float) -> float | str:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unnoise.cli import kept
-from unnoise.cli.common import emit, progress
+from unnoise.cli.common import emit
 from unnoise.cli.edit import common as c
 
 UPSCALER = "emoji-upscale"
@@ -142,26 +141,22 @@ def anomaly(
     """Score how far a picture is from what a model takes for normal, and write where as a heat map."""
     from unnoise.edit import anomaly as edit
     from unnoise.media.files import named
-    from unnoise.media.pictures import picture, png
 
-    began, rules = time.perf_counter(), common.rules
-    out = c.output_for(image, common.output, rules.overwrite)
-    own = {"strength": strength, "noises": noises, "steps": steps, "seed": seed}
-
-    def run(pipe, advance, **how):
-        size = common.batch_size
-        return edit(pipe, image, prompt or None, batch_size=size, progress=advance, **own, **how)
-
-    with kept.telling(lambda: "nothing is written"):
-        pipe = common.load()
-        recipes = c.planned(run, pipe)
-    with c.working(common, recipes, "noises", noises, None) as work:
-        with progress("looking", None, "call") as advance:
-            found = run(pipe, advance, work=work)
-        heat = png(picture(found.heat()), "{}")
-        file = kept.written(named(out, (str(seed),), True).files[0], heat, rules)
+    began, out = time.perf_counter(), c.output_for(image, common.output, common.rules.overwrite)
+    options = {"strength": strength, "noises": noises, "steps": steps, "seed": seed}
+    options |= {"batch_size": common.batch_size}
+    run = lambda pipe, advance, **how: edit(pipe, image, prompt or None, progress=advance, **options, **how)
+    out = named(out, (str(seed),), overwrite=True).files[0]
+    pipe, found, file = c.one_file(common, out, run, _heat, ("noises", noises), label="looking")
     report = {"files": [str(file)], "score": found.score, "relative": found.relative}
     report |= {"top": float(found.map.max()), "nfe": found.nfe}
     report |= {"seconds": round(time.perf_counter() - began, 3), "model": pipe.name}
     text = f"{file}\nscore: {found.score:.6g}\nrelative to the picture's detail: {found.relative:.6g}"
     emit(report, common.as_json, text)
+
+
+def _heat(found) -> bytes:
+    """The heat map as a PNG."""
+    from unnoise.media.pictures import picture, png
+
+    return png(picture(found.heat()), "{}")
