@@ -82,14 +82,14 @@ def _parted(names: list[str], path: Path) -> dict[str, str]:
     for name in names:
         if not name.startswith("x_"):
             continue
-        own = name.removeprefix("x_")
-        split = SPLIT_NAMES.get(own.lower(), own)
+        called = name.removeprefix("x_")
+        split = SPLIT_NAMES.get(called.lower(), called)
         if split in found:
             raise BadInput(
                 f"{path} holds x_{short(found[split])[1:-1]} and {short(name)[1:-1]}, which both mean the"
                 f" split {split!r}: keep one"
             )
-        found[split] = own
+        found[split] = called
     return found
 
 
@@ -114,8 +114,10 @@ def _choose(
     if not name and len(others) == 1:
         name = others[0]
     if not name:
-        told = ", ".join(one_line(key, 60) for key in arrays)
-        raise BadInput(f"{path} holds {told or 'nothing'}; expected the items as `x` (with labels, captions)")
+        names = ", ".join(one_line(key, 60) for key in arrays)
+        raise BadInput(
+            f"{path} holds {names or 'nothing'}; expected the items as `x` (with labels, captions)"
+        )
     return rest.pop(name), rest
 
 

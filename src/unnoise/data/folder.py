@@ -71,10 +71,10 @@ def load_folder(path: Path, split: str = "train") -> Data:
         raise unknown(f"split of {path}", split, sorted(roots) or ["train"])
     root = path / roots[split] if roots else path
     images = _images(root, files)
-    told = captions(path, root, [f for f in files if _is_picture(f)], images, files)
+    texts = captions(path, root, [f for f in files if _is_picture(f)], images, files)
     x = _pixels(images)
-    labels, words = (None, ()) if told else _labels(root, images)
-    return Data(x, labels, words, told, str(path), split, "unknown")
+    labels, words = (None, ()) if texts else _labels(root, images)
+    return Data(x, labels, words, texts, str(path), split, "unknown")
 
 
 def splits(path: Path) -> tuple[str, ...]:

@@ -199,8 +199,8 @@ def _dtype(given: Any, path: Path) -> np.dtype:
 
 
 def _shape(given: Any, path: Path) -> tuple[int, ...]:
-    whole = isinstance(given, tuple) and all(type(n) is int and n >= 0 for n in given)
-    if not whole or len(given) > MOST_DIMENSIONS:
+    numbers = isinstance(given, tuple) and all(type(n) is int and n >= 0 for n in given)
+    if not numbers or len(given) > MOST_DIMENSIONS:
         raise _refused(
             path, f"its shape is {_told(given)}; at most {MOST_DIMENSIONS} whole numbers are expected"
         )

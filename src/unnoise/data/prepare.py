@@ -364,8 +364,8 @@ def _measured(x: np.ndarray) -> tuple[tuple[int, int, int, int], np.ndarray, np.
 
 def tight(rgba: np.ndarray) -> tuple[int, int, int, int]:
     """The box x0, y0, x1, y1 (ends excluded) of what can be seen, which must be something."""
-    seen = rgba[..., 3] > VISIBLE
-    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    visible = rgba[..., 3] > VISIBLE
+    rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 

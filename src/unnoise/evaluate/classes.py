@@ -159,8 +159,9 @@ def _counts(
     """(the classes that n images have, how many images of every class all sides can give); without labels,
     all alike.
     """
-    made = np.bincount(np.arange(n) % classes if labels is None else labels, minlength=classes)
-    return np.flatnonzero(made), np.minimum.reduce([made, *(np.bincount(r, minlength=classes) for r in real)])
+    generated = np.arange(n) % classes if labels is None else labels
+    counts = [np.bincount(side, minlength=classes) for side in (generated, *real)]
+    return np.flatnonzero(counts[0]), np.minimum.reduce(counts)
 
 
 def _distances(
@@ -223,8 +224,8 @@ def _labels(pipe: Generator, judge: Judge, n: int) -> np.ndarray | None:
                 f"judge {judge.name!r} does not know {word!r} of model {pipe.name!r} "
                 f"(accepted: {', '.join(judge.words)})"
             )
-    own = np.array([judge.words.index(word) for word in pipe.words.words])
-    return own[np.arange(n) % len(own)]
+    numbers = np.array([judge.words.index(word) for word in pipe.words.words])
+    return numbers[np.arange(n) % len(numbers)]
 
 
 def _pick(labels: np.ndarray | None, counts: np.ndarray, shuffled: bool = True) -> np.ndarray:
@@ -248,7 +249,8 @@ def _groups(d: datasets.Data) -> dict[str, range]:
     """
     groups, start = {}, 0
     for part in SOURCES[d.name].parts if d.name in SOURCES else ():
-        groups[part] = range(start, start := start + len(SOURCES[part].words))
+        end = start + len(SOURCES[part].words)
+        groups[part], start = range(start, end), end
     return groups
 
 

@@ -353,10 +353,9 @@ def _slope(denoise: Denoiser, x: Tensor, angle: float, v: Projections | None) ->
     """v = dx/da at alpha = cos a, sigma = sin a, and its divergence (n,)."""
     cos, sin, l = math.cos(angle), math.sin(angle), level(math.cos(angle), math.sin(angle))
     x0, trace = divergence(lambda y: denoise(y, l), x, v)
-    own = (
-        x[0].numel() if v is None else v.v.double().square().flatten(2).sum(2).mean(0)
-    )  # cos a x, by the same probe: the two all but cancel
-    return (cos * x - x0) / sin, (cos * own - trace.double()) / sin
+    # the trace of cos a x by the same probe: the two all but cancel
+    of_x = x[0].numel() if v is None else v.v.double().square().flatten(2).sum(2).mean(0)
+    return (cos * x - x0) / sin, (cos * of_x - trace.double()) / sin
 
 
 def _move(

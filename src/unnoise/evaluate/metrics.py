@@ -75,15 +75,16 @@ def _side(a: np.ndarray, b: np.ndarray, classes: np.ndarray | None) -> tuple[flo
     if sizes.min() < 2:
         raise BadInput(f"KID needs at least 2 samples of every class, given {sizes.min()}")
     rows, c = [np.flatnonzero(index == k) for k in range(len(sizes))], sizes[index]
-    own = np.empty(n)
+    alike = np.empty(n)
     for r in rows:
-        own[r] = _row_sums(a[r], a[r])
-    others, own, cross = _row_sums(a, a) - own, own - _diagonal(a), _row_sums(a, b)
-    value = (others + own * c / (c - 1)).sum() / n**2 - cross.sum() / (n * m)
+        alike[r] = _row_sums(a[r], a[r])
+    others, alike, cross = _row_sums(a, a) - alike, alike - _diagonal(a), _row_sums(a, b)
+    value = (others + alike * c / (c - 1)).sum() / n**2 - cross.sum() / (n * m)
     if sizes.min() < 3:
         return float(value), np.nan
     # how far leaving out row i moves the whole statistic (both sides), up to what is equal for its class
-    moved = 2 * c / (c - 1) * (others / n**2 - cross / (n * m)) + 2 * (c / n) ** 2 * own / ((c - 1) * (c - 2))
+    moved = 2 * c / (c - 1) * (others / n**2 - cross / (n * m))
+    moved = moved + 2 * (c / n) ** 2 * alike / ((c - 1) * (c - 2))
     return float(value), float(sum((len(r) - 1) * moved[r].var() for r in rows))
 
 

@@ -211,8 +211,8 @@ def forbidden(judge: Judge, pairs: int, emoji: str = "emoji") -> list[Forbidden]
     vendor's style; of the latter the colour, else the ground. BadInput: nothing has a colour of its own.
     """
     labels = [label for label in judge.heads["noun"] if label in NOUNS]
-    own = [(label, word) for label, word in own_colours(judge, emoji).items() if label in labels]
-    if not own:
+    coloured = [(label, word) for label, word in own_colours(judge, emoji).items() if label in labels]
+    if not coloured:
         raise BadInput(
             f"the set {emoji!r} has no thing of a colour of its own: leave negative prompts out (negatives 0)"
         )
@@ -221,7 +221,7 @@ def forbidden(judge: Judge, pairs: int, emoji: str = "emoji") -> list[Forbidden]
     cases = []
     for i in range(pairs):
         label = labels[i % len(labels)]
-        cases.append(_own_colour(*turn(own, i)) if i % 2 == 0 else _style(label, turn(styles, i)))
+        cases.append(_own_colour(*turn(coloured, i)) if i % 2 == 0 else _style(label, turn(styles, i)))
     for i in range(contradictions(pairs)):
         label = labels[i % len(labels)]
         colour, ground = turn(colours[1:], i), turn(grounds[1:], i)
