@@ -147,9 +147,7 @@ def bound(
     noise None stands for noise.seeded(range(n), "bound"). T calls. Errors: BadInput on a path that does not
     fall to clean data, on another variance, and on x0 off the grid.
     """
-    if isinstance(variance, str) and variance not in VARIANCES:
-        raise unknown("variance", variance, VARIANCES)
-    path, var_of = _falling(path), VARIANCES[variance] if isinstance(variance, str) else variance
+    var_of, path = _variance(variance), _falling(path)
     if not path[-1].clean:
         raise BadInput(f"the bound needs a path that ends at sigma = 0, given {path[-1].sigma:g}")
     noise, first = noise or seeded(range(len(x0)), "bound"), _first(path)
@@ -252,6 +250,14 @@ def interpolated(v: Callable[[Tensor, Level], Tensor]) -> Variance:
     return variance
 
 
+def _variance(given: str | Variance) -> Variance:
+    if not isinstance(given, str):
+        return given
+    if given not in VARIANCES:
+        raise unknown("variance", given, VARIANCES)
+    return VARIANCES[given]
+
+
 def _first(path: Path) -> Tensor:
     """The variance that stands for beta~ where it is 0: that of the step before, or beta if there is but one
     step.
@@ -327,9 +333,7 @@ def flow(
     """
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
-    levels = [l for l in _falling(path) if not l.clean][::-1]
-    if len(levels) < 2:
-        raise BadInput(f"a flow needs two or more levels with noise, given {len(levels)}")
+    levels = _noisy(path)
     angles = [math.atan2(l.sigma, l.alpha) for l in levels]
     v, end = _probe(probe, x0, seeds, probes), levels[-1]
     x, total = math.cos(angles[0]) * x0, x0.new_zeros(len(x0), dtype=torch.float64)
@@ -339,6 +343,14 @@ def flow(
     scale = torch.hypot(end.alpha, end.sigma)
     logp = Normal(torch.zeros_like(x), (_prior(end, prior) / scale) ** 2).logp(x)
     return Flow(logp + total + x0[0].numel() * math.log(math.cos(angles[0])), scale.item() * x)
+
+
+def _noisy(path: Path) -> list[Level]:
+    """The checked path's levels with noise, cleanest first."""
+    levels = [l for l in _falling(path) if not l.clean][::-1]
+    if len(levels) < 2:
+        raise BadInput(f"a flow needs two or more levels with noise, given {len(levels)}")
+    return levels
 
 
 def _probe(probe: str | None, x: Tensor, seeds: Sequence[int] | None, count: int) -> Projections | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from unnoise.base.errors import BadInput
 from unnoise.evaluate.classes import ClassExam
@@ -16,7 +17,7 @@ from unnoise.worlds.judge import Judge
 EXAMS: tuple[type[Exam], ...] = (SceneExam, ClassExam)  # the first that suits a model is its own
 
 
-def exam_for(pipe: Generator) -> type[Exam]:
+def exam_for(pipe: Any) -> type[Exam]:
     """How models like this one are measured. BadInput: no exam suits it."""
     found = next((exam for exam in EXAMS if exam.suits(pipe)), None)
     if found is None:
@@ -51,7 +52,7 @@ def evaluate(
     the judge's. BadInput: n too small, data not fetched, a judge that does not fit the model, and whatever
     the pipeline refuses.
     """
-    pipe = load_pipeline(model) if isinstance(model, str | os.PathLike) else model
+    pipe: Any = load_pipeline(model) if isinstance(model, str | os.PathLike) else model
     exam = exam_for(pipe)
     order = Order(check_count(exam, n), _scales(guidance_scale), judge, data, negatives, inception)
     draw = Drawer(pipe, num_inference_steps, sampler, spacing, seed, batch_size, work, progress)
