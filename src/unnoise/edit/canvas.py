@@ -28,7 +28,7 @@ def shows(pipe: Pipeline) -> dict | None:
     """{"factor": f, "noise": the most it knows} of a network that is shown a smaller picture (see
     `train.upscale`), None of others.
     """
-    return pipe.folder.defaults.get("upscale")
+    return pipe.folder.abilities.low
 
 
 def over_tiles(pipe: Pipeline, condition: Tensor, count: Count) -> Denoiser:

@@ -218,10 +218,7 @@ def _observed(method: str, denoise: Denoiser, operator: Callable[[Tensor], Tenso
 
 def takes_mask(pipe: Pipeline) -> bool:
     """Whether the model's network takes [x, mask, masked picture]: 2 C + 1 channels where a picture has C."""
-    given, own = getattr(getattr(pipe.net, "config", None), "in_channels", None), pipe.codec.shape(1)[1]
-    return (
-        given == 2 * own + 1 and "upscale" not in pipe.folder.defaults
-    )  # whose small picture comes in as many channels
+    return pipe.folder.abilities.mask is not None
 
 
 def conditioned(
@@ -245,7 +242,7 @@ def _hides_cells(pipe: Pipeline) -> bool:
     """Whether the model was trained to see x0 without its masked cells (`train.inpaint`), not the picture
     without its masked pixels.
     """
-    return pipe.folder.defaults.get("masked") == "cells"
+    return pipe.folder.abilities.mask == "cells"
 
 
 def _without(pipe: Pipeline, picture: Picture, mask: np.ndarray, size: tuple[int, int]) -> Tensor:
