@@ -229,12 +229,15 @@ def generate(
     began = time.perf_counter()
     if n is None:
         n = 4 if model == DEFAULT_MODEL and not (sweep or stages or previews.wanted) else 1
-    output, rules = output or Path(_slug(prompt) + ".png"), kept.Rules(writing.overwrite, writing.resume)
+    named, output = output, output or Path(_slug(prompt) + ".png")
+    rules = kept.Rules(writing.overwrite, writing.resume)
     _check(rules, output, sweep, stages, previews)
     request = {"prompt": prompt, "num_images": n, **drawing.how()}
     axes = sweeps.axes(sweep or [], {k: v for k, v in request.items() if (k, v) != ("prompt", "")}, _value)
     with kept.telling(lambda: "nothing is drawn yet"):
         pipe = loading.load(model, once=not axes)
+        if named is None and pipe.codec.medium.suffixes:
+            output = output.with_suffix(pipe.codec.medium.suffixes[0])
         swept = [v for a in axes if a.keyword in ("prompt", "negative_prompt") for v in a.values]
         unknown = _unknown(pipe, [prompt, drawing.negative, *swept], strict)
         draw = partial(_draw, pipe, batch_size, _viewer(pipe, previews) if previews.wanted else None)
@@ -412,12 +415,14 @@ def writable(path: Path) -> None:
     """Refuse before the work what could not be written after it."""
     import os
 
+    from unnoise.media import of_file
+
     parent = path if path.is_dir() else path.parent
     if not parent.is_dir() and path.suffix:
         raise BadInput(f"cannot write {path}: there is no folder {parent}")
     if parent.is_dir() and not os.access(parent, os.W_OK):
         raise BadInput(f"cannot write {path}: no permission to write in {parent}")
-    if path.suffix and path.suffix.lower() != ".png" and not path.is_dir():
+    if path.suffix and not path.is_dir() and path.suffix.lower() not in of_file(path).suffixes:
         raise BadInput(
             f"cannot write {path}: pictures are written as .png, which carries the recipe (given"
             f" {path.suffix})"

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from unnoise.media import Medium
     from unnoise.pipeline import Pipeline, Request, Result
 
     Batches = Iterator[tuple[list[int], np.ndarray, int]]
@@ -56,20 +58,22 @@ class Files:
         rules: Rules,
         form: Callable[..., Result] | None = None,
         quiet: bool = False,
+        medium: Medium | None = None,
     ):
         import numpy as np
 
+        from unnoise.media import PICTURES
         from unnoise.media import files as outputs
         from unnoise.pipeline import Result
+
+        self.medium = medium or PICTURES
 
         self.recipes, self.rules, self.form = list(recipes), rules, form or Result
         self.seeds = tuple(r["seed"] for r in recipes)
         labels = self._result(np.empty((len(recipes), 0))).labels()
-        names = outputs.named(output, labels, rules.overwrite or rules.resume)
+        names = outputs.named(output, labels, rules.overwrite or rules.resume, self.medium)
         self.files, self.grid, self.moved = list(names.files), names.grid, names.moved
-        self.done: dict[int, Path] = {}
-        if rules.resume:
-            self.done = {i: f for i, f in enumerate(map(found, self.files, self.recipes)) if f}
+        self.done: dict[int, Path] = self._there() if rules.resume else {}
         self.kept = len(self.done)
         self.arrays: dict[int, np.ndarray] = {}
         if self.moved and not quiet:
@@ -77,17 +81,24 @@ class Files:
 
     @classmethod
     def of(cls, pipe: Pipeline, request: Request, output: Path, rules: Rules, quiet: bool = False) -> Files:
-        """The files of a request's pictures. BadInput for a model that makes none."""
-        from unnoise.codec import is_of_pictures
+        """The files of a request's samples. BadInput for a model whose medium has none."""
         from unnoise.media import makes
+        from unnoise.pipeline import Result
 
-        if not is_of_pictures(pipe.codec):
+        medium = pipe.codec.medium
+        if not medium.suffixes:
             raise BadInput(
-                f"{makes(pipe.name, pipe.codec.medium)}, not pictures: draw them in Python, where"
+                f"{makes(pipe.name, medium)}, not pictures: draw them in Python, where"
                 " result.arrays holds them"
             )
         recipes = [request.recipe(pipe, i) for i in range(len(request.seeds))]
+        if medium.together:
+            return OneFile(recipes, output, rules, partial(Result, medium=medium), quiet, medium)
         return cls(recipes, output, rules, quiet=quiet)
+
+    def _there(self) -> dict[int, Path]:
+        """The files of those that lie there with the same recipe."""
+        return {i: f for i, f in enumerate(map(found, self.files, self.recipes)) if f}
 
     def missing(self) -> list[int]:
         """The places of the pictures that are still to be drawn."""
@@ -168,6 +179,35 @@ class Files:
         return [*told, f"{self.grid}  all of them"] if self.grid else told
 
 
+class OneFile(Files):
+    """Samples whose medium has them in one file: it is written when all are drawn."""
+
+    def _there(self) -> dict[int, Path]:
+        file = found(self.files[0], {"grid": self.recipes})
+        return {} if file is None else dict.fromkeys(range(len(self.recipes)), file)
+
+    def missing(self) -> list[int]:
+        return [] if self.done else list(range(len(self.recipes)))
+
+    def write(self, i: int, a: np.ndarray) -> None:
+        self.arrays[i] = a
+
+    def close(self) -> None:
+        import numpy as np
+
+        from unnoise.media.files import put
+
+        if self.done:
+            return
+        samples = np.stack([self.arrays[i] for i in range(len(self.recipes))])
+        raw = self.medium.to_bytes(samples, json.dumps({"grid": self.recipes}))
+        self.done = dict.fromkeys(self.arrays, put(self.files[0], raw, self.rules.overwrite))
+
+    def lines(self) -> list[str]:
+        n, seeds = len(self.recipes), self.seeds
+        return [f"{self.done[0]}  {n} {self.medium.plural}, seeds {seeds[0]} … {seeds[-1]}"]
+
+
 @contextmanager
 def telling(state: Callable[[], str]) -> Iterator[None]:
     """When the body is broken off by Ctrl-C or SIGTERM, the last line says state()."""
@@ -192,16 +232,13 @@ def numbered(path: Path) -> Iterator[Path]:
 
 
 def found(path: Path, recipe: dict[str, Any]) -> Path | None:
-    """The file of this name, or of this name with a number, that holds the picture of this very recipe,
-    whole.
-    """
-    from unnoise.base import picture
-    from unnoise.media import read_record
+    """The file of this name, or of this name with a number, that holds what this very recipe makes, whole."""
+    from unnoise.media import of_file, read_record
     from unnoise.pipeline.record import same
 
     for name in numbered(path):
         try:
-            if same(read_record(name), recipe) and picture.opened(name):
+            if same(read_record(name), recipe) and of_file(name).read(name) is not None:
                 return name
         except BadInput:
             continue
