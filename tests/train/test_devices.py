@@ -17,7 +17,7 @@ from unnoise.train import fit, run
 from unnoise.train.build import KINDS
 from unnoise.train.recipe import Recipe, parse
 from unnoise.train.sources import latents
-from unnoise.train.tasks import TASKS
+from unnoise.train.tasks import TASKS, denoise
 
 SCORE = {
     "implicit": {},
@@ -53,14 +53,15 @@ def parts(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def cached(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(latents, "cache", lambda: tmp_path_factory.getbasetemp() / "latents of this file")
+    monkeypatch.setattr(denoise, "STEPS", 2)
 
 
 def digits(net: dict = tiny.MLP, **sections) -> Recipe:
-    return tiny.recipe(net, **{**sections, "train": {"steps": 2, **sections.get("train", {})}, "log": SHORT})
+    return tiny.recipe(net, **{**sections, "train": {"steps": 1, **sections.get("train", {})}, "log": SHORT})
 
 
 def of_scenes(task: str, data: dict | None = None, objective: dict | None = None, **train) -> Recipe:
-    made = scenes.recipe(task, data, objective, **{"steps": 2, **train}).model_dump()
+    made = scenes.recipe(task, data, objective, **{"steps": 1, **train}).model_dump()
     return parse(
         {
             **made,
@@ -83,7 +84,7 @@ def words(parts: dict, **train) -> Recipe:
         "denoise",
         {"world": 2, "concepts": 60, "text": parts["text"]},
         {"length": 12},
-        **{"steps": 2, **train},
+        **{"steps": 1, **train},
     ).model_dump()
     return parse({**made, "task": "words", "net": {"kind": "reader"}, "log": {**made["log"], **SHORT}})
 
@@ -103,11 +104,9 @@ CASES = {
     "denoise/moved": lambda p: digits(
         tiny.UNET, data={"shift": 1, "mirror": 0.5}, train={"accumulate": 2, "start": p["unet"]}
     ),
-    "denoise/half": lambda p: digits(tiny.UNET, train={"precision": "bf16"}),
     "denoise/judge's features": lambda p: digits(tiny.UNET, objective={"features": p["judge"]}),
     "denoise/own features": lambda p: digits(tiny.UNET, objective={"features": p["unet"], "loss": "huber"}),
     "denoise/latents": lambda p: latent(p),
-    "denoise/latents masked": lambda p: latent(p, {"masked": True}),
     "denoise/latents of the second world": lambda p: latent(p, {"world": 2, "concepts": 60}),
     "denoise/text": lambda p: latent(p, text=True),
     "denoise/text at a rate of its own": lambda p: latent(p, text=True, tokens=3.0, start=""),
@@ -135,19 +134,30 @@ def test_every_task_is_tried(parts):
     assert {r.net["kind"] for r in recipes} == set(KINDS)
 
 
+RESUMED = ("denoise/labels", "denoise/text", "autoencode", "classify/noisy", "words")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_every_task_trains_on_another_device(case, parts, tmp_path):
     r = CASES[case](parts)
     with gpu.there():
-        made = run.train(r, tmp_path / "run", accelerator=gpu.accelerator())
-        longer = r.model_copy(update={"train": r.train.model_copy(update={"steps": 3})})
-        (tmp_path / "run" / "recipe.json").write_text(longer.model_dump_json())
-        again = run.train(longer, tmp_path / "run", resume=True, accelerator=gpu.accelerator())
-    assert made["steps"] == 2 and again["steps"] == 3 and again["rollbacks"] == 0 and made["validation"]
+        result = run.train(r, tmp_path / "run", accelerator=gpu.accelerator())
+    assert result["steps"] == 1 and result["rollbacks"] == 0 and result["validation"]
     shown = r.task == "autoencode" or (r.task == "denoise" and r.data.name != parts["points"])
     assert (tmp_path / "run" / "samples" / "final.png").exists() == shown
     events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert events.count("final") == 1 and "skipped" not in events
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_a_run_goes_on_on_another_device(case, parts, tmp_path):
+    r = CASES[case](parts)
+    longer = r.model_copy(update={"train": r.train.model_copy(update={"steps": 2})})
+    with gpu.there():
+        run.train(r, tmp_path / "run", accelerator=gpu.accelerator())
+        (tmp_path / "run" / "recipe.json").write_text(longer.model_dump_json())
+        again = run.train(longer, tmp_path / "run", resume=True, accelerator=gpu.accelerator())
+    assert again["steps"] == 2 and again["rollbacks"] == 0
 
 
 def test_the_networks_lie_there_and_what_is_saved_here(parts, tmp_path):

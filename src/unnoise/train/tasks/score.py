@@ -111,10 +111,13 @@ class Score(protocol.Task):
         return score.ncsn(s, x, self.sigmas[(u * o.levels).long()], z(x))
 
     def true_score(self, net: Any) -> Callable[[Tensor], Tensor]:
-        """The score of the truth in the network's units."""
+        """The score of the truth in the network's units; computed on the CPU, as the truth is exact in
+        float64, which some devices do not have.
+        """
         units, truth = getattr(net, "module", net), self.truth
         assert truth is not None
-        return lambda x: units.std * truth.score(units.mean + units.std * x, clean())
+        mean, std = units.mean.cpu(), units.std.cpu()
+        return lambda x: (std * truth.score(mean + std * x.cpu(), clean())).to(x)
 
     def validate(self, net: Any, items: Items, src: Source, start: int) -> dict[str, float]:
         losses = self.losses(net, items.x, "validation", np.arange(len(items.x)))
