@@ -183,7 +183,9 @@ class OneFile(Files):
     """Samples whose medium has them in one file: it is written when all are drawn."""
 
     def _there(self) -> dict[int, Path]:
-        file = found(self.files[0], {"grid": self.recipes})
+        from unnoise.pipeline.record import together
+
+        file = found(self.files[0], together(self.recipes))
         return {} if file is None else dict.fromkeys(range(len(self.recipes)), file)
 
     def missing(self) -> list[int]:
@@ -196,11 +198,12 @@ class OneFile(Files):
         import numpy as np
 
         from unnoise.media.files import put
+        from unnoise.pipeline.record import together
 
         if self.done:
             return
         samples = np.stack([self.arrays[i] for i in range(len(self.recipes))])
-        raw = self.medium.to_bytes(samples, json.dumps({"grid": self.recipes}))
+        raw = self.medium.to_bytes(samples, json.dumps(together(self.recipes)))
         self.done = dict.fromkeys(self.arrays, put(self.files[0], raw, self.rules.overwrite))
 
     def lines(self) -> list[str]:

@@ -59,20 +59,25 @@ def replay(
     threads.
     """
     from unnoise.base import picture as pictures
-    from unnoise.media import read_record
+    from unnoise.media import of_file, read_record
     from unnoise.pipeline import load, record
 
-    found = read_record(file)
-    pictures.opened(file)  # nothing is drawn for a picture that is damaged, and cannot be compared with
+    found, medium = read_record(file), of_file(file)
+    if not medium.together:
+        pictures.opened(file)  # nothing is drawn for a picture that is damaged, and cannot be compared with
     recipes = record.checked(found, str(file))
     first = recipes[0]
     model = model or _bundled(first, file)
-    output = _output(output, file, overwrite)
+    output = _output(output, file, medium.suffixes)
     with _threads(first):
         pipe = load(model, dtype=first.dtype or "auto")
         result, changed = replay_recipes(pipe, [r.model_dump(exclude_unset=True) for r in recipes], file)
-        output, image = _write(result, "grid" in found, output, overwrite)
-    out = {"files": [str(output)], "seeds": list(result.seeds), **_compare(image, file), "changed": changed}
+        if medium.together:
+            output, difference = _rows(result, file, output, overwrite)
+        else:
+            output, image = _write(result, "grid" in found, output, overwrite)
+            difference = _compare(image, file)
+    out = {"files": [str(output)], "seeds": list(result.seeds), **difference, "changed": changed}
     emit(out, as_json, "\n".join(_lines(output, out, changed)))
 
 
@@ -90,17 +95,34 @@ def _bundled(r: Recipe, file: Path) -> str:
     return r.model
 
 
-def _output(output: Path | None, file: Path, overwrite: bool) -> Path:
+def _output(output: Path | None, file: Path, suffixes: Sequence[str]) -> Path:
     """Where to write, never over the file itself."""
     from unnoise.cli.generate import writable
 
-    out = output or file.with_name(f"{file.stem}-replay.png")
+    out = output or file.with_name(f"{file.stem}-replay{suffixes[0]}")
     writable(out)
-    if out.is_dir():
-        raise BadInput(f"{out} is a folder: name a .png file")
+    if out.is_dir() or out.suffix.lower() not in suffixes:
+        what = "a folder" if out.is_dir() else f"no {suffixes[0]} file"
+        raise BadInput(f"{out} is {what}: name a {suffixes[0]} file")
     if out.resolve() == file.resolve():
         raise BadInput(f"{out} is the file to replay: name another")
     return out
+
+
+def _rows(result: Result, file: Path, output: Path, overwrite: bool) -> tuple[Path, dict[str, Any]]:
+    """(path, whether it is the file's, the largest difference of a value) of rows made again. BadInput where
+    the file holds others, or the model makes no rows.
+    """
+    import numpy as np
+
+    [path] = result.save(output, overwrite)
+    there, now = result.medium.read(file), result.medium.read(path)
+    if there.shape != now.shape:
+        raise BadInput(f"{file} holds {len(there)} rows, its recipe {len(now)}")
+    return path, {
+        "identical": bool(np.array_equal(there, now)),
+        "max_difference": float(np.abs(there - now).max()),
+    }
 
 
 def _write(result: Result, as_grid: bool, output: Path, overwrite: bool) -> tuple[Path, Image.Image]:

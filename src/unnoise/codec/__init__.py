@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from unnoise.base.errors import unknown
 from unnoise.base.read import fit
+from unnoise.codec.columns import ColumnsFile
 from unnoise.codec.latents import Latents
 from unnoise.codec.pixels import Pixels, PixelsFile, Vectors, VectorsFile, codec_for
 from unnoise.codec.protocol import Codec, PictureCodec, is_of_pictures, of_pictures
@@ -31,7 +32,7 @@ class File(Protocol):
 
 
 # kind -> what its file holds; latents have no file of their own: they are read from the autoencoder's
-CODECS: dict[str, Any] = {"pixels": PixelsFile, "vectors": VectorsFile}
+CODECS: dict[str, Any] = {"pixels": PixelsFile, "vectors": VectorsFile, "columns": ColumnsFile}
 
 
 def from_config(d: dict[str, Any], where: str = "codec config") -> Codec:

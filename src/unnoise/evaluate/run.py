@@ -11,10 +11,11 @@ from unnoise.evaluate.classes import ClassExam
 from unnoise.evaluate.exam import Exam, Order, Report, check_count
 from unnoise.evaluate.kept import Advance, Drawer, Generator
 from unnoise.evaluate.scenes import SceneExam
+from unnoise.evaluate.tables import TableExam
 from unnoise.pipeline import load as load_pipeline
 from unnoise.worlds.judge import Judge
 
-EXAMS: tuple[type[Exam], ...] = (SceneExam, ClassExam)  # the first that suits a model is its own
+EXAMS: tuple[type[Exam], ...] = (TableExam, SceneExam, ClassExam)  # the first that suits a model is its own
 
 
 def exam_for(pipe: Any) -> type[Exam]:

@@ -13,10 +13,11 @@ from typing import Any
 from unnoise.media.numbers import NUMBERS
 from unnoise.media.pictures import PICTURES
 from unnoise.media.protocol import Medium, makes
+from unnoise.media.table import TABLE
 
-__all__ = ["MEDIA", "NUMBERS", "PICTURES", "Medium", "makes", "of_file", "read_record"]
+__all__ = ["MEDIA", "NUMBERS", "PICTURES", "TABLE", "Medium", "makes", "of_file", "read_record"]
 
-MEDIA: dict[str, Medium] = {m.plural: m for m in (PICTURES, NUMBERS)}
+MEDIA: dict[str, Medium] = {m.plural: m for m in (PICTURES, NUMBERS, TABLE)}
 
 
 def of_file(path: str | os.PathLike[str]) -> Medium:

@@ -129,6 +129,26 @@ class Sheet(_Strict):
         return self
 
 
+class Together(_Strict):
+    """The recipe of samples that lie in one file: all that they share, and the seed of each."""
+
+    seeds: Annotated[list[Whole], Field(min_length=1, max_length=MOST_PICTURES)]
+
+    def each(self) -> list[dict[str, Any]]:
+        """A recipe a sample."""
+        return [{**(self.model_extra or {}), "seed": seed} for seed in self.seeds]
+
+
+def together(recipes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What one file of several samples tells of them all: each seed, and the rest once where it is the
+    same.
+    """
+    first, *others = ({k: v for k, v in r.items() if k != "seed"} for r in recipes)
+    if any(r != first for r in others):
+        return {"grid": list(recipes)}
+    return {**first, "seeds": [r["seed"] for r in recipes]}
+
+
 # --- written ------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +250,8 @@ def checked(given: Any, where: str) -> tuple[Recipe, ...]:
             f"{where} is the sheet of a sweep: replay the pictures of its cells, which lie beside it"
         )
     about = f"{where}: its recipe is damaged or of another version"
+    if "seeds" in given:
+        given = {"grid": read.fit(Together, given, about).each()}
     if "grid" in given:
         return tuple(read.fit(Sheet, given, about).grid)
     return (read.fit(Recipe, given, about),)

@@ -17,6 +17,7 @@ import numpy as np
 from unnoise.base import arguments
 from unnoise.media import PICTURES, Medium
 from unnoise.media.files import Names, labels_of, named, put
+from unnoise.pipeline.record import together
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,13 +59,14 @@ class Result:
         replace = arguments.flag("overwrite", overwrite)
         if not self.medium.suffixes:
             self.grid()  # says why it cannot be written
-        names, every = self.names(path, replace), json.dumps(self.grid_recipe())
+        names = self.names(path, replace)
         if self.medium.together:
+            every = json.dumps(together(self.recipes))
             return [put(names.files[0], self.medium.to_bytes(self.arrays, every), replace)]
         made = zip(names.files, self.arrays, self.recipes)
         files = [put(f, self.medium.to_bytes(a, json.dumps(r)), replace) for f, a, r in made]
         if names.grid:
-            put(names.grid, self.medium.to_bytes(self.grid(), every), replace)
+            put(names.grid, self.medium.to_bytes(self.grid(), json.dumps(self.grid_recipe())), replace)
         return files
 
     def names(self, path: str | os.PathLike, overwrite: bool = False) -> Names:

@@ -22,6 +22,7 @@ from unnoise.base.section import Section, checked
 from unnoise.codec import Codec
 from unnoise.text.known import Known
 from unnoise.worlds.emoji.world import EmojiScenes
+from unnoise.worlds.moons import Moons
 
 IGNORED = -100  # the target of a question that an item does not answer, as cross_entropy knows it
 
@@ -109,6 +110,7 @@ WORLDS: dict[str, type[World]] = {
     "emoji-scenes": EmojiScenes,
     "emoji-128-scenes": EmojiScenes,
     "emoji-starter-scenes": EmojiScenes,
+    "moons": Moons,
 }
 
 
