@@ -206,9 +206,14 @@ class OneFile(Files):
         raw = self.medium.to_bytes(samples, json.dumps(together(self.recipes)))
         self.done = dict.fromkeys(self.arrays, put(self.files[0], raw, self.rules.overwrite))
 
+    def report(self) -> dict[str, Any]:
+        return super().report() | {"files": [str(self.done[0])]}
+
     def lines(self) -> list[str]:
         n, seeds = len(self.recipes), self.seeds
-        return [f"{self.done[0]}  {n} {self.medium.plural}, seeds {seeds[0]} … {seeds[-1]}"]
+        many = f"{n} {self.medium.singular}{'s' if n > 1 else ''}"
+        there = ["it was there already"] if self.kept else []
+        return [f"{self.done[0]}  {many}, seeds {seeds[0]} … {seeds[-1]}", *there]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 
 from unnoise.base import read
 from unnoise.base.errors import BadInput, unknown
+from unnoise.base.text import short
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,7 +64,8 @@ class Table:
             if given.ndim != 2 or given.shape[1] != len(self.columns):
                 raise BadInput(f"a table must be (n, {len(self.columns)}), given {given.shape}")
             return given.astype(np.float64)
-        rows = [row for row in csv.reader(_lines(given)) if row]
+        lines = _lines(given)
+        rows = [row for row in csv.reader(lines[bool(lines and lines[0].startswith(MARK)) :]) if row]
         if not rows:
             raise BadInput(f"{given} holds no table: a line with the names of its columns is expected")
         return self._values(rows[0], rows[1:], str(given))
@@ -71,11 +73,11 @@ class Table:
     def _values(self, names: list[str], rows: list[list[str]], where: str) -> np.ndarray:
         for c in self.columns:
             if c.name not in names:
-                raise BadInput(f"{where} has no column {c.name!r} (it has {', '.join(names)})")
+                raise BadInput(f"{where} has no column {c.name!r} (it has {short(', '.join(names))})")
         places = [(c, names.index(c.name)) for c in self.columns]
-        short = next((i for i, row in enumerate(rows) if len(row) != len(names)), None)
-        if short is not None:
-            raise BadInput(f"{where}: row {short + 1} has {len(rows[short])} values, not {len(names)}")
+        odd = next((i for i, row in enumerate(rows) if len(row) != len(names)), None)
+        if odd is not None:
+            raise BadInput(f"{where}: row {odd + 1} has {len(rows[odd])} values, not {len(names)}")
         values = [[c.value(row[i], where) for c, i in places] for row in rows]
         return np.array(values, np.float64).reshape(len(rows), len(places))
 
