@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -202,42 +203,38 @@ class _File(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-class NumbersFile(_File):
-    """A column of numbers in codec/config.json."""
+class ColumnFile(_File):
+    """A column in codec/config.json: of numbers, by its quantiles, or of words, by their shares."""
 
     name: Name
-    quantiles: Annotated[list[Finite], Field(min_length=2, max_length=10_000)]
+    quantiles: Annotated[list[Finite], Field(max_length=10_000)] = []
     values: Annotated[list[Finite], Field(max_length=FEW)] = []
+    words: Annotated[list[Name], Field(max_length=10_000)] = []
+    shares: Annotated[list[Share], Field(max_length=10_000)] = []
 
-    def column(self) -> Numbers:
-        return Numbers(self.name, tuple(self.quantiles), tuple(self.values))
-
-
-class WordsFile(_File):
-    """A column of words in codec/config.json."""
-
-    name: Name
-    words: Annotated[list[Name], Field(min_length=2, max_length=10_000)]
-    shares: Annotated[list[Share], Field(min_length=2, max_length=10_000)]
-
-    def column(self) -> Words:
-        return Words(self.name, tuple(self.words), tuple(self.shares))
+    def column(self) -> Numbers | Words:
+        """BadInput: quantiles that fall, a share that is missing, or neither of both."""
+        q, words = self.quantiles, self.words
+        if (len(q) > 1) == (len(words) > 1):
+            raise BadInput(f"column {self.name!r} needs two or more quantiles, or two or more words")
+        if len(words) != len(self.shares):
+            raise BadInput(f"column {self.name!r} has {len(words)} words and {len(self.shares)} shares")
+        if any(b < a for a, b in pairwise(q)) or (q and q[0] == q[-1]):
+            raise BadInput(f"column {self.name!r} has quantiles that fall, or are one value")
+        if words:
+            return Words(self.name, tuple(words), tuple(self.shares))
+        return Numbers(self.name, tuple(q), tuple(self.values))
 
 
 class ColumnsFile(_File):
     """codec/config.json of a model of tables."""
 
     kind: Literal["columns"]
-    columns: Annotated[list[NumbersFile | WordsFile], Field(min_length=1, max_length=10_000)]
+    columns: Annotated[list[ColumnFile], Field(min_length=1, max_length=10_000)]
 
     def codec(self) -> Columns:
-        """BadInput: quantiles that fall, a share that is missing, a name that comes twice."""
+        """BadInput: see `ColumnFile.column`, and where a name comes twice."""
         made = tuple(c.column() for c in self.columns)
-        for c in made:
-            if isinstance(c, Words) and len(c.words) != len(c.shares):
-                raise BadInput(f"column {c.name!r} has {len(c.words)} words and {len(c.shares)} shares")
-            if isinstance(c, Numbers) and any(b < a for a, b in zip(c.quantiles, c.quantiles[1:])):
-                raise BadInput(f"column {c.name!r} has quantiles that fall")
         if len({c.name for c in made}) < len(made):
             raise BadInput(f"a column comes twice: {', '.join(c.name for c in made)}")
         return Columns(made)

@@ -33,8 +33,8 @@ class Column:
     words: tuple[str, ...] = ()
 
     def text(self, value: float) -> str:
-        """How a value stands in a file."""
-        return self.words[round(value)] if self.words else f"{value:.9g}"
+        """How a value stands in a file: a number with the 6 digits that do not hang on rounding."""
+        return self.words[round(value)] if self.words else f"{value:.6g}"
 
     def value(self, text: str, where: str) -> float:
         """The number that stands for it. BadInput, naming `where`: no number, or no word of the column."""
