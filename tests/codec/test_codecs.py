@@ -35,7 +35,8 @@ def test_every_codec_has_a_kind_a_medium_and_the_shape_that_it_says(codec):
 
 
 def test_codecs_are_registered_by_kind():
-    assert {c.kind for c in ALL.values() if c.autoencoder is None} == set(CODECS)
+    elsewhere = {"columns"}  # test_columns.py
+    assert {c.kind for c in ALL.values() if c.autoencoder is None} | elsewhere == set(CODECS)
 
 
 @pytest.mark.parametrize("codec", ALL.values(), ids=ALL)

@@ -10,7 +10,7 @@ from unnoise.media.files import named, put
 DATA = {"pictures": np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3), "numbers": np.linspace(-1, 1, 12)}
 
 
-@pytest.mark.parametrize("medium", MEDIA.values(), ids=MEDIA)
+@pytest.mark.parametrize("medium", [MEDIA[name] for name in DATA], ids=list(DATA))
 def test_what_is_written_is_read_again_with_its_record(medium, tmp_path):
     data = DATA[medium.plural]
     if not medium.suffixes:
@@ -24,7 +24,7 @@ def test_what_is_written_is_read_again_with_its_record(medium, tmp_path):
     assert np.array_equal(medium.read(path).pixels, data)
 
 
-@pytest.mark.parametrize("medium", MEDIA.values(), ids=MEDIA)
+@pytest.mark.parametrize("medium", [MEDIA[name] for name in DATA], ids=list(DATA))
 def test_what_a_mask_leaves_alone_keeps_its_values(medium):
     data = DATA[medium.plural]
     of, new = medium.read(data), data[::-1].copy()
@@ -43,6 +43,10 @@ def test_pictures_are_shown_and_numbers_are_not():
     for ask in (NUMBERS.show, PICTURES.show):
         with pytest.raises(BadInput, match=r"not pictures: use result\.arrays"):
             ask(DATA["numbers"])
+
+
+def test_every_medium_is_tried():
+    assert set(MEDIA) == {*DATA, "tables"}, "tables: test_table.py"
 
 
 def test_one_sentence_begins_what_a_model_cannot_do():

@@ -128,7 +128,6 @@ class Columns:
     columns: tuple[Numbers | Words, ...]
     kind: ClassVar[str] = "columns"
     free: ClassVar[bool] = False
-    autoencoder: ClassVar[None] = None
 
     @classmethod
     def of(cls, table: np.ndarray, columns: Sequence[Column]) -> Columns:
@@ -139,7 +138,11 @@ class Columns:
         )
         return cls(tuple(made))
 
-    @cached_property
+    @property
+    def autoencoder(self) -> None:
+        """There is none."""
+
+    @property
     def medium(self) -> Table:
         return Table(tuple(c.column for c in self.columns))
 

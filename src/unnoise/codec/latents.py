@@ -45,7 +45,6 @@ class Latents:
     tile: tuple[int, int] | None = None
     decode_with: Callable[[Tensor], Tensor] | None = None
     kind: ClassVar[str] = "latents"
-    medium: ClassVar[Medium] = PICTURES
     free: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -68,6 +67,10 @@ class Latents:
         for name, given in (("height", height), ("width", width)):
             if isinstance(given, bool) or not isinstance(given, int) or not f <= given <= LIMIT or given % f:
                 raise BadInput(f"{name} must be a multiple of {f} from {f} to {LIMIT}, given {given!r}")
+
+    @property
+    def medium(self) -> Medium:
+        return PICTURES
 
     @property
     def autoencoder(self) -> Autoencoder:

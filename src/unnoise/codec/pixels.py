@@ -33,9 +33,7 @@ class Pixels:
     patch: int = 1
     multiple: int = 1
     kind: ClassVar[str] = "pixels"
-    medium: ClassVar[Medium] = PICTURES
     free: ClassVar[bool] = False
-    autoencoder: ClassVar[None] = None
 
     def __post_init__(self):
         for k, v in asdict(self).items():
@@ -56,6 +54,14 @@ class Pixels:
         """BadInput on another size than its own."""
         if (height, width) != (self.height, self.width):
             raise BadInput(f"pictures must be {self.height} x {self.width}, given {height} x {width}")
+
+    @property
+    def medium(self) -> Medium:
+        return PICTURES
+
+    @property
+    def autoencoder(self) -> None:
+        """There is none."""
 
     def shape(self, n: int, size: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """The tensor shape of n encoded images: (n, channels patch^2, h / patch, w / patch)."""
@@ -142,9 +148,15 @@ class Vectors:
     mean: float = 0.0
     std: float = 1.0
     kind: ClassVar[str] = "vectors"
-    medium: ClassVar[Medium] = NUMBERS
     free: ClassVar[bool] = False
-    autoencoder: ClassVar[None] = None
+
+    @property
+    def medium(self) -> Medium:
+        return NUMBERS
+
+    @property
+    def autoencoder(self) -> None:
+        """There is none."""
 
     def shape(self, n: int, size: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """(n, *size). BadInput on another size than its own."""

@@ -28,8 +28,12 @@ class Codec(Protocol):
     """
 
     kind: ClassVar[str]
-    medium: ClassVar[Medium]
     free: ClassVar[bool]
+
+    @property
+    def medium(self) -> Medium:
+        """What its data are to people."""
+        ...
 
     @property
     def autoencoder(self) -> Autoencoder | None:

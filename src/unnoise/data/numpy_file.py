@@ -107,7 +107,8 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
                 path, f"{short(info.filename)} in it is encrypted or packed by a method that is not read"
             )
         found[name] = info
-    unpacked, size = (sum(i.file_size for i in infos), os.fstat(archive.fp.fileno()).st_size)  # pyright: ignore[reportOptionalMemberAccess]
+    assert archive.fp is not None  # it is open
+    unpacked, size = sum(i.file_size for i in infos), os.fstat(archive.fp.fileno()).st_size
     if unpacked > max(LARGE, MOST_GROWTH * size):
         raise _refused(
             path,

@@ -163,8 +163,9 @@ def _about(run: Run, target: Tensor, t: Training) -> dict[str, Any]:
 
 def _etas(given: float | Sequence[float]) -> tuple[float, ...]:
     several = isinstance(given, Sequence) and not isinstance(given, str | bytes)
+    items: Sequence[float] = given if several else (given,)  # type: ignore[assignment]
     try:
-        values = tuple(arguments.number("eta", v, -1, 2) for v in (given if several else (given,)))  # type: ignore[union-attr]
+        values = tuple(arguments.number("eta", v, -1, 2) for v in items)
     except BadInput:
         values = ()
     if not values or len({*values}) < len(values):

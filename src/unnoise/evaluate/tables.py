@@ -110,8 +110,8 @@ def _world(name: str, codec: Columns) -> Any:
     tables = [k for k, w in WORLDS.items() if hasattr(w, "judged")]
     if name not in tables:
         raise unknown("world of tables", name, tables)
-    world = open_world(name)
-    theirs, its = codec.medium.columns, world.codec().medium  # type: ignore[attr-defined]
+    world: Any = open_world(name)
+    theirs, its = codec.medium.columns, world.codec().medium
     if theirs != its.columns:
         raise BadInput(
             f"world {name!r} has columns {', '.join(c.name for c in its.columns)}, the model makes"

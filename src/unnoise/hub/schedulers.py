@@ -320,7 +320,8 @@ def _check_options(given: dict[str, Any], own: dict[str, Any], what: str) -> Non
             raise BadInput(f"option {name} of {what} is {short(value)}: a value like {default!r} is accepted")
 
 
-def _published(config: dict, latents: bool) -> Sampling:
+# a branch a class of their schedulers
+def _published(config: dict, latents: bool) -> Sampling:  # noqa: C901
     kind, c = _keys(config)
     notes = [_NEAR[kind]] if kind in _NEAR else []
     if kind.startswith("EDM"):
@@ -487,7 +488,8 @@ def _edm(c: dict) -> tuple[ProcessSection, dict[str, Any]]:
     )
 
 
-def _grid(kind: str, c: dict, notes: list[str]) -> dict[str, Any]:
+# a branch a key of their grids
+def _grid(kind: str, c: dict, notes: list[str]) -> dict[str, Any]:  # noqa: C901
     """`spacing`, and `spacing_options` where they differ from ours; adds to the notes."""
     warps = [key for key in _WARPS if c.get(key)]
     if len(warps) > 1:
@@ -558,7 +560,10 @@ def _solver(kind: str, c: dict, notes: list[str]) -> tuple[str, dict[str, Any]]:
     )
 
 
-def _dpm(kind: str, order: int, algorithm: str, solver: str, notes: list[str]) -> tuple[str, dict[str, Any]]:
+# a branch a member of the family
+def _dpm(  # noqa: C901
+    kind: str, order: int, algorithm: str, solver: str, notes: list[str]
+) -> tuple[str, dict[str, Any]]:
     """DPM-Solver's family: multistep or single step, of the SDE or the ODE, on the clean sample (++) or on
     the noise.
     """

@@ -453,7 +453,8 @@ class UNet(nn.Module):
     caller's.
     """
 
-    def __init__(self, config: UNetConfig | None = None, **options):
+    # the published layout, part by part in its order
+    def __init__(self, config: UNetConfig | None = None, **options):  # noqa: C901
         super().__init__()
         self.config = c = config or config_from(options)
         _check(c)
@@ -519,7 +520,8 @@ class UNet(nn.Module):
         return layers.conv(self.conv_out, layers.norm(self.conv_norm_out, x))
 
 
-def walk(u: Any, x: Tensor, temb: Any, context: Any) -> Tensor:
+# the whole way on one page, as figures of a UNet show it
+def walk(u: Any, x: Tensor, temb: Any, context: Any) -> Tensor:  # noqa: C901
     """The way down, across and up again, through the parts of `u`: a UNet's modules, or what `engine.fuse`
     makes of them.
     """
@@ -553,7 +555,8 @@ def _layers(block):
     return zip(block.resnets, getattr(block, "attentions", None) or [None] * len(block.resnets))
 
 
-def _check(c: UNetConfig) -> None:
+# a branch a thing that may not fit
+def _check(c: UNetConfig) -> None:  # noqa: C901
     n = len(c.block_out_channels)
     for key, accepted in (("down_block_types", DOWN), ("up_block_types", UP)):
         given = getattr(c, key)

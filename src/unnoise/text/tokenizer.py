@@ -38,6 +38,7 @@ from unnoise.base.write import put
 BOS, EOS, END = "<|startoftext|>", "<|endoftext|>", "</w>"
 LENGTH = 77  # CLIP's context, where the files name none
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
+ENDS = ("eos_token", "bos_token")  # in the order in which a template takes them
 _PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -267,12 +268,10 @@ def _engine(
     listed = {t.content for t in added}
     engine.add_tokens([*added, *(t for t in named.values() if t.content not in listed)])
     if named:
-        eos, bos = (
-            (named[k].content, engine.token_to_id(named[k].content)) for k in ("eos_token", "bos_token")
-        )
+        ends: Any = [(named[k].content, engine.token_to_id(named[k].content)) for k in ENDS]
         engine.post_processor = processors.RobertaProcessing(
-            eos, bos, trim_offsets=False, add_prefix_space=False
-        )  # type: ignore[arg-type]
+            *ends, trim_offsets=False, add_prefix_space=False
+        )
     return engine
 
 

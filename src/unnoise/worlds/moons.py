@@ -60,8 +60,6 @@ class Moons:
 
     Options: ClassVar[type[Section]] = Options
     splits: ClassVar[tuple[str, ...]] = tuple(PURPOSE)
-    says_anew: ClassVar[bool] = False
-    licence: ClassVar[str] = "made here: CC0-1.0"
 
     name: str
     split: str
@@ -72,6 +70,14 @@ class Moons:
         if split not in PURPOSE:
             raise unknown(f"split of {name}", split, PURPOSE)
         return cls(name, split, options)
+
+    @property
+    def licence(self) -> str:
+        return "made here: CC0-1.0"
+
+    @property
+    def says_anew(self) -> bool:
+        return False
 
     def other(self, split: str) -> Moons:
         return self.open(self.name, split, self.options)
