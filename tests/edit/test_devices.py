@@ -146,8 +146,7 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("linear", [False, True])
-@pytest.mark.parametrize("through", [False, True])
+@pytest.mark.parametrize(("through", "linear"), [(False, False), (True, True)])
 @pytest.mark.parametrize("name", guides.GUIDES)
 def test_every_guide_runs_on_another_device(name, through, linear, pipes, reference):
     value = VALUES[name].replace("FILE", str(reference))
