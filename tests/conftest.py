@@ -1,8 +1,13 @@
 """Fixtures that several rooms share."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # as in the background of a script, and then in all below
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 

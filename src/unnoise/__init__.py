@@ -29,6 +29,7 @@ _ROOMS = (
     "guide",
     "sample",
     "nets",
+    "media",
     "codec",
     "text",
     "data",
@@ -39,7 +40,7 @@ _ROOMS = (
     "pipeline",
     "hub",
     "edit",
-    "look",
+    "show",
     "tune",
     "errors",
 )

@@ -31,7 +31,7 @@ WRONG = (
     lambda: 0,
     "\ud800",
 )
-FREE = {"progress", "stage", "how", "pipe"}  # functions
+FREE = {"progress", "on_begin", "stage", "how", "pipe"}  # functions
 SHARED = ("height", "width", "batch_size")  # of every edit that takes what a call takes
 
 

@@ -156,7 +156,7 @@ def _cascade(
 
     p = pipe.codec.cell  # type: ignore[attr-defined]
     x, nfe = run.batched(draw, (1, 3, *(scale * side // p for side in small.shape[:2])))
-    return list(x.numpy()), nfe
+    return list(x.cpu().numpy()), nfe
 
 
 def _stages(pipe: Pipeline, scale: int) -> int:
