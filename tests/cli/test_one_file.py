@@ -66,7 +66,7 @@ def test_all_samples_are_one_file_and_are_found_again(pipe, tmp_path):
     assert files.report() == {"files": [str(out)], "seeds": [7, 8, 9]}
     assert files.lines() == [f"{out}  3 rows, seeds 7 … 9"]
     assert media.of_file(out).read(out).tolist() == [[0, 1], [2, 3], [9, 9]]
-    assert [r["seed"] for r in media.read_record(out)["grid"]] == [7, 8, 9]
+    assert media.read_record(out)["seeds"] == [7, 8, 9]
     again = Files.of(pipe, request, out, Rules(resume=True))
     assert again.missing() == [] and again.draw(request, drawn) == 0
     again.close()
