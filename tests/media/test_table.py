@@ -56,7 +56,7 @@ def test_no_record(tmp_path):
     for raw in ("weight,kind\n1,cat\n", "", "# unnoise {"):
         with pytest.raises(BadInput):
             read_record(write(tmp_path / "a.csv", raw))
-    with pytest.raises(BadInput, match="cannot read"):
+    with pytest.raises(BadInput, match="no table at"):
         read_record(tmp_path / "none.csv")
 
 

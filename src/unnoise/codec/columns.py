@@ -12,18 +12,20 @@ As in TabDDPM (Kotelnikov et al. 2023) numbers are made normal by quantiles; wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from unnoise.base.errors import BadInput
+from unnoise.base.section import Section
+from unnoise.codec.protocol import WithoutNetwork
 from unnoise.media.table import Column, Table
 
 QUANTILES, FEW, CUT = 1000, 30, 4.0  # numbers kept of a column; how few are all of them; the largest normal
@@ -122,7 +124,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Columns:
+class Columns(WithoutNetwork):
     """Tables of these columns: (n, columns) float64 to (n, entries) float32 and back."""
 
     columns: tuple[Numbers | Words, ...]
@@ -137,10 +139,6 @@ class Columns:
             for c, v in zip(columns, table.T)
         )
         return cls(tuple(made))
-
-    @property
-    def autoencoder(self) -> None:
-        """There is none."""
 
     @property
     def medium(self) -> Table:
@@ -178,15 +176,6 @@ class Columns:
     def config(self) -> dict[str, Any]:
         return {"kind": self.kind, "columns": [_told(c) for c in self.columns]}
 
-    def moved(self, place: Callable[[Any], Any]) -> Self:
-        return self
-
-    def decoding_by(self, decode: Callable[[Tensor], Tensor]) -> Self:
-        return self
-
-    def decoding_bytes(self) -> int:
-        return 0
-
 
 def _told(c: Numbers | Words) -> dict[str, Any]:
     if isinstance(c, Words):
@@ -198,22 +187,17 @@ def _told(c: Numbers | Words) -> dict[str, Any]:
 # --- the file -----------------------------------------------------------------------------------------------
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class ColumnFile(_File):
+class ColumnFile(Section):
     """A column in codec/config.json: of numbers, by its quantiles, or of words, by their shares."""
 
     name: Name
-    quantiles: Annotated[list[Finite], Field(max_length=10_000)] = []
-    values: Annotated[list[Finite], Field(max_length=FEW)] = []
-    words: Annotated[list[Name], Field(max_length=10_000)] = []
-    shares: Annotated[list[Share], Field(max_length=10_000)] = []
+    quantiles: list[float] = Field(default=[], max_length=10_000)
+    values: list[float] = Field(default=[], max_length=FEW)
+    words: list[Name] = Field(default=[], max_length=10_000)
+    shares: list[Share] = Field(default=[], max_length=10_000)
 
     def column(self) -> Numbers | Words:
         """BadInput: quantiles that fall, a share that is missing, or neither of both."""
@@ -229,7 +213,7 @@ class ColumnFile(_File):
         return Numbers(self.name, tuple(q), tuple(self.values))
 
 
-class ColumnsFile(_File):
+class ColumnsFile(Section):
     """codec/config.json of a model of tables."""
 
     kind: Literal["columns"]

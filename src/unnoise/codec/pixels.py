@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from unnoise.base.errors import BadInput
+from unnoise.codec.protocol import WithoutNetwork
 from unnoise.media import NUMBERS, PICTURES, Medium
 
 
 @dataclass(frozen=True)
-class Pixels:
+class Pixels(WithoutNetwork):
     """Images of one size and channel count. multiple: what h / patch and w / patch must be divisible by for
     the net.
     """
@@ -58,10 +59,6 @@ class Pixels:
     @property
     def medium(self) -> Medium:
         return PICTURES
-
-    @property
-    def autoencoder(self) -> None:
-        """There is none."""
 
     def shape(self, n: int, size: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """The tensor shape of n encoded images: (n, channels patch^2, h / patch, w / patch)."""
@@ -113,15 +110,6 @@ class Pixels:
     def config(self) -> dict[str, Any]:
         return {"kind": self.kind, **asdict(self)}
 
-    def moved(self, place: Callable[[Any], Any]) -> Self:
-        return self
-
-    def decoding_by(self, decode: Callable[[Tensor], Tensor]) -> Self:
-        return self
-
-    def decoding_bytes(self) -> int:
-        return 0
-
 
 def over_cells(mask: np.ndarray, x: Tensor) -> Tensor:
     """A mask (h, w) of a picture over the cells of its tensor x (n, c, h', w'), float (1, 1, h', w') in x's
@@ -139,7 +127,7 @@ def over_cells(mask: np.ndarray, x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Vectors:
+class Vectors(WithoutNetwork):
     """Real vectors (or any float arrays of one shape), standardised by one mean and one standard deviation
     for all entries.
     """
@@ -153,10 +141,6 @@ class Vectors:
     @property
     def medium(self) -> Medium:
         return NUMBERS
-
-    @property
-    def autoencoder(self) -> None:
-        """There is none."""
 
     def shape(self, n: int, size: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """(n, *size). BadInput on another size than its own."""
@@ -179,15 +163,6 @@ class Vectors:
 
     def config(self) -> dict[str, Any]:
         return {"kind": self.kind, "size": list(self.size), "mean": self.mean, "std": self.std}
-
-    def moved(self, place: Callable[[Any], Any]) -> Self:
-        return self
-
-    def decoding_by(self, decode: Callable[[Tensor], Tensor]) -> Self:
-        return self
-
-    def decoding_bytes(self) -> int:
-        return 0
 
 
 Side = Annotated[int, Field(ge=1, le=8192)]

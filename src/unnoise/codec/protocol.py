@@ -74,6 +74,23 @@ class Codec(Protocol):
         ...
 
 
+class WithoutNetwork:
+    """What a codec without a network answers of one."""
+
+    @property
+    def autoencoder(self) -> None:
+        """There is none."""
+
+    def moved(self, place: Callable[[Any], Any]) -> Self:
+        return self
+
+    def decoding_by(self, decode: Callable[[Tensor], Tensor]) -> Self:
+        return self
+
+    def decoding_bytes(self) -> int:
+        return 0
+
+
 class PictureCodec(Codec, Protocol):
     """A codec of pictures. height, width: in pixels, where nothing else is asked for; channels: of a picture;
     cell: pixels along a side of what one position of the tensor stands for.

@@ -65,18 +65,14 @@ class ClassExam:
 
     def report(self) -> Report:
         words = list(self.pipe.words.words) if self.pipe.words else []
-        settings = self.draw.settings(self.request, {"words": words})
-        folder, parts, nfe = self.draw.folder(settings), [], 0
-        with self.draw.kept(self.request, folder) as found:
-            for x, nfe in found:  # noqa: B007
-                parts.append(self.judge.look(x))  # as they come: images of a wrong size end the run early
+        seen = self.draw.looked_at(self.request, {"words": words}, self.judge.look)
         return {
             "model": {"name": self.pipe.name, "sha256": self.pipe.sha256},
             "n": self.n,
-            "settings": settings,
-            "nfe": nfe,
-            **self._measured(Seen.joined(parts)),
-            "work": str(folder),
+            "settings": seen.settings,
+            "nfe": seen.nfe,
+            **self._measured(Seen.joined(seen.each)),
+            "work": str(seen.folder),
         }
 
     def _measured(self, seen: Seen) -> Report:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -59,6 +59,17 @@ class Generator(Protocol):
         batch_size: int,
         **more: Any,
     ) -> Result: ...
+
+
+class Looks(NamedTuple):
+    """What was made of the chunks of a request, the network calls of each picture, their settings, and where
+    they are kept.
+    """
+
+    each: list[Any]
+    nfe: int
+    settings: dict[str, Any]
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,17 @@ class Drawer:
         """
         with alone(folder, "evaluating"):
             yield self._counted(chunks(self.pipe, request, self.batch_size, folder))
+
+    def looked_at(self, request: Request, more: dict[str, Any], look: Callable[[np.ndarray], Any]) -> Looks:
+        """What `look` makes of each chunk of a request, as they come: what it refuses ends the run early.
+        more: see `settings`. BadInput: see `kept`.
+        """
+        settings, looks, nfe = self.settings(request, more), [], 0
+        folder = self.folder(settings)
+        with self.kept(request, folder) as found:
+            for x, nfe in found:  # noqa: B007
+                looks.append(look(x))
+        return Looks(looks, nfe, settings, folder)
 
     def _counted(self, found: Iterator[Chunk]) -> Iterator[Chunk]:
         for x, nfe in found:

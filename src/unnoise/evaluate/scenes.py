@@ -96,10 +96,10 @@ class SceneExam:
     ) -> np.ndarray:
         """uint8 (n, h, w, 3); prompt i has seed `seed` + i."""
         request = self.draw.request(list(prompts), guidance, negatives)
-        settings = self.draw.settings(request, {"prompts": hashed([*prompts, *(negatives or [])])})
-        self.settings = self.settings or {k: v for k, v in settings.items() if k not in VARIED}
-        with self.draw.kept(request, self.draw.folder(settings)) as found:
-            return np.concatenate([x for x, _ in found])
+        more = {"prompts": hashed([*prompts, *(negatives or [])])}
+        drawn = self.draw.looked_at(request, more, lambda pictures: pictures)
+        self.settings = self.settings or {k: v for k, v in drawn.settings.items() if k not in VARIED}
+        return np.concatenate(drawn.each)
 
     def _negative(self, guidance: float) -> Report | None:
         if not self.order.negatives:

@@ -18,9 +18,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from unnoise.base.errors import BadInput, unknown
-from unnoise.codec.columns import Columns, Numbers
+from unnoise.base.nearest import nearest
+from unnoise.codec import Codec
 from unnoise.evaluate.exam import Order, Report, columns, share
 from unnoise.evaluate.kept import Drawer, Generator
+from unnoise.media.table import Column, Table
 from unnoise.worlds import WORLDS, open_world
 
 
@@ -47,38 +49,35 @@ class TableExam:
     @staticmethod
     def suits(pipe: Generator) -> bool:
         """Whatever makes tables."""
-        return isinstance(getattr(pipe, "codec", None), Columns)
+        codec = getattr(pipe, "codec", None)
+        return codec is not None and isinstance(codec.medium, Table)
 
     @staticmethod
     def count(order: Order) -> int:
         return order.n
 
     def report(self) -> Report:
-        settings = self.draw.settings(self.request, {"world": self.world.name})
-        folder, parts, nfe = self.draw.folder(settings), [], 0
-        with self.draw.kept(self.request, folder) as found:
-            for x, nfe in found:  # noqa: B007
-                parts.append(x)
+        drawn = self.draw.looked_at(self.request, {"world": self.world.name}, lambda rows: rows)
         return {
             "model": {"name": self.pipe.name, "sha256": self.pipe.sha256},
             "n": self.n,
-            "settings": settings,
-            "nfe": nfe,
-            **self._measured(np.concatenate(parts)),
+            "settings": drawn.settings,
+            "nfe": drawn.nfe,
+            **self._measured(np.concatenate(drawn.each)),
             "floor": {"of": "real held-out rows", **self._measured(self.other)},
-            "work": str(folder),
+            "work": str(drawn.folder),
         }
 
     def _measured(self, rows: np.ndarray) -> Report:
         """All numbers of some rows, against the real ones of the test split."""
-        codec, test = self.pipe.codec, self.test
+        codec, test, names = self.pipe.codec, self.test, self.pipe.codec.medium.columns
         a, b, train = (codec.encode(r).double().numpy() for r in (rows, test, self.train))
         truth = self.world.judged(rows)
-        places = {c.name: i for i, c in enumerate(codec.columns)}
+        places = {c.name: i for i, c in enumerate(names)}
         return {
-            "columns": {c.name: _apart(v, w, c) for c, v, w in zip(codec.columns, rows.T, test.T)},
+            "columns": {c.name: _apart(v, w, c) for c, v, w in zip(names, rows.T, test.T)},
             "nearest_neighbour": share(_same_kind(a, b)),
-            "copies": share(_nearest(a, train)[0] < _nearest(a, b)[0]),
+            "copies": share(nearest(a, train)[0] < nearest(a, b)[0]),
             "truth": {q: share(said == np.round(rows[:, places[q]])) for q, said in truth.items()},
         }
 
@@ -103,7 +102,7 @@ class TableExam:
         return "\n".join([head, "", *columns(rows)])
 
 
-def _world(name: str, codec: Columns) -> Any:
+def _world(name: str, codec: Codec) -> Any:
     """The training split of the world that a model learnt. BadInput: none of that name, or of other
     columns.
     """
@@ -111,10 +110,10 @@ def _world(name: str, codec: Columns) -> Any:
     if name not in tables:
         raise unknown("world of tables", name, tables)
     world: Any = open_world(name)
-    theirs, its = codec.medium.columns, world.codec().medium
-    if theirs != its.columns:
+    theirs, its = (c.medium.columns for c in (codec, world.codec()))  # type: ignore[attr-defined]
+    if theirs != its:
         raise BadInput(
-            f"world {name!r} has columns {', '.join(c.name for c in its.columns)}, the model makes"
+            f"world {name!r} has columns {', '.join(c.name for c in its)}, the model makes"
             f" {', '.join(c.name for c in theirs)}"
         )
     return world
@@ -125,9 +124,9 @@ def _rows(world: Any, n: int, start: int = 0) -> np.ndarray:
     return np.stack([world.render(world.attributes(0, i)) for i in range(start, start + n)])
 
 
-def _apart(drawn: np.ndarray, real: np.ndarray, column: Any) -> dict[str, Any]:
+def _apart(drawn: np.ndarray, real: np.ndarray, column: Column) -> dict[str, Any]:
     """{of, value}: how far the values of one column lie apart."""
-    if isinstance(column, Numbers):
+    if not column.words:
         grid = np.linspace(0, 1, 1001)
         far = np.abs(np.quantile(drawn, grid) - np.quantile(real, grid)).mean()
         return {"of": "distance / std", "value": float(far / real.std())}
@@ -136,23 +135,8 @@ def _apart(drawn: np.ndarray, real: np.ndarray, column: Any) -> dict[str, Any]:
     return {"of": "total variation", "value": float(np.abs(shares[0] - shares[1]).sum() / 2)}
 
 
-def _nearest(a: np.ndarray, b: np.ndarray, itself: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """(distances (n,), places (n,)) of the row of b that is nearest to each of a; itself: not the row at the
-    same place.
-    """
-    far, place = [], []
-    for start in range(0, len(a), 500):
-        part = a[start : start + 500]
-        d = np.linalg.norm(part[:, None] - b[None], axis=2)
-        if itself:
-            d[np.arange(len(part)), start + np.arange(len(part))] = np.inf
-        far.append(d.min(1))
-        place.append(d.argmin(1))
-    return np.concatenate(far), np.concatenate(place)
-
-
 def _same_kind(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Whether the nearest other row of each of both is one of its own kind."""
     together, kind = np.concatenate([a, b]), np.arange(len(a) + len(b)) < len(a)
-    _, place = _nearest(together, together, itself=True)
+    _, place = nearest(together, together, itself=False)
     return kind[place] == kind

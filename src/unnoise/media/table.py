@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -143,16 +142,8 @@ def _unit(v: np.ndarray) -> np.ndarray:
 
 
 def _lines(path: Any) -> list[str]:
-    """The lines of a text file. BadInput: none there, too large, or no UTF-8."""
-    file = Path(path)
-    try:
-        if file.stat().st_size > MOST_BYTES:
-            raise BadInput(f"{path} is larger than {MOST_BYTES >> 20} MiB")
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as e:
-        raise BadInput(f"cannot read {path}: {e.strerror or e}") from None
-    except ValueError:
-        raise BadInput(f"cannot read {path}: a CSV file in UTF-8 is expected") from None
+    """The lines of a text file. BadInput: see `base.read.text`."""
+    return read.text(path, "table", MOST_BYTES).splitlines()
 
 
 TABLE = Table()

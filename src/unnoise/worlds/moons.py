@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import Field
 
 from unnoise.base.errors import unknown
+from unnoise.base.nearest import nearest
 from unnoise.base.section import Section
 from unnoise.codec.columns import Columns
 from unnoise.data.draw import Draw
@@ -118,8 +119,8 @@ class Moons:
         moon, and the tenth along the moon that the row names.
         """
         t = np.linspace(0, math.pi, 2001)
-        far = np.stack([_distance(rows[:, :2], on(np.full(len(t), m), t)) for m in (0, 1)], 1)
-        along = np.stack([_nearest(rows[:, :2], on(np.full(len(t), m), t)) for m in (0, 1)], 1)
+        found = [nearest(rows[:, :2], on(np.full(len(t), moon), t)) for moon in range(len(MOONS))]
+        far, along = (np.stack(values, 1) for values in zip(*found))
         moon = np.round(rows[:, 2]).astype(int)
         tenth = np.minimum(10 * along[np.arange(len(rows)), moon] // len(t), 9)
         return {"moon": far.argmin(1), "tenth": tenth.astype(int)}
@@ -129,23 +130,6 @@ class Moons:
 
     def known(self) -> None:
         return None
-
-
-def _distances(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(points[:, None] - curve[None], axis=2)
-
-
-def _distance(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
-    """(n,) how far each point is from a curve (m, 2)."""
-    return np.concatenate(
-        [_distances(p, curve).min(1) for p in np.array_split(points, len(points) // 500 + 1)]
-    )
-
-
-def _nearest(points: np.ndarray, curve: np.ndarray) -> np.ndarray:
-    """(n,) the number of the curve's point that each is nearest to."""
-    parts = np.array_split(points, len(points) // 500 + 1)
-    return np.concatenate([_distances(p, curve).argmin(1) for p in parts])
 
 
 @cache
